@@ -1,0 +1,127 @@
+"""A bundle on disk: opened only when every file is there, unchanged, and fits the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from model_store.families import TensorSpec, encoder_tensors, head_tensors
+from model_store.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
+from model_store.tensors import TensorFile
+
+WEIGHTS = "model.safetensors"
+HEADS = "heads.safetensors"
+TOKENIZER = "tokenizer.json"
+GRAPHS = "onnx"
+_MANIFEST_LIMIT = 4 << 20  # bytes; a real manifest is some tens of KB
+
+
+class BundleError(ValueError):
+    """A bundle that must not be served; the message names the file and the reason."""
+
+
+class Bundle:
+    """An opened bundle: its folder, its manifest and its mapped tensors."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Open and check a bundle. Raises BundleError naming the file and the reason."""
+        manifest = read_manifest(path)
+        for name, record in manifest.files.items():
+            _check_file(path, name, record)
+        for name in (WEIGHTS, TOKENIZER) + ((HEADS,) if manifest.heads else ()):
+            if name not in manifest.files:
+                raise BundleError(f"{path / MANIFEST_NAME}: files does not list {name}, which the model needs")
+        bundle = cls(path, manifest)
+        try:
+            _check_shapes(bundle.weights, list(encoder_tensors(manifest.architecture)))
+            if bundle.heads is not None:
+                _check_shapes(bundle.heads, [t for e in manifest.heads for t in head_tensors(manifest, e).values()])
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}") from error
+        return bundle
+
+    @cached_property
+    def weights(self) -> TensorFile:
+        """The encoder's tensors."""
+        return TensorFile(self.path / WEIGHTS)
+
+    @cached_property
+    def heads(self) -> TensorFile | None:
+        """The affine heads, where the model has any."""
+        return TensorFile(self.path / HEADS) if self.manifest.heads else None
+
+    def graph(self, name: str) -> bytes:
+        """A weightless ONNX graph of the bundle, e.g. ``"block"``."""
+        return (self.path / GRAPHS / f"{name}.onnx").read_bytes()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at ``path``, its files unchecked. Raises BundleError."""
+    file = path / MANIFEST_NAME
+    try:
+        if file.stat().st_size > _MANIFEST_LIMIT:
+            raise BundleError(f"{file}: larger than {_MANIFEST_LIMIT} bytes; not a manifest")
+        raw = file.read_bytes()
+        version = json.loads(raw).get("format_version")
+    except (OSError, AttributeError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"{file}: cannot be read: {error}") from error
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{file}: format_version is {version!r}; this Strata reads version {FORMAT_VERSION}")
+    try:
+        return Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(f"{file}: {where}: {first['msg']}") from error
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest of the bundle at ``path``, whole or not at all."""
+    draft = path / f"{MANIFEST_NAME}.partial"
+    draft.write_text(manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n")
+    draft.replace(path / MANIFEST_NAME)
+
+
+def record_files(path: Path) -> dict[str, FileRecord]:
+    """Size and SHA-256 of every file below ``path`` but the manifest, by relative name."""
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
+    return {p.relative_to(path).as_posix(): FileRecord(size=p.stat().st_size, sha256=file_sha256(p)) for p in files}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(root: Path, name: str, record: FileRecord) -> None:
+    file = root / name
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise BundleError(f"{file}: leads out of the bundle")
+    if not file.is_file():
+        raise BundleError(f"{file}: missing")
+    size = file.stat().st_size
+    if size != record.size:
+        raise BundleError(f"{file}: {size} bytes where the manifest says {record.size}; the file is damaged")
+    if file_sha256(file) != record.sha256:
+        raise BundleError(f"{file}: its sha256 differs from the manifest's; the file is damaged or was changed")
+
+
+def _check_shapes(file: TensorFile, specs: list[TensorSpec]) -> None:
+    for name, shape in specs:
+        found = file.shape(name)
+        fits = len(found) == len(shape) and all(want in (-1, got) for want, got in zip(shape, found, strict=True))
+        if not fits:
+            raise ValueError(f"{file.name}: {name} has shape {found}; the manifest asks for {shape}")
+        file.stored(name)

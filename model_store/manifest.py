@@ -1,0 +1,184 @@
+"""The manifest: what a bundle says of itself, and what Strata may therefore promise about it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Family = Literal["bert", "roberta", "distilbert", "mpnet", "modernbert"]
+Pooling = Literal["mean", "cls"]
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+ExitNorm = Literal["none", "final"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    """Unknown fields are errors: a manifest from a newer Strata must not be half understood."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rotary(_Strict):
+    """Rotary positions with alternating global and local attention, as ModernBERT has them."""
+
+    global_theta: PositiveFloat
+    local_theta: PositiveFloat
+    global_every: PositiveInt  # layer i attends globally when i % global_every == 0
+    local_window: PositiveInt  # tokens a local layer sees, both sides together
+
+
+class Architecture(_Strict):
+    """The shape of the encoder. Sizes in elements; ``layers`` counts transformer blocks."""
+
+    family: Family
+    layers: Annotated[int, Field(ge=1, le=256)]
+    hidden_size: Annotated[int, Field(ge=8, le=16384)]
+    attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+    activation: Activation
+    norm_eps: PositiveFloat
+    vocab_size: Annotated[int, Field(ge=1, le=4_000_000)]
+    positions: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # rows of the learned position table; 0: none
+    position_offset: Annotated[int, Field(ge=0, le=1024)] = (
+        0  # id of the first position (RoBERTa, MPNet: padding id + 1)
+    )
+    relative_buckets: Annotated[int, Field(ge=0, le=1024)] = 0  # MPNet's relative attention bias; 0: none
+    rotary: Rotary | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.hidden_size % self.attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of attention_heads {self.attention_heads}"
+            )
+        if (self.family == "modernbert") != (self.rotary is not None):
+            raise ValueError("rotary belongs to modernbert, and only to it")
+        if (self.family == "mpnet") != (self.relative_buckets > 0):
+            raise ValueError("relative_buckets belongs to mpnet, and only to it")
+        if self.rotary is None and self.positions <= self.position_offset:
+            raise ValueError("positions must count the rows of the learned position table")
+        return self
+
+    @property
+    def head_size(self) -> int:
+        """Elements per attention head."""
+        return self.hidden_size // self.attention_heads
+
+    @property
+    def pre_norm(self) -> bool:
+        """Whether blocks normalise their input (and the encoder therefore has a final norm)."""
+        return self.family == "modernbert"
+
+
+class Quality(_Strict):
+    """Measured scores per (exit, dim), and what they are shares of."""
+
+    benchmark: str  # e.g. "STS-B test, cosine Spearman x 100"
+    reference: str  # the model whose score is 1.0, e.g. "thenlper/gte-small at full depth"
+    reference_score: PositiveFloat
+    scores: dict[PositiveInt, dict[PositiveInt, float]]  # scores[exit][dim]
+
+    def share(self, layers: int, dim: int) -> float | None:
+        """Score at (layers, dim) as a share of the reference's, or None where it was not measured."""
+        score = self.scores.get(layers, {}).get(dim)
+        return None if score is None else score / self.reference_score
+
+
+class Provenance(_Strict):
+    """Where the weights come from and on what terms they may be used."""
+
+    source: str  # the model this one was made from
+    licence: str
+    made_with: str  # e.g. "strata train 0.1.0"
+    data: tuple[str, ...] = ()  # training data, one source and licence an entry
+
+
+class FileRecord(_Strict):
+    """Size in bytes and SHA-256 of one file of the bundle."""
+
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Manifest(_Strict):
+    """Everything the server needs to know of a model besides its tensors.
+
+    An exit's vector is: the first ``exit`` blocks -> final norm where ``exit_norm`` is "final" (the last exit of a
+    pre-norm encoder always has it) -> pooling -> the exit's affine head, if it has one -> ``[:dim]`` -> L2 norm.
+    """
+
+    format_version: Literal[1] = 1
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+    architecture: Architecture
+    pooling: Pooling
+    exit_norm: ExitNorm = "none"
+    exits: tuple[PositiveInt, ...]  # trained exits, ascending
+    dims: tuple[PositiveInt, ...]  # trained dims, ascending
+    heads: tuple[PositiveInt, ...] = ()  # exits with an affine head in heads.safetensors
+    head_size: PositiveInt | None = None  # length of a head's output where it differs from hidden_size
+    max_tokens: PositiveInt  # longest input in tokens, special tokens included
+    lowercase: bool = False  # lower-case the text before the tokenizer sees it
+    prompts: dict[str, str] = {}
+    default_prompt: str | None = None
+    quality: Quality | None = None
+    provenance: Provenance
+    files: dict[str, FileRecord]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        layers = self.architecture.layers
+        for field, values, limit in (
+            ("exits", self.exits, layers),
+            ("dims", self.dims, self.full_dim),
+            ("heads", self.heads, layers),
+        ):
+            if list(values) != sorted(set(values)) or any(v > limit for v in values):
+                raise ValueError(f"{field} must be ascending, without repeats, and at most {limit}")
+        if not self.exits or self.exits[-1] != layers:
+            raise ValueError(f"exits must end with the last layer, {layers}")
+        if not self.dims or self.dims[-1] != self.full_dim:
+            raise ValueError(f"dims must end with the full length, {self.full_dim}")
+        if self.head_size is not None and self.heads != self.exits:
+            raise ValueError("head_size needs a head at every exit: all exits have vectors of one length")
+        if self.default_prompt is not None and self.default_prompt not in self.prompts:
+            raise ValueError(f"default_prompt {self.default_prompt!r} is not among the prompts {sorted(self.prompts)}")
+        if self.exit_norm == "final" and not self.architecture.pre_norm:
+            raise ValueError(
+                f"exit_norm 'final' needs a pre-norm encoder; {self.architecture.family} has no final norm"
+            )
+        rows = self.architecture.positions - self.architecture.position_offset
+        if self.architecture.rotary is None and self.max_tokens > rows:
+            raise ValueError(f"max_tokens {self.max_tokens} exceeds the {rows} positions of the encoder")
+        for name in self.files:
+            check_file_name(name)
+        return self
+
+    @property
+    def full_dim(self) -> int:
+        """Length of an uncut vector."""
+        return self.head_size or self.architecture.hidden_size
+
+    @property
+    def elastic(self) -> bool:
+        """Whether any exit before the last layer is trained."""
+        return len(self.exits) > 1
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits that change with any file or any fact that shapes the vectors."""
+        facts = self.model_dump_json(exclude={"quality", "provenance", "name"})
+        return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
+
+def check_file_name(name: str) -> None:
+    """Refuse anything but a plain relative path inside the bundle. Raises ValueError."""
+    path = PurePosixPath(name)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", name) or ".." in path.parts or str(path) != name:
+        raise ValueError(f"file name {name!r} is not a plain path inside the bundle")

@@ -1,0 +1,58 @@
+"""Safetensors files as mapped numpy arrays: no copy until a tensor is used, and pages shared between processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
+
+
+class TensorFile:
+    """One safetensors file, mapped read-only.
+
+    Raises ValueError, naming the file, when the file is not sound safetensors or holds other than float tensors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="numpy"):  # the library checks the header, the offsets and the length
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{path.name} is not a sound safetensors file: {error}") from error
+        self.name = path.name
+        with path.open("rb") as file:
+            header_size = int.from_bytes(file.read(8), "little")
+            self._header = json.loads(file.read(header_size))
+        self._header.pop("__metadata__", None)
+        self._data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + header_size)
+
+    def names(self) -> list[str]:
+        """Names of the tensors in the file."""
+        return list(self._header)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor. Raises ValueError when the file lacks it."""
+        if name not in self._header:
+            raise ValueError(f"{self.name} lacks the tensor {name}")
+        return tuple(self._header[name]["shape"])
+
+    def stored(self, name: str) -> tuple[npt.NDArray[np.generic], str]:
+        """The tensor as it lies in the file (a view; bf16 as uint16) and its safetensors dtype."""
+        shape = self.shape(name)
+        dtype = self._header[name]["dtype"]
+        if dtype not in _DTYPES:
+            raise ValueError(f"{self.name}: {name} is {dtype}; weights must be one of {', '.join(_DTYPES)}")
+        begin, end = self._header[name]["data_offsets"]
+        return self._data[begin:end].view(_DTYPES[dtype]).reshape(shape), dtype
+
+    def float32(self, name: str) -> npt.NDArray[np.float32]:
+        """The tensor widened to float32 (a copy, unless it is stored so)."""
+        array, dtype = self.stored(name)
+        if dtype == "BF16":
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        return array.astype(np.float32, copy=False)
