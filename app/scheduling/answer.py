@@ -1,0 +1,20 @@
+"""The scheduler's answer to one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """Vectors of one request, and what the engine says it ran."""
+
+    vectors: npt.NDArray[np.float32]  # [texts, dim]
+    layers: int  # as reported by the engine
+    dim: int
+    tokens: int
+    queue_s: float  # longest wait of its texts before their batch was sent
+    inference_s: float  # longest stay of its texts with the engine
