@@ -1,0 +1,1 @@
+"""Training: an ordinary encoder made elastic, every exit and dim a good embedding. Imported by nothing that serves."""

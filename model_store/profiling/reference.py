@@ -1,0 +1,118 @@
+"""The reference encoder: plain transformers in float32, run to full depth, every exit read from the hidden states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from model_store.bundle import HEADS, read_manifest
+from model_store.manifest import MANIFEST_NAME, ExitNorm, Pooling
+from model_store.tensors import TensorFile
+from model_store.training.buckets import buckets
+from model_store.training.tokens import pad, tokenize
+
+Vectors = npt.NDArray[np.float32]
+
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+
+
+class ReferenceEncoder:
+    """A model folder as slow and plain code reads it. With a manifest the folder says its own exits, norm and pooling;
+    without one (an ordinary sentence-transformers folder) every layer is an exit, read without a norm.
+
+    An exit's vector: ``exit`` blocks -> final norm where the model says so -> pooling -> the exit's head, if any.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
+        from transformers import AutoModel, AutoTokenizer  # here: seconds of import that `--help` should not wait for
+
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        self.model = model.to(self.device).eval()
+        self.layers = int(self.model.config.num_hidden_layers)
+        self.exits: tuple[int, ...] = tuple(range(1, self.layers + 1))
+        self.exit_norm: ExitNorm = "none"
+        self.pooling: Pooling = _pooling(folder)
+        self.prompts: Mapping[str, str] = {}
+        self.lowercase = False
+        self.max_tokens = min(int(self.tokenizer.model_max_length), int(self.model.config.max_position_embeddings))
+        self._heads: dict[int, tuple[Tensor, Tensor]] = {}
+        if (folder / MANIFEST_NAME).exists():
+            manifest = read_manifest(folder)
+            self.exits, self.exit_norm, self.pooling = manifest.exits, manifest.exit_norm, manifest.pooling
+            self.prompts, self.max_tokens = manifest.prompts, manifest.max_tokens
+            self.lowercase = manifest.lowercase
+        if (folder / HEADS).exists():
+            self._load_heads(TensorFile(folder / HEADS))
+
+    def encode(
+        self, texts: Sequence[str], exits: Sequence[int] = (), progress: str | None = None
+    ) -> dict[int, Vectors]:
+        """Vectors [texts, full dim] by exit, neither cut nor normalised. ``progress`` labels a bar, None shows none."""
+        wanted = tuple(exits) or self.exits
+        cased = [text.lower() for text in texts] if self.lowercase else texts
+        rows = tokenize(self.tokenizer, cased, self.max_tokens)
+        groups = buckets([len(row) for row in rows], _BATCH_TOKENS[self.device.type])
+        found: dict[int, Vectors] = {}
+        with tqdm(total=len(rows), desc=progress, unit="text", disable=progress is None) as bar:
+            for group in groups:
+                features = pad([rows[i] for i in group], int(self.tokenizer.pad_token_id or 0), self.device)
+                for layer, vectors in self._forward(features, wanted).items():
+                    if layer not in found:
+                        found[layer] = np.empty((len(rows), vectors.shape[1]), np.float32)
+                    found[layer][group] = vectors
+                bar.update(len(group))
+        return found
+
+    @torch.no_grad()
+    def _forward(self, features: dict[str, Tensor], exits: Sequence[int]) -> dict[int, Vectors]:
+        output = self.model(**features, output_hidden_states=True)
+        vectors = {}
+        for layer in exits:
+            state: Tensor = output.last_hidden_state if layer == self.layers else output.hidden_states[layer]
+            if layer < self.layers and self.exit_norm == "final":
+                state = self.model.final_norm(state)
+            pooled = self._pool(state, features["attention_mask"])
+            if layer in self._heads:
+                weight, bias = self._heads[layer]
+                pooled = pooled @ weight.T + bias
+            vectors[layer] = pooled.cpu().numpy()
+        return vectors
+
+    def _pool(self, state: Tensor, mask: Tensor) -> Tensor:
+        if self.pooling == "cls":
+            return state[:, 0]
+        kept = mask[..., None].to(state.dtype)
+        return (state * kept).sum(1) / kept.sum(1)
+
+    def _load_heads(self, file: TensorFile) -> None:
+        for layer in {int(name.split(".")[1]) for name in file.names()}:
+            weight, bias = (torch.tensor(file.float32(f"heads.{layer}.{part}")) for part in ("weight", "bias"))
+            self._heads[layer] = (weight.to(self.device), bias.to(self.device))
+
+
+def unit(vectors: Vectors, dim: int) -> Vectors:
+    """Vectors [n, full] cut to ``dim`` and brought to unit length (a zero vector stays zero)."""
+    cut = vectors[:, :dim]
+    return np.asarray(cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def _pooling(folder: Path) -> Pooling:
+    """Pooling of a sentence-transformers folder, in either generation of its config; mean where it says nothing."""
+    file = folder / "1_Pooling" / "config.json"
+    if not file.exists():
+        return "mean"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    mode = config.get("pooling_mode") or ("cls" if config.get("pooling_mode_cls_token") else "mean")
+    if mode not in ("mean", "cls"):
+        raise ValueError(f"{file}: pooling {mode!r} is not one this measures")
+    return "cls" if mode == "cls" else "mean"

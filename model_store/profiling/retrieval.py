@@ -1,0 +1,106 @@
+"""Search: nDCG@10 over a BEIR folder, with queries and documents at the same depth and with shallow queries."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_store.profiling.reference import ReferenceEncoder, Vectors, unit
+
+_TOP = 10
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Queries, documents and which answer which: ``relevance[query id][document id]`` > 0."""
+
+    name: str
+    queries: dict[str, str]
+    documents: dict[str, str]
+    relevance: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """nDCG@10 x 100 by exit and dim: both sides at the exit, and queries at the exit on documents at the last one."""
+
+    name: str
+    queries: int
+    documents: int
+    same_depth: dict[int, dict[int, float]]
+    to_last: dict[int, dict[int, float]]
+
+
+def read_beir(folder: Path, split: str = "test", name: str | None = None) -> RetrievalSet:
+    """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/{split}.tsv`` (or ``queries_{split}.jsonl`` and
+    ``qrels_{split}.tsv``). Only judged queries are kept. Raises FileNotFoundError naming what is missing.
+    """
+    documents = {d["_id"]: f"{d.get('title', '')} {d['text']}".strip() for d in _jsonl(folder / "corpus.jsonl")}
+    queries = _jsonl(_first(folder / "queries.jsonl", folder / f"queries_{split}.jsonl"))
+    relevance: dict[str, dict[str, int]] = {}
+    with _first(folder / "qrels" / f"{split}.tsv", folder / f"qrels_{split}.tsv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if int(row["score"]) > 0:
+                relevance.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    judged = {q["_id"]: q["text"] for q in queries if q["_id"] in relevance}
+    return RetrievalSet(name or folder.name, judged, documents, relevance)
+
+
+def ndcg_at_10(ranking: Iterable[str], relevant: Mapping[str, int]) -> float:
+    """nDCG of the first ten of ``ranking``, as trec_eval has it: gain = relevance, discount = log2(rank + 1)."""
+    gains = [relevant.get(document, 0) for document in list(ranking)[:_TOP]]
+    ideal = sorted(relevant.values(), reverse=True)[:_TOP]
+    return _dcg(gains) / _dcg(ideal)
+
+
+def measure_retrieval(
+    encoder: ReferenceEncoder, data: RetrievalSet, exits: Iterable[int], dims: Iterable[int], progress: bool = False
+) -> RetrievalResult:
+    """nDCG@10 x 100 of ``data`` at every exit and dim. Holds all documents' vectors of all exits in memory."""
+    exits, dims = tuple(exits), tuple(dims)
+    with_last = tuple(dict.fromkeys((*exits, encoder.layers)))
+    sides = {}
+    for side, texts in (("query", data.queries), ("document", data.documents)):
+        prompt = encoder.prompts.get(side, "")
+        label = f"{data.name} {side}" if progress else None
+        sides[side] = encoder.encode([prompt + text for text in texts.values()], with_last, label)
+
+    def score(query_exit: int, document_exit: int, dim: int) -> float:
+        return _ndcg(data, sides["query"][query_exit], sides["document"][document_exit], dim)
+
+    same = {e: {d: score(e, e, d) for d in dims} for e in exits}
+    to_last = {e: {d: score(e, encoder.layers, d) for d in dims} for e in exits}
+    return RetrievalResult(data.name, len(data.queries), len(data.documents), same, to_last)
+
+
+def _ndcg(data: RetrievalSet, queries: Vectors, documents: Vectors, dim: int) -> float:
+    """Mean nDCG@10 x 100 of queries [q, full] against documents [n, full], both cut to ``dim``."""
+    ids = list(data.documents)
+    similarity = unit(queries, dim) @ unit(documents, dim).T
+    rankings = np.argsort(-similarity, axis=1, kind="stable")[:, :_TOP]
+    scores = [
+        ndcg_at_10((ids[i] for i in ranking), data.relevance[query])
+        for query, ranking in zip(data.queries, rankings, strict=True)
+    ]
+    return 100 * float(np.mean(scores))
+
+
+def _dcg(gains: Iterable[float]) -> float:
+    return sum(gain / float(np.log2(rank + 1)) for rank, gain in enumerate(gains, start=1))
+
+
+def _first(*paths: Path) -> Path:
+    for path in paths:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"none of {', '.join(map(str, paths))} is there")
+
+
+def _jsonl(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]

@@ -1,0 +1,93 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model_store.training.objective import TeacherMemory
+from model_store.training.recipe import Recipe
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot continue this run; the message says why."""
+
+
+@dataclass
+class Position:
+    """Where a run is: steps done and seconds spent, over all its sittings. The data position is the step."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def save_checkpoint(
+    folder: Path,
+    recipe: Recipe,
+    data: list[str],
+    position: Position,
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    memory: TeacherMemory,
+) -> None:
+    """Write ``checkpoint.pt``, whole or not at all. ``data`` describes the sources, a line each."""
+    state = {
+        "recipe": recipe.model_dump_json(),
+        "data": data,
+        "step": position.step,
+        "seconds": position.seconds,
+        "student": student.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "memory": {"mean": memory.mean, "bank": memory.bank, "seen": memory.seen},
+        "rng": _rng_state(),
+    }
+    draft = folder / f"{CHECKPOINT}.partial"
+    torch.save(state, draft)
+    draft.replace(folder / CHECKPOINT)
+
+
+def load_checkpoint(
+    folder: Path,
+    recipe: Recipe,
+    data: list[str],
+    student: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    memory: TeacherMemory,
+) -> Position:
+    """Restore a run in place and return where it was. Raises CheckpointError where the recipe or the data differ.
+
+    Only ``steps``, ``minutes`` and ``precision`` may change: a run can be given more, or less, time.
+    """
+    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    free = {"steps", "minutes", "precision"}
+    before, now = (r.model_dump(exclude=free) for r in (Recipe.model_validate_json(state["recipe"]), recipe))
+    changed = sorted(name for name in now if now[name] != before[name])
+    if changed:
+        raise CheckpointError(f"{folder / CHECKPOINT} was made by another recipe; it differs in {', '.join(changed)}")
+    if state["data"] != data:
+        raise CheckpointError(f"{folder / CHECKPOINT} was made from other data: {', '.join(state['data'])}")
+    student.load_state_dict(state["student"])
+    optimizer.load_state_dict(state["optimizer"])
+    device = memory.mean.device
+    memory.mean, memory.bank = state["memory"]["mean"].to(device), state["memory"]["bank"].to(device)
+    memory.seen = state["memory"]["seen"]
+    _restore_rng(state["rng"])
+    return Position(state["step"], state["seconds"])
+
+
+def _rng_state() -> dict[str, Any]:
+    """Torch's generators; the data's needs none, being drawn from (seed, step)."""
+    cuda: list[Tensor] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _restore_rng(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,67 @@
+"""A step's rows through teacher and student in micro-batches of near-equal length, several at once on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from model_store.training.buckets import buckets
+from model_store.training.precision import arithmetic
+from model_store.training.tokens import pad
+
+Encode = Callable[[Mapping[str, Tensor]], Tensor]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Row numbers in the step, and their padded tokens."""
+
+    rows: list[int]
+    features: dict[str, Tensor]
+
+
+class Lanes:
+    """Where micro-batches run: on a GPU one lane; on a CPU one thread a core, each taking the next when it is free.
+
+    Two lanes of one thread beat one of two threads on a machine with other work: no barrier after every operation
+    waits for a thread that has lost its core. Torch's own thread count is set to 1 where there are several lanes.
+    """
+
+    def __init__(self, count: int, device: torch.device, precision: str) -> None:
+        self.device = device
+        self.precision = precision
+        self._pool = ThreadPoolExecutor(count) if count > 1 else None
+        if self._pool is not None:
+            torch.set_num_threads(1)
+
+    def micro_batches(self, rows: Sequence[Sequence[int]], pad_id: int, max_tokens: int) -> list[MicroBatch]:
+        """Rows of token ids in buckets of at most ``max_tokens``, longest first."""
+        groups = buckets([len(row) for row in rows], max_tokens)
+        return [MicroBatch(group, pad([rows[i] for i in group], pad_id, self.device)) for group in groups]
+
+    def encode(self, encode: Encode, batches: Sequence[MicroBatch], grad: bool = False) -> list[Tensor]:
+        """``encode`` of each micro-batch, in float32; on a lane's own thread, so the modes are set there."""
+
+        def run(batch: MicroBatch) -> Tensor:
+            with torch.set_grad_enabled(grad), arithmetic(self.precision, self.device):
+                return encode(batch.features).float()
+
+        return self.map(run, batches)
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """``work`` of each item, results in the items' order."""
+        return list(map(work, items)) if self._pool is None else list(self._pool.map(work, items))
+
+
+def in_order(parts: Sequence[Tensor], batches: Sequence[MicroBatch]) -> Tensor:
+    """Micro-batches' results [..., rows, size] joined in the order the step's rows had."""
+    joined = torch.cat(list(parts), dim=-2)
+    order = torch.tensor([i for batch in batches for i in batch.rows], device=joined.device)
+    return joined.index_select(-2, order.argsort())

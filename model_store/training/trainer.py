@@ -1,0 +1,185 @@
+"""The run: draw, encode, compare with the teacher, step, and keep a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from model_store.training.checkpoint import CHECKPOINT, Position, load_checkpoint, save_checkpoint
+from model_store.training.draws import Draws
+from model_store.training.forward import Lanes, MicroBatch, in_order
+from model_store.training.objective import TeacherMemory, objective
+from model_store.training.precision import pick_device, pick_precision
+from model_store.training.recipe import Recipe
+from model_store.training.ridge import fit_heads
+from model_store.training.schedule import progress, rate
+from model_store.training.sources import GroupSource, LineSource
+from model_store.training.student import ExitHeads, Student
+from model_store.training.tokens import tokenize
+
+LOG = "log.jsonl"
+_LANE_TOKENS = {"cpu": 768, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes
+_RIDGE_STEP = 1 << 40  # data position of the texts the heads are fitted on: beyond any run's steps
+
+
+class Trainer:
+    """One training run in ``folder``. The student starts as ``base``; the teacher is ``teacher``, or ``base``, frozen.
+
+    ``lanes``: micro-batches that run at once, one CPU core each (1 on a GPU). With one lane a run is the same to the
+    bit when repeated or resumed; with more, gradients add up in another order and weights agree to rounding.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        base: str,
+        folder: Path,
+        lines: Sequence[LineSource],
+        groups: Sequence[GroupSource],
+        teacher: str | None = None,
+        checkpoint_minutes: float = 5.0,
+        lanes: int = 1,
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.folder = folder
+        self.checkpoint_minutes = checkpoint_minutes
+        self.device = pick_device()
+        self.lanes = Lanes(lanes, self.device, pick_precision(recipe.precision, self.device))
+        self.draws = Draws(recipe, lines, groups)
+        self.teacher = load_model(teacher or base, self.device).eval().requires_grad_(False)
+        self.student = Student(load_model(base, self.device), recipe.exits, recipe.exit_norm, recipe.heads).to(
+            self.device
+        )
+        full = self.student.hidden_size
+        if self.teacher.get_embedding_dimension() != full:
+            raise ValueError(f"the teacher's vectors must have the student's {full} dims")
+        self.dims = [d for d in recipe.dims if d < full]
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.student, recipe), betas=recipe.betas, fused=True)
+        self.memory = TeacherMemory.empty(full, recipe.bank, self.device)
+        self.position = Position()
+
+    def train(self, progress_bar: bool = True) -> Student:
+        """Run to the end of the schedule, from the folder's checkpoint if there is one; returns the student."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / CHECKPOINT).exists():
+            self.position = load_checkpoint(
+                self.folder, self.recipe, self.draws.described, self.student, self.optimizer, self.memory
+            )
+        elif self.student.heads is not None and self.recipe.ridge_texts:
+            self._fit_heads(self.student.heads)
+        began, saved, before = time.monotonic(), time.monotonic(), self.position.seconds
+        bar = tqdm(total=self.recipe.steps, initial=self.position.step, unit="step", disable=not progress_bar)
+        with bar, (self.folder / LOG).open("a", encoding="utf-8") as log:
+            while (done := self._progress()) < 1.0:
+                record = self.step(self.position.step, rate(done, self.recipe.warmup))
+                self.position = Position(self.position.step + 1, before + time.monotonic() - began)
+                log.write(json.dumps({"step": self.position.step, "done": round(done, 5), **record}) + "\n")
+                log.flush()
+                bar.update()
+                bar.set_postfix(loss=f"{record['loss']:.3f}", done=f"{100 * done:.1f}%")
+                if time.monotonic() - saved > 60 * self.checkpoint_minutes:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        return self.student
+
+    def save(self) -> None:
+        """Write the checkpoint of where the run is."""
+        save_checkpoint(
+            self.folder, self.recipe, self.draws.described, self.position, self.student, self.optimizer, self.memory
+        )
+
+    def step(self, step: int, factor: float) -> dict[str, float]:
+        """One optimizer step on the data of ``step``, at ``factor`` of the learning rate; the loss and its parts."""
+        started = time.monotonic()
+        texts = self.draws.texts(step)
+        rows = tokenize(self.student.model.tokenizer, texts, self.recipe.max_tokens)
+        batches = self._micro_batches(rows)
+        target = self._teacher_vectors(batches)
+        parts_of = self.lanes.encode(self.student, batches, grad=True)
+        vectors = in_order([part.detach() for part in parts_of], batches).requires_grad_()
+        if not self.memory.seen:  # the mean must exist before it can be taken out
+            self.memory.mean = target.mean(0)
+        loss, parts = objective(vectors, target, self.memory, self._cut_dim(step), self.recipe)
+        torch.autograd.backward(loss)
+        self._backward(parts_of, vectors, batches)
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * group["rate"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.memory.add(target)
+        record = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}, "norm": norm.item()}
+        record |= {"tokens": sum(len(row) for row in rows), "seconds": time.monotonic() - started}
+        return {name: round(value, 5) for name, value in record.items()}
+
+    def _progress(self) -> float:
+        return progress(self.position.step, self.recipe.steps, self.position.seconds, self.recipe.minutes)
+
+    def _cut_dim(self, step: int) -> int:
+        """The dim trained in a step, drawn by (seed, step) alone."""
+        if not self.dims:
+            return self.student.hidden_size
+        return int(np.random.default_rng((self.recipe.seed, step, 1)).choice(self.dims))
+
+    def _micro_batches(self, rows: Sequence[Sequence[int]]) -> list[MicroBatch]:
+        pad_id = int(self.student.model.tokenizer.pad_token_id or 0)
+        return self.lanes.micro_batches(rows, pad_id, _LANE_TOKENS[self.device.type])
+
+    def _teacher_vectors(self, batches: Sequence[MicroBatch]) -> Tensor:
+        """The teacher's unit vectors [rows, full]."""
+        parts = self.lanes.encode(lambda f: self.teacher(dict(f))["sentence_embedding"], batches)
+        return normalize(in_order(parts, batches), dim=-1)
+
+    def _backward(self, parts: Sequence[Tensor], vectors: Tensor, batches: Sequence[MicroBatch]) -> None:
+        """Carry the objective's gradient on ``vectors`` back through each micro-batch's own graph."""
+        if vectors.grad is None:
+            raise RuntimeError("the objective has not been differentiated")
+        gradient = vectors.grad
+        work = [(part, gradient[..., batch.rows, :]) for part, batch in zip(parts, batches, strict=True)]
+
+        def run(pair: tuple[Tensor, Tensor]) -> None:
+            torch.autograd.backward(pair[:1], pair[1:])
+
+        self.lanes.map(run, work)
+
+    def _fit_heads(self, heads: ExitHeads) -> None:
+        texts: list[str] = []
+        for step in range(_RIDGE_STEP, _RIDGE_STEP + self.recipe.ridge_texts):
+            texts += self.draws.texts(step)
+            if len(texts) >= self.recipe.ridge_texts:
+                break
+        batches = self._micro_batches(tokenize(self.student.model.tokenizer, texts, self.recipe.max_tokens))
+        pooled = in_order(self.lanes.encode(self.student.pooled, batches), batches)
+        fit_heads(heads, pooled[:-1], self._teacher_vectors(batches))
+
+
+def load_model(path: str, device: torch.device) -> SentenceTransformer:
+    """A local sentence-transformers (or plain transformers) folder in float32; nothing is fetched, no remote code."""
+    kwargs: dict[str, Any] = {"dtype": torch.float32}
+    return SentenceTransformer(path, device=str(device), local_files_only=True, model_kwargs=kwargs)
+
+
+def _parameter_groups(student: Student, recipe: Recipe) -> list[dict[str, Any]]:
+    """Weight decay on the blocks' matrices only; the heads have their own rate and are not decayed."""
+    heads = [] if student.heads is None else list(student.heads.parameters())
+    named = [(n, p) for n, p in student.backbone.named_parameters() if p.requires_grad]
+    decayed = [p for n, p in named if p.ndim > 1 and "embeddings" not in n]
+    plain = [p for n, p in named if p.ndim <= 1 or "embeddings" in n]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay, "rate": 1.0},
+        {"params": plain, "weight_decay": 0.0, "rate": 1.0},
+        {"params": heads, "weight_decay": 0.0, "rate": recipe.head_rate},
+    ]
+    return [g | {"lr": recipe.learning_rate} for g in groups if g["params"]]
