@@ -1,0 +1,161 @@
+"""The onnxruntime backend: CPU in fp32, or int8 with one scale a token. One session a block; torch is never imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from app.engine.attention import attention_bias, is_local, rotary_table
+from app.engine.packing import Index, Pack
+from app.engine.weights import Array, block_parts, embedding_parts, final_norm, relative_bias, word_table
+from model_store.bundle import Bundle
+from model_store.graph_names import FLOAT, INT8, block_graph_name
+
+
+@dataclass(slots=True)
+class _State:
+    hidden: Array  # [bins, width, hidden]
+    pack: Pack
+    feeds: dict[bool, dict[str, npt.NDArray[Any]]]  # the graph's other inputs, by local attention
+
+
+class OnnxBackend:
+    """Weightless graphs from the bundle, with weights given to each session from the mapped safetensors."""
+
+    pack_tokens = 128  # larger packs leave the second-level cache and run at half the speed
+    bin_width = 64
+
+    def __init__(self, bundle: Bundle, *, dtype: str, threads: int) -> None:
+        self.a = bundle.manifest.architecture
+        self._word = word_table(bundle)
+        self._embedding = embedding_parts(bundle)
+        self._final_norm = final_norm(bundle)
+        self._by_distance = relative_bias(bundle)
+        kind = INT8 if dtype == "int8" else FLOAT
+        steps = _weight_steps()
+        self._sessions = []
+        for index in range(self.a.layers):
+            graph = bundle.graph(block_graph_name(self.a, index, kind))
+            parts = dict(_int8_parts(bundle, index, steps) if kind == INT8 else _float_parts(bundle, index))
+            self._sessions.append(_session(graph, parts, threads))
+        self._rotary = {
+            local: rotary_table(self.a.rotary, self.a.head_size, bundle.manifest.max_tokens, local=local)
+            for local in (False, True)
+            if self.a.rotary is not None
+        }
+
+    def embed(self, pack: Pack, ids: npt.NDArray[np.int32]) -> _State:
+        """Word (and learned position) embeddings through the embedding norm."""
+        hidden = self._word[ids].astype(np.float32)
+        if "position" in self._embedding:
+            hidden += self._embedding["position"][pack.positions()]
+        hidden = _layer_norm(hidden, self._embedding["norm.weight"], self._embedding["norm.bias"], self.a.norm_eps)
+        return self._state(hidden.reshape(pack.bins, pack.width, -1), pack)
+
+    def _state(self, hidden: Array, pack: Pack) -> _State:
+        rotary = self.a.rotary
+        feeds: dict[bool, dict[str, npt.NDArray[Any]]] = {
+            False: {"bias": _or_none(attention_bias(pack, by_distance=self._by_distance), pack)}
+        }
+        if rotary is not None:
+            feeds[True] = {"bias": _or_none(attention_bias(pack, window=rotary.local_window), pack)}
+            positions = pack.positions().astype(np.int64).reshape(pack.bins, pack.width)
+            for local, feed in feeds.items():
+                feed["positions"] = positions
+                feed["cos"], feed["sin"] = self._rotary[local]
+        return _State(hidden, pack, feeds)
+
+    def block(self, index: int, state: _State) -> _State:
+        """One transformer block over every place of the pack."""
+        feed = state.feeds[is_local(self.a.rotary, index)]
+        state.hidden = self._sessions[index].run(None, {"x": state.hidden, **feed})[0]
+        return state
+
+    def pool(self, state: _State, mix: Array, *, final_norm: bool) -> Array:
+        """mix [rows, places] @ hidden states -> [rows, hidden]."""
+        hidden = state.hidden.reshape(state.pack.places, -1)
+        if final_norm and self._final_norm is not None:
+            hidden = _layer_norm(hidden, self._final_norm, np.float32(0), self.a.norm_eps)
+        return mix @ hidden
+
+    def keep(self, state: _State, pack: Pack, source: Index) -> _State:
+        """The rows that stay, in a pack of their own."""
+        hidden = state.hidden.reshape(state.pack.places, -1)[source]
+        return self._state(hidden.reshape(pack.bins, pack.width, -1), pack)
+
+
+def _or_none(bias: Array | None, pack: Pack) -> Array:
+    # The graph always takes a bias: a mask of nothing where none is needed.
+    return np.zeros((1, 1, pack.width, pack.width), np.float32) if bias is None else bias
+
+
+def _layer_norm(x: Array, weight: Array, bias: Array | np.float32, eps: float) -> Array:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    scale = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + np.float32(eps))
+    return centred / scale * weight + bias
+
+
+def _session(graph: bytes, parts: dict[str, npt.NDArray[Any]], threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # an arena per block would keep its largest batch for ever
+    options.enable_mem_pattern = False  # patterns are kept per shape, and here every shape is new
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in parts.values()]
+    options.add_external_initializers(list(parts), values)
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _float_parts(bundle: Bundle, index: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Weights by their names in the graph: matrices input rows first, query, key and value (up and gate) apart."""
+    for name, array in block_parts(bundle, index).items():
+        if array.ndim == 1:
+            yield name, array
+        elif name == "qkv.weight":
+            for part, piece in zip("qkv", np.split(array, 3), strict=True):
+                yield f"{part}.weight", piece.T
+        elif name == "up.weight" and bundle.manifest.architecture.pre_norm:
+            for part, piece in zip(("up", "gate"), np.split(array, 2), strict=True):
+                yield f"{part}.weight", piece.T
+        else:
+            yield name, array.T
+
+
+def _int8_parts(bundle: Bundle, index: int, steps: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """As _float_parts, matrices as int8 codes with a scale per output column."""
+    for name, array in _float_parts(bundle, index):
+        if array.ndim == 1:
+            yield name, array
+            continue
+        part = name.removesuffix(".weight")
+        scale = np.maximum(np.abs(array).max(axis=0), 1e-12) / steps
+        yield f"{part}.codes", np.rint(array / scale).astype(np.int8)
+        yield f"{part}.scale", scale.astype(np.float32)
+
+
+def _weight_steps() -> int:
+    """127 where the CPU multiplies bytes exactly (VNNI, Arm); 63 on older x86, whose byte products saturate at 16 bits."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return 63
+    return 63 if "avx2" in flags and "vnni" not in flags else 127
+
+
+def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> OnnxBackend:
+    """The backend for a dtype by name ("float32", "int8"). Raises ValueError for any device but the CPU."""
+    if device != "cpu":
+        raise ValueError(f"the onnxruntime backend runs on cpu, not on {device}")
+    return OnnxBackend(bundle, dtype=dtype, threads=threads)
+
+
+def set_threads(threads: int) -> None:
+    """Nothing to do: an onnxruntime session has its threads from its making."""

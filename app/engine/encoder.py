@@ -1,0 +1,101 @@
+"""The elastic forward: blocks one by one, and after each the rows that are done leave."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.engine.batch import Batch, BatchResult, Row, Vector
+from app.engine.packing import Index, Pack, make_packs
+from app.engine.weights import Array
+from model_store.manifest import Manifest
+
+
+class Backend(Protocol):
+    """Runs one block at a time over a pack; ``state`` is the backend's own hidden states and masks."""
+
+    pack_tokens: int  # tokens of a pack that run fastest together
+    bin_width: int  # places that short rows share in attention
+
+    def embed(self, pack: Pack, ids: npt.NDArray[np.int32]) -> Any:
+        """Hidden states before the first block. ids: [places]."""
+
+    def block(self, index: int, state: Any) -> Any:
+        """Hidden states after block ``index`` (0-based)."""
+
+    def pool(self, state: Any, mix: Array, *, final_norm: bool) -> Array:
+        """mix [rows, places] times the hidden states (after the final norm where asked): [rows, hidden]."""
+
+    def keep(self, state: Any, pack: Pack, source: Index) -> Any:
+        """The state of ``pack``, place i copied from place ``source[i]``."""
+
+
+class Encoder:
+    """Runs batches of rows of any depths on a backend."""
+
+    def __init__(self, manifest: Manifest, backend: Backend, heads: dict[int, tuple[Array, Array]]) -> None:
+        self._manifest = manifest
+        self._backend = backend
+        self._heads = heads
+
+    def run(self, batch: Batch) -> BatchResult:
+        """Embed a batch. Each row is pooled, cut and normalised at its own exit and costs nothing after it."""
+        began = time.perf_counter()
+        vectors: list[Vector] = [np.empty(0, np.float32)] * len(batch.rows)
+        ran = [0] * len(batch.rows)
+        padded = 0
+        backend = self._backend
+        for pack in make_packs(batch.rows, pack_tokens=backend.pack_tokens, bin_width=backend.bin_width):
+            padded += pack.places - pack.tokens
+            self._run_pack(pack, batch.rows, vectors, ran)
+        return BatchResult(vectors, ran, time.perf_counter() - began, padded)
+
+    def _run_pack(self, pack: Pack, rows: list[Row], vectors: list[Vector], ran: list[int]) -> None:
+        state = self._backend.embed(pack, pack.spread([rows[i].tokens for i in pack.rows], 0))
+        layers = 0
+        while True:
+            state = self._backend.block(layers, state)
+            layers += 1
+            leaving = [slot for slot, i in enumerate(pack.rows) if rows[i].layers == layers]
+            if not leaving:
+                continue
+            pooled = self._pool(pack, leaving, state, layers)
+            for slot, vector in zip(leaving, pooled, strict=True):
+                i = pack.rows[slot]
+                vectors[i] = cut(vector, rows[i])
+                ran[i] = layers
+            if len(leaving) == len(pack.rows):
+                return
+            gone = set(leaving)
+            pack, source = pack.keep([slot for slot in range(len(pack.rows)) if slot not in gone])
+            state = self._backend.keep(state, pack, source)
+
+    def _pool(self, pack: Pack, slots: list[int], state: Any, layers: int) -> Array:
+        """Pooled vectors of the rows at ``slots``, through the exit's head where it has one: [slots, full_dim]."""
+        manifest = self._manifest
+        mix = np.zeros((len(slots), pack.places), np.float32)
+        for line, slot in enumerate(slots):
+            start, length = pack.starts[slot], pack.lengths[slot]
+            if manifest.pooling == "cls":
+                mix[line, start] = 1.0
+            else:
+                mix[line, start : start + length] = 1.0 / length
+        last = layers == manifest.architecture.layers
+        norm = manifest.architecture.pre_norm and (last or manifest.exit_norm == "final")
+        pooled = self._backend.pool(state, mix, final_norm=norm)
+        if layers in self._heads:
+            weight, bias = self._heads[layers]
+            pooled = pooled @ weight.T + bias
+        return pooled
+
+
+def cut(vector: Vector, row: Row) -> Vector:
+    """The first ``row.dim`` elements, L2-normalised unless the row says not to."""
+    head = np.ascontiguousarray(vector[: row.dim])
+    if not row.normalize:
+        return head
+    norm = float(np.sqrt(np.dot(head, head)))
+    return head / np.float32(max(norm, 1e-12))

@@ -1,0 +1,123 @@
+"""The engine host: loads a bundle once, then forks workers that share its memory.
+
+A forked worker has the library imported and the weights in place, so it starts in milliseconds and costs only the
+pages it writes. The host itself never computes with more than one thread, which is what makes forking it sound.
+Run by the front as ``python -m app.engine.host``, with its control socket as standard input.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.engine import worker
+from app.engine.batch import Batch, Row
+from app.engine.encoder import Encoder
+from app.engine.weights import heads
+from app.engine.wire import json_frame, receive
+from model_store.bundle import Bundle
+
+
+class Host:
+    """One backend's loaded encoders, by dtype."""
+
+    def __init__(self, bundle: Path, backend: str, device: str, threads: int) -> None:
+        self._bundle = Bundle.open(bundle)
+        self._backend = importlib.import_module(f"app.engine.backends.{_MODULES[backend]}")
+        self._device = device
+        self._threads = threads
+        # CUDA contexts and thread pools do not survive a fork: such encoders are built in the worker.
+        self._late = device != "cpu" or (backend == "onnxruntime" and threads > 1)
+        self._encoders: dict[str, Encoder] = {}
+
+    def load(self, dtypes: list[str]) -> None:
+        """Hold encoders of exactly these dtypes."""
+        self._encoders = {name: kept for name, kept in self._encoders.items() if name in dtypes}
+        for dtype in dtypes:
+            if dtype not in self._encoders and not self._late:
+                self._encoders[dtype] = self._build(dtype, threads=1)
+        gc.collect()
+        gc.freeze()  # the collector must not touch, and so copy, pages that workers share
+
+    def _build(self, dtype: str, *, threads: int) -> Encoder:
+        backend = self._backend.build(self._bundle, dtype=dtype, device=self._device, threads=threads)
+        encoder = Encoder(self._bundle.manifest, backend, heads(self._bundle))
+        _warm_up(encoder, self._bundle)
+        return encoder
+
+    def work(self, sock: socket.socket, dtype: str) -> None:
+        """The life of a worker, in the forked process."""
+        encoder = self._encoders.get(dtype) or self._build(dtype, threads=self._threads)
+        self._backend.set_threads(self._threads)
+        sock.sendall(json_frame({"ready": True}))
+        worker.serve(sock, encoder)
+
+
+_MODULES = {"torch": "torch_backend", "onnxruntime": "onnx_backend"}
+
+
+def _warm_up(encoder: Encoder, bundle: Bundle) -> None:
+    """Run every block once over mixed lengths, so that no request pays for first-time set-up."""
+    m = bundle.manifest
+    longest = min(48, m.max_tokens)
+    rows = [
+        Row(np.full(length, i % m.architecture.vocab_size, np.int32), m.architecture.layers, m.full_dim)
+        for i, length in enumerate((longest, max(longest // 3, 1), max(longest // 4, 1)))
+    ]
+    encoder.run(Batch(rows))
+
+
+def main() -> None:
+    """Answer the front's commands: load, fork. Ends when the front closes the control socket."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the front decides when the engine ends, so that it can drain
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
+    control = socket.socket(fileno=os.dup(0))
+    host: Host | None = None
+    while (message := receive(control)) is not None:
+        command: dict[str, Any] = json.loads(message[1])
+        try:
+            if command["do"] == "open":
+                host = Host(Path(command["bundle"]), command["backend"], command["device"], command["threads"])
+            assert host is not None
+            if command["do"] == "fork":
+                _fork(control, host, command["dtype"])
+                continue
+            host.load(command["dtypes"])
+            control.sendall(json_frame({"ok": True}))
+        except Exception as error:
+            control.sendall(json_frame({"error": f"{type(error).__name__}: {error}"}))
+
+
+def _fork(control: socket.socket, host: Host, dtype: str) -> None:
+    front, own = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        own.close()
+        with front:
+            socket.send_fds(control, [json_frame({"pid": pid})], [front.fileno()])
+        return
+    status = 1
+    try:
+        front.close()
+        control.close()
+        os.close(0)
+        host.work(own, dtype)
+        status = 0
+    except Exception as error:
+        print(f"engine worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(status)  # no clean-up of the host's objects in the child
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Frames between the front and an engine worker: plain bytes over a socket, never pickle.
+
+A frame is a 5-byte head (payload length, kind) and a payload. Kind JSON carries control messages; BATCH and RESULT
+carry arrays in the machine's byte order, as both ends are on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from app.engine.batch import Batch, BatchResult, Row
+
+HEAD = struct.Struct("<IB")
+_RESULT_HEAD = struct.Struct("<dII")
+
+
+class Kind(IntEnum):
+    """What a frame's payload is."""
+
+    JSON = 1
+    BATCH = 2
+    RESULT = 3
+    FAILURE = 4  # UTF-8 reason: the batch could not be run, the worker lives on
+
+
+def frame(kind: Kind, payload: bytes) -> bytes:
+    """A whole frame."""
+    return HEAD.pack(len(payload), kind) + payload
+
+
+def json_frame(message: dict[str, Any]) -> bytes:
+    """A control message as a frame."""
+    return frame(Kind.JSON, json.dumps(message).encode())
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Payload of a BATCH: row count, then per row (tokens, layers, dim, normalize), then all token ids."""
+    rows = batch.rows
+    facts = np.array([(len(r.tokens), r.layers, r.dim, r.normalize) for r in rows], np.int32).reshape(-1, 4)
+    return struct.pack("<I", len(rows)) + facts.tobytes() + b"".join(r.tokens.tobytes() for r in rows)
+
+
+def decode_batch(payload: bytes) -> Batch:
+    """The batch of a BATCH payload; its token arrays are views of the payload."""
+    (count,) = struct.unpack_from("<I", payload)
+    facts = np.frombuffer(payload, np.int32, count * 4, offset=4).reshape(count, 4).tolist()
+    tokens = np.frombuffer(payload, np.int32, offset=4 + count * 16)
+    rows = []
+    begin = 0
+    for length, layers, dim, normalize in facts:
+        rows.append(Row(tokens[begin : begin + length], layers, dim, bool(normalize)))
+        begin += length
+    return Batch(rows)
+
+
+def encode_result(result: BatchResult) -> bytes:
+    """Payload of a RESULT: seconds, padded tokens, row count, then per row (layers, dim), then all vectors."""
+    facts = np.array([(n, len(v)) for n, v in zip(result.layers, result.vectors, strict=True)], np.int32)
+    head = _RESULT_HEAD.pack(result.seconds, result.padded_tokens, len(result.layers))
+    return head + facts.tobytes() + b"".join(v.tobytes() for v in result.vectors)
+
+
+def decode_result(payload: bytes) -> BatchResult:
+    """The result of a RESULT payload; its vectors are views of the payload."""
+    seconds, padded, count = _RESULT_HEAD.unpack_from(payload)
+    facts = np.frombuffer(payload, np.int32, count * 2, offset=_RESULT_HEAD.size).reshape(count, 2)
+    flat = np.frombuffer(payload, np.float32, offset=_RESULT_HEAD.size + count * 8)
+    vectors = np.split(flat, np.cumsum(facts[:, 1])[:-1])
+    return BatchResult(vectors, facts[:, 0].tolist(), seconds, padded)
+
+
+def receive(sock: socket.socket) -> tuple[Kind, bytes] | None:
+    """The next frame from a blocking socket, or None when the other end has closed it."""
+    head = _exactly(sock, HEAD.size)
+    if head is None:
+        return None
+    size, kind = HEAD.unpack(head)
+    payload = _exactly(sock, size)
+    return None if payload is None else (Kind(kind), payload)
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes | None:
+    data = bytearray(size)
+    view = memoryview(data)
+    got = 0
+    while got < size:
+        count = sock.recv_into(view[got:])
+        if count == 0:
+            return None
+        got += count
+    return bytes(data)

@@ -1,0 +1,19 @@
+"""An engine worker: takes a batch, runs it, answers; one batch at a time, until its socket closes."""
+
+from __future__ import annotations
+
+import socket
+
+from app.engine.encoder import Encoder
+from app.engine.wire import Kind, decode_batch, encode_result, frame, receive
+
+
+def serve(sock: socket.socket, encoder: Encoder) -> None:
+    """Run batches from ``sock`` until the front closes it. A batch that raises fails alone."""
+    while (message := receive(sock)) is not None:
+        _, payload = message
+        try:
+            answer = frame(Kind.RESULT, encode_result(encoder.run(decode_batch(payload))))
+        except Exception as error:
+            answer = frame(Kind.FAILURE, f"{type(error).__name__}: {error}".encode())
+        sock.sendall(answer)
