@@ -1,0 +1,81 @@
+"""Answers: what was run and where the time went as headers, and the vectors as JSON, base64 or raw floats."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from starlette.responses import Response
+
+from app.scheduling.answer import Answer
+
+RAW = "application/octet-stream"
+
+
+@dataclass(slots=True, frozen=True)
+class Embedded:
+    """A request's vectors, and what may be said about how they came to be. Times in seconds."""
+
+    answer: Answer
+    model: str  # name and revision: vectors of two revisions do not compare
+    quality: float | None  # share of the reference's score, as measured for what the engine ran
+    device: str
+    characters: int
+    tokenization_s: float
+    total_s: float
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What was run (X-Strata-*) and where the time went (Server-Timing in ms, and TEI's x-* in whole ms)."""
+        answer = self.answer
+        total = b"%d" % (self.total_s * 1000)
+        found = [
+            (b"x-strata-model", self.model.encode()),
+            (b"x-strata-layers", b"%d" % answer.layers),
+            (b"x-strata-dim", b"%d" % answer.dim),
+            (
+                b"server-timing",
+                b"tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, total;dur=%.3f"
+                % (
+                    self.tokenization_s * 1000,
+                    answer.queue_s * 1000,
+                    answer.inference_s * 1000,
+                    self.total_s * 1000,
+                ),
+            ),
+            (b"x-compute-type", self.device.encode()),
+            (b"x-compute-time", total),
+            (b"x-compute-characters", b"%d" % self.characters),
+            (b"x-compute-tokens", b"%d" % answer.tokens),
+            (b"x-total-time", total),
+            (b"x-tokenization-time", b"%d" % (self.tokenization_s * 1000)),
+            (b"x-queue-time", b"%d" % (answer.queue_s * 1000)),
+            (b"x-inference-time", b"%d" % (answer.inference_s * 1000)),
+        ]
+        if self.quality is not None:
+            found.append((b"x-strata-quality", b"%.4f" % self.quality))
+        return found
+
+
+def json_answer(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
+    """JSON; numpy arrays are written as lists of numbers."""
+    response = Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    response.raw_headers.extend(headers)
+    return response
+
+
+def raw_answer(vectors: npt.NDArray[np.float32], headers: Sequence[tuple[bytes, bytes]]) -> Response:
+    """Little-endian float32, row after row; X-Strata-Shape says how many rows of how many."""
+    response = Response(vectors.astype("<f4", copy=False).tobytes(), media_type=RAW)
+    response.raw_headers.extend(headers)
+    response.raw_headers.append((b"x-strata-shape", b"%d,%d" % vectors.shape))
+    return response
+
+
+def base64_rows(vectors: npt.NDArray[np.float32]) -> list[str]:
+    """Each row as OpenAI's clients ask for it: base64 of little-endian float32."""
+    return [b64encode(row).decode() for row in vectors.astype("<f4", copy=False)]

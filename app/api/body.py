@@ -1,0 +1,71 @@
+"""Request bodies: read up to a limit, and read into a model in one go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
+from starlette.requests import Request
+
+from app.api.errors import TOO_LARGE, ClientLeft, Refusal, misread
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class _OneError:
+    """Gives a union one message instead of one for every branch that did not fit."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        union = {**handler(source), "custom_error_type": "shape", "custom_error_message": self._message}
+        return cast(CoreSchema, union)
+
+
+Texts = Annotated[
+    str | list[str] | list[int] | list[list[int]],
+    _OneError("must be a string, a list of strings, a list of token ids or a list of lists of token ids"),
+    Field(union_mode="left_to_right"),
+]
+
+
+def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[str] | list[list[int]], str]:
+    """The texts of a request as a list, and whether it was "single" or a "batch"."""
+    if isinstance(texts, str):
+        return [texts], "single"
+    if texts and isinstance(texts[0], int):
+        return [cast(list[int], texts)], "single"
+    return cast(list[str] | list[list[int]], texts), "batch"
+
+
+async def read(request: Request, model: type[Body], limit: int) -> Body:
+    """The body of a request as ``model``. Raises Refusal (413 without reading on, or what does not fit)."""
+    raw = await _bytes(request, limit)
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise misread(error) from error
+
+
+async def _bytes(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    chunks, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(TOO_LARGE, f"the body is larger than the limit of {limit} bytes (--payload-limit)")

@@ -1,0 +1,85 @@
+"""`POST /embed`, as text-embeddings-inference has it, with `layers` and `dim`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answer import RAW, json_answer, raw_answer
+from app.api.ask import QUERY_DOCS, ElasticBody, ask_of
+from app.api.body import Texts, listed, read
+from app.api.docs import PlainRoute, body_docs
+from app.api.embedding import embed
+from app.api.errors import TEI_ERRORS
+from app.service import Service
+from app.tokenizer import Direction, Encode
+
+router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
+
+
+class TextOptions(BaseModel):
+    """How texts become tokens, in TEI's words."""
+
+    model_config = ConfigDict(strict=True)
+
+    truncate: Annotated[
+        bool | None, Field(description="Cut texts that are too long. Default: the server's `auto_truncate`.")
+    ] = None
+    truncation_direction: Annotated[
+        Literal["Right", "Left", "right", "left"], Field(description="The side that is cut off.")
+    ] = "Right"
+    prompt_name: Annotated[str | None, Field(description="Prompt put before every text; one of those in `/info`.")] = (
+        None
+    )
+
+    def encode(self, service: Service, field: str = "inputs") -> Encode:
+        """These options as the tokenizer takes them."""
+        truncate = service.settings.auto_truncate if self.truncate is None else self.truncate
+        direction: Direction = "Left" if self.truncation_direction in ("Left", "left") else "Right"
+        return Encode(truncate, direction, self.prompt_name, field)
+
+
+class EmbedRequest(TextOptions, ElasticBody):
+    """Texts to embed: one string or many, or token ids of the model's own vocabulary, taken as they are."""
+
+    inputs: Texts
+    normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
+
+
+_DOCS = body_docs(
+    EmbedRequest,
+    examples={
+        "one text": {"inputs": "Deep learning in a nutshell"},
+        "half the layers": {"inputs": ["A first text", "A second text"], "layers": 6, "dim": 256},
+    },
+    query=QUERY_DOCS,
+)
+_RAW_DOCS = {
+    "description": "One vector a text, in order. The headers tell the layers and dim that were run.",
+    "content": {RAW: {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@router.post("/embed", openapi_extra=_DOCS, responses={200: {"model": list[list[float]], **_RAW_DOCS}, **TEI_ERRORS})
+async def embed_texts(request: Request) -> Response:
+    """Embed texts with the first `layers` layers, as vectors of length `dim`.
+
+    The answer is always a list of vectors, also for a single text; with `Accept: application/octet-stream`
+    it is raw little-endian float32, row after row.
+    """
+    service: Service = request.app.state.service
+    body = await read(request, EmbedRequest, service.settings.payload_limit)
+    inputs, method = listed(body.inputs)
+    ask = ask_of(request.scope["query_string"], body)
+    embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
+    if RAW in request.headers.get("accept", ""):
+        return raw_answer(embedded.answer.vectors, embedded.headers())
+    return json_answer(embedded.answer.vectors, embedded.headers())
+
+
+# TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.
+router.add_api_route("/", embed_texts, methods=["POST"], include_in_schema=False)

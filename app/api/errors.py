@@ -1,0 +1,145 @@
+"""Refusals and failures in the words of the protocol that was called."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.planning.plan import PlanRefused
+from app.scheduling.errors import EngineFailure, NotServing, Overloaded
+from app.tokenizer import TextRefused
+
+
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """What went wrong, as each protocol says it."""
+
+    error_type: str  # text-embeddings-inference's word
+    status: int
+    openai_status: int
+    openai_type: str
+    openai_code: str | None
+    reason: str  # the label in the metrics
+
+
+_WRONG = "invalid_request_error"
+VALIDATION = Kind("Validation", 422, 400, _WRONG, "invalid_value", "validation")
+BATCH_SIZE = Kind("Validation", 422, 400, _WRONG, "invalid_value", "batch_size")
+EMPTY = Kind("Empty", 400, 400, _WRONG, "empty_input", "empty")
+TOKENIZER = Kind("Tokenizer", 422, 400, _WRONG, "invalid_value", "tokenizer")
+TOO_LARGE = Kind("Validation", 413, 413, _WRONG, "request_too_large", "payload")
+NOT_FOUND = Kind("Validation", 404, 404, _WRONG, "unknown_url", "not_found")
+MODEL_NOT_FOUND = Kind("Validation", 404, 404, _WRONG, "model_not_found", "not_found")
+NOT_ALLOWED = Kind("Validation", 405, 405, _WRONG, "method_not_supported", "method")
+OVERLOADED = Kind("Overloaded", 429, 429, "rate_limit_error", "rate_limit_exceeded", "overloaded")
+BACKEND = Kind("Backend", 424, 500, "server_error", "engine_failure", "backend")
+UNHEALTHY = Kind("Unhealthy", 503, 503, "server_error", "service_unavailable", "unhealthy")
+INTERNAL = Kind("Backend", 500, 500, "server_error", "internal_error", "internal")
+
+
+class Refusal(Exception):  # noqa: N818 - reads as what happened
+    """A request that gets no embedding; ``field`` names what to change, where there is such a thing."""
+
+    def __init__(self, kind: Kind, message: str, field: str | None = None, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.kind = kind
+        self.field = field
+        self.headers = headers or {}
+
+
+class ClientLeft(Exception):  # noqa: N818 - reads as what happened
+    """The client closed its connection; there is nobody to answer."""
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What an error of the rooms below means to a client; anything unknown is a fault of the server."""
+    match error:
+        case Refusal():
+            return error
+        case Overloaded():
+            wait = str(max(1, math.ceil(error.retry_after_s)))
+            return Refusal(OVERLOADED, str(error), headers={"Retry-After": wait})
+        case NotServing():
+            return Refusal(UNHEALTHY, str(error) or "not serving", headers={"Retry-After": "1"})
+        case EngineFailure():
+            return Refusal(BACKEND, str(error))
+        case PlanRefused():
+            return Refusal(VALIDATION, str(error), error.field)
+        case TextRefused():
+            return Refusal(EMPTY if error.empty else VALIDATION, str(error), error.field)
+        case HTTPException(status_code=404):
+            return Refusal(NOT_FOUND, "there is no such path; see /docs")
+        case HTTPException(status_code=405):
+            return Refusal(NOT_ALLOWED, "method not allowed", headers=dict(error.headers or {}))
+        case _:
+            return Refusal(INTERNAL, "internal error; the server's log has it under this request's id")
+
+
+def misread(error: ValidationError) -> Refusal:
+    """A body that is not JSON or not of the expected shape; the message names the field."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else None
+    if field is None:
+        return Refusal(VALIDATION, f"the body is not valid JSON of the expected shape: {first['msg']}")
+    where = ".".join(str(part) for part in first["loc"])
+    return Refusal(VALIDATION, f"`{where}`: {first['msg']}", field)
+
+
+def response(refusal: Refusal, path: str) -> Response:
+    """The answer to a refused request, in the shape of the protocol that ``path`` belongs to."""
+    kind, message = refusal.kind, str(refusal)
+    body: dict[str, Any]
+    if path.startswith("/v1/") or path == "/embeddings":
+        status = kind.openai_status
+        body = {
+            "error": {"message": message, "type": kind.openai_type, "param": refusal.field, "code": kind.openai_code}
+        }
+    else:
+        status = kind.status
+        body = {"error": message, "error_type": kind.error_type}
+    return Response(orjson.dumps(body), status, refusal.headers, "application/json")
+
+
+class TeiError(BaseModel):
+    """An error as text-embeddings-inference shapes it."""
+
+    error: str
+    error_type: str
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What is inside an OpenAI error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI shapes it."""
+
+    error: OpenAIErrorDetail
+
+
+TEI_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": TeiError, "description": "`inputs` is empty"},
+    413: {"model": TeiError, "description": "The body is larger than the server accepts"},
+    422: {"model": TeiError, "description": "A field has a value it cannot have; the message names it"},
+    424: {"model": TeiError, "description": "The engine failed on this request"},
+    429: {"model": TeiError, "description": "The queue is full; come back after `Retry-After` seconds"},
+    503: {"model": TeiError, "description": "Loading, draining, or the engine is dead"},
+}
+OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": OpenAIError, "description": "A field has a value it cannot have; `param` names it"},
+    413: {"model": OpenAIError, "description": "The body is larger than the server accepts"},
+    429: {"model": OpenAIError, "description": "The queue is full; come back after `Retry-After` seconds"},
+    500: {"model": OpenAIError, "description": "The engine failed on this request"},
+    503: {"model": OpenAIError, "description": "Loading, draining, or the engine is dead"},
+}

@@ -1,0 +1,125 @@
+"""`POST /v1/embeddings` and `GET /v1/models`, as OpenAI has them, with `layers`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answer import base64_rows, json_answer
+from app.api.ask import QUERY_DOCS, ElasticBody, ask_of
+from app.api.body import Texts, listed, read
+from app.api.docs import PlainRoute, body_docs
+from app.api.embedding import embed
+from app.api.errors import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
+from app.service import Service
+from app.tokenizer import Encode
+
+router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
+
+
+class EmbeddingsRequest(ElasticBody):
+    """OpenAI's request. `model` is accepted whatever it says: one model is served, and the answer names it."""
+
+    input: Texts
+    model: str | None = None
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None, Field(description="base64: of little-endian float32. Default: float.")
+    ] = None
+    user: str | None = None
+
+
+class Embedding(BaseModel):
+    """One vector, as numbers or as base64 of little-endian float32."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Tokens run."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(BaseModel):
+    """OpenAI's answer."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Model(BaseModel):
+    """A served model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(BaseModel):
+    """The one model that is served."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+_DOCS = body_docs(
+    EmbeddingsRequest,
+    examples={
+        "one text": {"input": "Deep learning in a nutshell", "model": "strata"},
+        "half the layers": {"input": ["A first text", "A second text"], "layers": 6, "dimensions": 256},
+    },
+    query=QUERY_DOCS,
+)
+
+
+@router.post("/v1/embeddings", openapi_extra=_DOCS, responses={200: {"model": EmbeddingsAnswer}, **OPENAI_ERRORS})
+async def create_embeddings(request: Request) -> Response:
+    """Embed texts; `dimensions` is the length of the vectors, `layers` how many layers run."""
+    service: Service = request.app.state.service
+    body = await read(request, EmbeddingsRequest, service.settings.payload_limit)
+    inputs, method = listed(body.input)
+    ask = ask_of(request.scope["query_string"], body)
+    how = Encode(service.settings.auto_truncate, field="input")
+    embedded = await embed(request, inputs, ask, how, method=method)
+    answer = embedded.answer
+    rows: Any = base64_rows(answer.vectors) if body.encoding_format == "base64" else answer.vectors
+    content = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
+        "model": service.opened().name,
+        "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
+    }
+    return json_answer(content, embedded.headers())
+
+
+router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include_in_schema=False)
+
+
+@router.get("/v1/models", responses={200: {"model": Models}})
+async def list_models(request: Request) -> Response:
+    """The served model."""
+    service: Service = request.app.state.service
+    return json_answer({"object": "list", "data": [_model(service)]})
+
+
+@router.get("/v1/models/{name:path}", responses={200: {"model": Model}}, include_in_schema=False)
+async def get_model(request: Request) -> Response:
+    """The served model, by its name."""
+    model = _model(request.app.state.service)
+    if request.path_params["name"] != model["id"]:
+        raise Refusal(MODEL_NOT_FOUND, f"the model served is `{model['id']}`", "model")
+    return json_answer(model)
+
+
+def _model(service: Service) -> dict[str, Any]:
+    return {"id": service.opened().name, "object": "model", "created": service.born, "owned_by": "strata"}

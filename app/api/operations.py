@@ -1,0 +1,99 @@
+"""What operators and their machines ask: is it alive, is it ready, what does it serve, how is it doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answer import json_answer
+from app.api.docs import PlainRoute
+from app.api.errors import TEI_ERRORS, UNHEALTHY, Refusal
+from app.cli import installed_version
+from app.service import Served, Service
+
+router = APIRouter(route_class=PlainRoute, tags=["operations"])
+
+
+@router.get("/health", responses={200: {"description": "The process answers"}})
+async def health(request: Request) -> Response:
+    """Liveness: whether the process answers. Never waits for the engine; whether it can embed is `/ready`."""
+    return json_answer({"status": "alive"})
+
+
+@router.get("/ready", responses={200: {"description": "Requests are served"}, 503: TEI_ERRORS[503]})
+async def ready(request: Request) -> Response:
+    """Readiness: loaded, warm, engine alive, not draining. 503 with the reason otherwise."""
+    service: Service = request.app.state.service
+    state = service.state
+    if state != "ready":
+        raise Refusal(UNHEALTHY, f"{state}: {service.why_not(state)}")
+    return json_answer({"status": "ready"})
+
+
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}})
+async def metrics(request: Request) -> Response:
+    """All series in Prometheus' text format."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@router.get("/info", responses={503: TEI_ERRORS[503]})
+async def info(request: Request) -> Response:
+    """The model, what it was trained and measured for, what runs it and why, and the limits."""
+    service: Service = request.app.state.service
+    return json_answer(described(service, service.opened()))
+
+
+@router.get("/", include_in_schema=False)
+async def root(request: Request) -> Response:
+    """Where to go from here."""
+    return json_answer({"strata": installed_version(), "docs": "/docs", "info": "/info", "embed": "POST /embed"})
+
+
+def described(service: Service, served: Served) -> dict[str, Any]:
+    """TEI's `/info` fields, then Strata's own."""
+    settings, manifest, choice = service.settings, served.manifest, served.pool.choice
+    quality = manifest.quality
+    return {
+        "model_id": served.name,
+        "model_sha": manifest.revision,
+        "model_dtype": choice.dtype if choice else None,
+        "served_model_name": served.name,
+        "model_type": {"embedding": {"pooling": manifest.pooling}},
+        "max_concurrent_requests": settings.max_concurrent_requests,
+        "max_input_length": manifest.max_tokens,
+        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_requests": settings.max_batch_requests,
+        "max_client_batch_size": settings.max_client_batch_size,
+        "auto_truncate": settings.auto_truncate,
+        "tokenization_workers": settings.tokenization_workers,
+        "version": installed_version(),
+        "sha": None,
+        "docker_label": None,
+        "state": service.state,
+        "family": manifest.architecture.family,
+        "layers": manifest.architecture.layers,
+        "full_dim": manifest.full_dim,
+        "exits": served.planner.exits,
+        "dims": manifest.dims,
+        "trained_exits": manifest.exits,
+        "only_full_depth_is_trained": not manifest.elastic,
+        "warning": served.warning,
+        "prompts": manifest.prompts,
+        "quality": quality
+        and {
+            "benchmark": quality.benchmark,
+            "share_of": quality.reference,
+            "reference_score": quality.reference_score,
+            "shares": {
+                str(layers): {str(dim): round(score / quality.reference_score, 4) for dim, score in row.items()}
+                for layers, row in quality.scores.items()
+            },
+        },
+        "engine": served.engine and {**served.engine, "candidates": choice.candidates if choice else []},
+        "provenance": manifest.provenance.model_dump(),
+    }

@@ -1,0 +1,63 @@
+"""`POST /similarity`, as text-embeddings-inference has it, with `layers` and `dim`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answer import json_answer
+from app.api.ask import QUERY_DOCS, ElasticBody, ask_of
+from app.api.body import read
+from app.api.docs import PlainRoute, body_docs
+from app.api.embed import TextOptions
+from app.api.embedding import check_size, embed
+from app.api.errors import TEI_ERRORS
+from app.service import Service
+
+router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
+
+
+class Comparison(BaseModel):
+    """One sentence, and those it is compared with."""
+
+    model_config = ConfigDict(strict=True)
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityRequest(ElasticBody):
+    """Sentences to compare."""
+
+    inputs: Comparison
+    parameters: Annotated[TextOptions | None, Field(description="How the sentences become tokens.")] = None
+
+
+_DOCS = body_docs(
+    SimilarityRequest,
+    examples={
+        "two sentences": {
+            "inputs": {"source_sentence": "A man is eating.", "sentences": ["Somebody eats.", "It is raining."]},
+            "layers": 6,
+        }
+    },
+    query=QUERY_DOCS,
+)
+
+
+@router.post("/similarity", openapi_extra=_DOCS, responses={200: {"model": list[float]}, **TEI_ERRORS})
+async def similarity(request: Request) -> Response:
+    """Cosine similarity of one sentence to each of the others, all embedded at the same depth."""
+    service: Service = request.app.state.service
+    body = await read(request, SimilarityRequest, service.settings.payload_limit)
+    check_size(service, len(body.inputs.sentences), "inputs.sentences")
+    how = (body.parameters or TextOptions()).encode(service)
+    ask = ask_of(request.scope["query_string"], body)
+    sentences = [body.inputs.source_sentence, *body.inputs.sentences]
+    embedded = await embed(request, sentences, ask, how, method="batch")
+    vectors = embedded.answer.vectors
+    return json_answer(vectors[1:] @ vectors[0], embedded.headers())

@@ -1,0 +1,80 @@
+"""`POST /tokenize` and `POST /decode`, as text-embeddings-inference has them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.answer import json_answer
+from app.api.body import listed, read
+from app.api.docs import PlainRoute, body_docs
+from app.api.embedding import check_size
+from app.api.errors import TEI_ERRORS
+from app.service import Service
+
+router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
+
+
+class TokenizeRequest(BaseModel):
+    """Texts to tokenize."""
+
+    model_config = ConfigDict(strict=True)
+
+    inputs: str | list[str]
+    add_special_tokens: Annotated[bool, Field(description="With the tokens the model puts around a text.")] = True
+    prompt_name: Annotated[str | None, Field(description="Prompt put before every text.")] = None
+
+
+class DecodeRequest(BaseModel):
+    """Token ids to turn back into texts."""
+
+    model_config = ConfigDict(strict=True)
+
+    ids: list[int] | list[list[int]]
+    skip_special_tokens: bool = True
+
+
+class SimpleToken(BaseModel):
+    """A token; `start` and `stop` are byte offsets in the text, null for special tokens."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+_TOKENIZE_DOCS = body_docs(TokenizeRequest, examples={"one text": {"inputs": "Deep learning in a nutshell"}})
+_DECODE_DOCS = body_docs(DecodeRequest, examples={"one text": {"ids": [101, 2784, 4083, 102]}})
+
+
+@router.post(
+    "/tokenize", openapi_extra=_TOKENIZE_DOCS, responses={200: {"model": list[list[SimpleToken]]}, **TEI_ERRORS}
+)
+async def tokenize(request: Request) -> Response:
+    """The tokens of each text, uncut, and where each lies in it."""
+    service: Service = request.app.state.service
+    body = await read(request, TokenizeRequest, service.settings.payload_limit)
+    inputs, _ = listed(body.inputs)
+    check_size(service, len(inputs), "inputs")
+    tokens = await service.opened().tokenizer.tokens(
+        inputs,  # type: ignore[arg-type]
+        add_special_tokens=body.add_special_tokens,
+        prompt_name=body.prompt_name,
+    )
+    return json_answer(tokens)
+
+
+@router.post("/decode", openapi_extra=_DECODE_DOCS, responses={200: {"model": list[str]}, **TEI_ERRORS})
+async def decode(request: Request) -> Response:
+    """The texts that token ids stand for."""
+    service: Service = request.app.state.service
+    body = await read(request, DecodeRequest, service.settings.payload_limit)
+    ids, _ = listed(body.ids)
+    check_size(service, len(ids), "ids")
+    texts = service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens)  # type: ignore[arg-type]
+    return json_answer(texts)

@@ -1,0 +1,42 @@
+"""One request's stay in the house: its id, and what is noted about it on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from secrets import token_hex
+from time import perf_counter
+
+from starlette.types import Scope
+
+_KEY = "strata.visit"
+_LONGEST_ID = 128
+
+
+@dataclass(slots=True)
+class Visit:
+    """What the log line and the answer's headers say about a request."""
+
+    id: str
+    started: float = field(default_factory=perf_counter)
+    status: int = 0  # 0 until an answer has begun
+    facts: dict[str, object] = field(default_factory=dict)  # for the log: layers, dim, texts, tokens, the error
+
+    @classmethod
+    def enter(cls, scope: Scope) -> Visit:
+        """Begin the visit of a request; its id is the caller's X-Request-Id if that can be echoed safely."""
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
+        usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
+        visit = cls(given if usable else token_hex(8))
+        scope[_KEY] = visit
+        return visit
+
+    @staticmethod
+    def of(scope: Scope) -> Visit:
+        """The visit a request belongs to."""
+        visit: Visit = scope[_KEY]
+        return visit
+
+    @property
+    def seconds(self) -> float:
+        """Since the request came in."""
+        return perf_counter() - self.started

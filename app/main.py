@@ -1,0 +1,45 @@
+"""The application: its routes, and the life of the service behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api import embed, openai, operations, similarity, tokenize
+from app.api.door import Door, direct
+from app.api.errors import refusal_of, response
+from app.cli import installed_version
+from app.service import Service
+from app.settings import Settings
+
+_ABOUT = """Embeddings from the first N layers of a 2D Matryoshka encoder: as deep, and as long, as you can afford."""
+
+
+def create_app(settings: Settings, bundle: Path) -> FastAPI:
+    """The application serving the bundle at ``bundle``; the model is loaded while it already answers `/health`."""
+    service = Service(settings, bundle)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(title="Strata", description=_ABOUT, version=installed_version(), lifespan=life, redoc_url=None)
+    app.state.service = service
+    routers = [room.router for room in (embed, openai, similarity, tokenize, operations)]
+    for router in routers:
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, _tell)
+    app.add_middleware(Door, metrics=service.metrics, direct=direct(routers))
+    return app
+
+
+async def _tell(request: Request, error: Exception) -> Response:
+    return response(refusal_of(error), request.url.path)

@@ -1,0 +1,77 @@
+"""The listening process: uvicorn, and an end that answers what was accepted before it closes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from app import logs
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings
+
+
+def serve(settings: Settings, bundle: Path) -> int:
+    """Serve until told to stop. 0 after a clean drain, 1 when it could not serve, or not answer all it had accepted."""
+    app = create_app(settings, bundle)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        # After the drain nothing accepted is left to answer; this bounds clients that do not read their answers.
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config, app.state.service)
+    server.run()
+    return server.status
+
+
+class _Server(uvicorn.Server):
+    """Drains before it closes: the listener still answers `/ready` (503) and `/health` while accepted work ends."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.status = 0
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+        service.on_death = self._on_death
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind, then say where (with port 0 nobody could know)."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        for listener in (s for server in getattr(self, "servers", []) for s in server.sockets):
+            host, port = listener.getsockname()[:2]
+            logs.event("listening", {"url": f"http://{host}:{port}"})
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First signal: drain. Second: leave at once. (uvicorn's own would end the process by the signal itself.)"""
+        if self._loop is None or self._draining is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self._loop.call_soon_threadsafe(self._begin_to_drain, signal.Signals(sig).name)
+
+    def _begin_to_drain(self, reason: str) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(reason))
+
+    async def _drain(self, reason: str) -> None:
+        logs.event("draining", {"reason": reason})
+        finished = await self._service.drain()
+        logs.event("drained" if finished else "drain_ran_out_of_time")
+        self.status = self.status or (0 if finished else 1)
+        self.should_exit = True
+
+    def _on_death(self, reason: str) -> None:
+        self.status = 1
+        self.should_exit = True

@@ -1,0 +1,216 @@
+"""The service behind the API: the model it serves, and whether it is loading, serving, draining or dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import time
+from typing import Literal
+
+from app import logs
+from app.cli import installed_version
+from app.engine.pool import EngineOptions, EnginePool
+from app.metrics import Metrics
+from app.planning.planner import Planner
+from app.scheduling.errors import NotServing, Overloaded
+from app.scheduling.scheduler import Limits, Scheduler
+from app.settings import Settings
+from app.tokenizer import Tokenizer
+from model_store.bundle import Bundle
+from model_store.manifest import Manifest
+
+State = Literal["loading", "ready", "restarting", "draining", "dead"]
+
+_LOOK_S = 0.5  # how often the engine's health is looked at, in seconds
+_UNTRAINED = (
+    "ONLY FULL DEPTH IS TRAINED: this model was not trained to stop early, and its shallow vectors are of no use"
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in service, and the rooms a request passes on its way."""
+
+    name: str
+    manifest: Manifest
+    tokenizer: Tokenizer
+    planner: Planner
+    scheduler: Scheduler
+    pool: EnginePool
+
+    @cached_property
+    def label(self) -> str:
+        """Name and revision: two answers compare only if they agree in it."""
+        return f"{self.name}@{self.manifest.revision}"
+
+    @property
+    def device(self) -> str:
+        """Where the engine runs."""
+        return self.pool.choice.device if self.pool.choice else "cpu"
+
+    @property
+    def engine(self) -> dict[str, object]:
+        """What the engine chose to run on, and why; empty until it has."""
+        choice = self.pool.choice
+        if choice is None:
+            return {}
+        facts = ("backend", "dtype", "device", "workers", "threads", "reason")
+        return {fact: getattr(choice, fact) for fact in facts}
+
+    @property
+    def warning(self) -> str | None:
+        """What everybody who looks at the model must be told."""
+        return None if self.manifest.elastic else _UNTRAINED
+
+    def quality(self, layers: int, dim: int) -> float | None:
+        """Measured share of the reference's score, or None."""
+        return self.manifest.quality.share(layers, dim) if self.manifest.quality else None
+
+
+class Service:
+    """Brings a bundle into service and takes it out again. ``on_death`` is told when it cannot go on."""
+
+    def __init__(self, settings: Settings, bundle: Path) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.on_death: Callable[[str], None] = lambda reason: None
+        self.born = int(time())
+        self._bundle = bundle
+        self._served: Served | None = None
+        self._loaded = self._draining = False
+        self._dead: str | None = None
+        self._seats = 0
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """The truth for `/ready`, without asking the engine anything."""
+        if self._dead:
+            return "dead"
+        if self._draining:
+            return "draining"
+        if self._served is None or not self._loaded:
+            return "loading"
+        status = self._served.pool.status
+        return "restarting" if status == "loading" else status
+
+    def served(self) -> Served:
+        """The model, if requests are accepted. Raises NotServing.
+
+        While dead workers are replaced requests are accepted and wait: it takes a second or two.
+        """
+        state = self.state
+        if self._served is None or state not in ("ready", "restarting"):
+            raise NotServing(self.why_not(state))
+        return self._served
+
+    def opened(self) -> Served:
+        """The model, as soon as its bundle is open. Raises NotServing before that."""
+        if self._served is None:
+            raise NotServing(self.why_not(self.state))
+        return self._served
+
+    def why_not(self, state: State) -> str:
+        """Why nothing is served in a state, for people."""
+        return {
+            "ready": "ready",
+            "loading": "the model is loading",
+            "restarting": "the engine's workers died and are being replaced",
+            "draining": "the server is shutting down",
+            "dead": self._dead or "the engine is dead",
+        }[state]
+
+    @contextmanager
+    def seat(self) -> Iterator[None]:
+        """A place among the requests in the house. Raises Overloaded when all are taken."""
+        limit = self.settings.max_concurrent_requests
+        if self._seats >= limit:
+            raise Overloaded(f"{limit} requests are in progress; no more are accepted", retry_after_s=1)
+        self._seats += 1
+        try:
+            yield
+        finally:
+            self._seats -= 1
+
+    def start(self) -> None:
+        """Begin to load; `/health` answers meanwhile."""
+        self._life = asyncio.create_task(self._load())
+
+    async def drain(self) -> bool:
+        """Accept nothing more and answer what was accepted; False when the time for it ran out."""
+        self._draining = True
+        if self._served is None:
+            return True
+        return await self._served.scheduler.drain(self.settings.drain_seconds)
+
+    async def stop(self) -> None:
+        """End the engine's processes and the threads."""
+        self._draining = True
+        if self._life:
+            self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
+        if self._served:
+            await self._served.pool.stop()
+            self._served.tokenizer.close()
+
+    async def _load(self) -> None:
+        try:
+            served = await self._open()
+            await served.pool.start()
+        except Exception as error:
+            self._die(str(error) or repr(error))
+            return
+        self._loaded = True
+        logs.event("ready", {"model": served.label, **served.engine})
+        while served.pool.status != "dead":
+            await asyncio.sleep(_LOOK_S)
+        if not self._draining:
+            self._die("the engine died, and died again each time it was replaced")
+
+    def _die(self, reason: str) -> None:
+        self._dead = reason
+        logs.event("dead", {"reason": reason}, level=logging.ERROR)
+        self.on_death(reason)
+
+    def _on_engine_event(self, name: str, **facts: object) -> None:
+        logs.event(name, facts)
+
+    async def _open(self) -> Served:
+        settings = self.settings
+        bundle = await asyncio.to_thread(Bundle.open, self._bundle)
+        manifest = bundle.manifest
+        tokenizer = Tokenizer(
+            bundle.path,
+            manifest,
+            workers=settings.tokenization_workers,
+            default_prompt_name=settings.default_prompt_name,
+        )
+        planner = Planner(manifest, allow_untrained=settings.allow_untrained)
+        pool = EnginePool(
+            bundle.path,
+            EngineOptions(settings.backend, settings.dtype, settings.device, settings.workers, settings.threads),
+            on_event=self._on_engine_event,
+        )
+        limits = Limits(
+            settings.max_batch_tokens, settings.max_batch_requests, settings.max_queue_texts, settings.max_queue_tokens
+        )
+        scheduler = Scheduler(pool, limits, self.metrics)
+        name = settings.served_model_name or manifest.name
+        served = self._served = Served(name, manifest, tokenizer, planner, scheduler, pool)
+        self.metrics.model_opened(
+            exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=installed_version()
+        )
+        self.metrics.watch(
+            queue_size=lambda: scheduler.waiting_tickets,
+            queue_tokens=lambda: scheduler.waiting_tokens,
+            ready=lambda: self.state == "ready",
+            resident=pool.memory_bytes,
+        )
+        if served.warning:
+            logs.event("warning", {"model": name, "note": served.warning}, level=logging.WARNING)
+        return served

@@ -1,0 +1,146 @@
+"""Every option of the server once: its flag, its STRATA_* variable, its default and what it is for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "STRATA_"
+
+
+class SettingsError(ValueError):
+    """An option has a value it cannot have; the message is one line that names it."""
+
+
+def _option(group: str, default: Any, description: str, metavar: str | None = None) -> Any:
+    return Field(default, description=description, json_schema_extra={"group": group, "metavar": metavar or ""})
+
+
+_MODEL, _HTTP, _ENGINE, _QUEUE, _REQUESTS, _RUN = (
+    "Model",
+    "Address",
+    "Engine",
+    "Batches and queue",
+    "Requests",
+    "Running",
+)
+
+
+class Settings(BaseSettings):
+    """The options of `strata serve`. Flags win over the environment, which wins over the defaults."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    model: str | None = _option(
+        _MODEL,
+        None,
+        "bundle to serve: a name from `strata models list`, or a folder (default: the one shipped)",
+        "NAME",
+    )
+    served_model_name: str | None = _option(
+        _MODEL, None, "name told to clients in /info, /v1/models and answers (default: the bundle's)", "NAME"
+    )
+    allow_untrained: bool = _option(
+        _MODEL, False, "accept every exit and dim, also those the model was not trained for"
+    )
+    default_prompt_name: str | None = _option(
+        _MODEL, None, "prompt of the model put before every text that names none (default: the model's own)", "NAME"
+    )
+
+    host: str = _option(_HTTP, "127.0.0.1", "address to listen on; the default is reachable from this machine only")
+    port: Annotated[int, Field(ge=0, le=65535)] = _option(_HTTP, 8080, "port to listen on; 0 takes a free one")
+
+    backend: Literal["auto", "torch", "onnxruntime"] = _option(
+        _ENGINE, "auto", "what runs the model; auto measures both at start and takes the faster"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = _option(
+        _ENGINE, "auto", "arithmetic; auto takes the fastest whose vectors keep cosine 0.9995 to float32 (never int8)"
+    )
+    device: Literal["auto", "cpu", "cuda"] = _option(_ENGINE, "auto", "where the model runs")
+    workers: PositiveInt | None = _option(_ENGINE, None, "engine processes (default: what this machine runs best)")
+    threads: PositiveInt | None = _option(_ENGINE, None, "threads of each engine process (default: from the CPU quota)")
+
+    # On a CPU small batches are as fast as large ones, so batches are kept short and the next decision near.
+    max_batch_tokens: PositiveInt = _option(
+        _QUEUE, 2048, "most tokens run together; a longer text runs in a batch of its own"
+    )
+    max_batch_requests: PositiveInt | None = _option(_QUEUE, None, "most texts run together (default: no limit)")
+    max_concurrent_requests: PositiveInt = _option(_QUEUE, 512, "requests in the house at once; more are refused (429)")
+    max_queue_texts: PositiveInt = _option(_QUEUE, 8192, "texts that may wait; a request that does not fit is refused")
+    max_queue_tokens: PositiveInt = _option(_QUEUE, 524_288, "tokens that may wait, likewise")
+
+    # TEI's default of 32 fails clients that send whole document lists (LangChain sends 1,000 at once): a request is
+    # cut into batches here anyway, and its size is bounded by the payload and by the queue.
+    max_client_batch_size: PositiveInt = _option(_REQUESTS, 1024, "most texts in one request")
+    payload_limit: PositiveInt = _option(_REQUESTS, 2_000_000, "largest request body, in bytes", "BYTES")
+    auto_truncate: bool = _option(_REQUESTS, True, "cut texts that are too long unless the request says otherwise")
+    tokenization_workers: PositiveInt = _option(_REQUESTS, 2, "threads that tokenize long requests")
+
+    drain_seconds: PositiveFloat = _option(
+        _RUN, 30.0, "at SIGTERM, longest wait for accepted requests to be answered", "SECONDS"
+    )
+    log_format: Literal["text", "json"] = _option(_RUN, "text", "one line an event, for people or for machines")
+    log_level: Literal["debug", "info", "warning", "error"] = _option(_RUN, "info", "least severe event to log")
+    log_requests: bool = _option(_RUN, True, "log one line a request (never its texts)")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_queue_texts < self.max_client_batch_size:
+            raise ValueError(
+                f"max_queue_texts {self.max_queue_texts} is less than max_client_batch_size "
+                f"{self.max_client_batch_size}: the largest request could never be accepted"
+            )
+        return self
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every option, in groups; flags that are not given stay out of the namespace."""
+    parser.usage = "%(prog)s [options]"
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        title = str(extra["group"])
+        group = groups[title] = groups.get(title) or parser.add_argument_group(title)
+        shape: dict[str, Any]
+        if field.annotation is bool:
+            shape = {"action": argparse.BooleanOptionalAction}
+        elif choices := _choices(field):
+            shape = {"choices": choices}
+        else:
+            shape = {"metavar": str(extra["metavar"]) or ("TEXT" if field.annotation is str else "N")}
+        group.add_argument(
+            "--" + name.replace("_", "-"), dest=name, default=argparse.SUPPRESS, help=_help(name, field), **shape
+        )
+
+
+def from_arguments(given: Mapping[str, Any]) -> Settings:
+    """Settings from parsed flags, the environment and the defaults. Raises SettingsError."""
+    flags = {name: value for name, value in given.items() if name in Settings.model_fields}
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
+        name = str(first["loc"][0])
+        place = "--" + name.replace("_", "-") if name in flags else ENV_PREFIX + name.upper()
+        raise SettingsError(f"{place}: {first['msg']} (given: {first['input']!r})") from error
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def _help(name: str, field: FieldInfo) -> str:
+    default = "" if field.default is None else f" (default: {_shown(field.default)})"
+    return f"{field.description}{default} [{ENV_PREFIX}{name.upper()}]".replace("%", "%%")
+
+
+def _shown(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

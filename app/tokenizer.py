@@ -1,0 +1,187 @@
+"""From text to token ids, with the bundle's own tokenizer: prompts, truncation, and token ids given as such."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from app.engine.batch import TokenIds
+from model_store.bundle import TOKENIZER
+from model_store.manifest import Manifest
+
+# The cores belong to the engine: one request is tokenized by one thread, never by a pool as wide as the machine.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as RustTokenizer
+
+Direction = Literal["Right", "Left"]
+
+# Tokenizing takes about 1 us a character. A hop to a thread and back costs the event loop 40 us more and, with a busy
+# loop, a wait for the interpreter lock on the way back; so up to this many characters (about 1 ms) stay in the loop.
+_INLINE_CHARACTERS = 1000
+# A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
+# the length of a whole text, and a hostile megabyte is not worth a second (text-embeddings-inference does the same).
+_CHARACTERS_PER_TOKEN = 250
+
+
+class TextRefused(ValueError):  # noqa: N818 - reads as what happened
+    """An input that cannot be turned into tokens; ``field`` names what to change."""
+
+    def __init__(self, field: str, message: str, *, empty: bool = False) -> None:
+        super().__init__(message)
+        self.field = field
+        self.empty = empty
+
+
+@dataclass(slots=True, frozen=True)
+class Encode:
+    """How the texts of one request become tokens. ``field`` is what the protocol calls them."""
+
+    truncate: bool
+    direction: Direction = "Right"
+    prompt_name: str | None = None
+    field: str = "inputs"
+
+
+@dataclass(slots=True, frozen=True)
+class Token:
+    """One token of a text; ``start`` and ``stop`` are UTF-8 byte offsets, None for special tokens."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class Tokenizer:
+    """The tokenizer of a bundle. Short work is done at once, long work in ``workers`` threads."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, *, workers: int, default_prompt_name: str | None) -> None:
+        self._rust = RustTokenizer.from_file(str(bundle / TOKENIZER))
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        self._lowercase = manifest.lowercase
+        self._vocabulary = manifest.architecture.vocab_size
+        self.max_tokens = manifest.max_tokens
+        self.prompts: Mapping[str, str] = manifest.prompts
+        self._default_prompt_name = default_prompt_name or manifest.default_prompt
+        self._prompt(self._default_prompt_name)
+        special = self._rust.encode("a").special_tokens_mask
+        self._head = next((i for i, mark in enumerate(special) if not mark), 0)  # special tokens before the text
+        self._tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)  # and after it
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
+
+    async def encode(self, inputs: Sequence[str] | Sequence[list[int]], how: Encode) -> list[TokenIds]:
+        """Token ids of every input, at most ``max_tokens`` each. Raises TextRefused."""
+        prompt = self._prompt(how.prompt_name or self._default_prompt_name)
+        for index, given in enumerate(inputs):
+            if not given:
+                where = f"{how.field}[{index}]" if len(inputs) > 1 else how.field
+                raise TextRefused(how.field, f"`{where}` cannot be empty", empty=True)
+        if isinstance(inputs[0], str):
+            texts: Sequence[str] = inputs  # type: ignore[assignment]
+        else:
+            ids: Sequence[list[int]] = inputs  # type: ignore[assignment]
+            self._check_ids(ids, how.field)
+            if not prompt:
+                return [self._given(row, how) for row in ids]
+            texts = [self._rust.decode(row) for row in ids]
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            return self._encode(texts, prompt, how)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._encode, texts, prompt, how)
+
+    async def tokens(
+        self, inputs: Sequence[str], *, add_special_tokens: bool, prompt_name: str | None
+    ) -> list[list[Token]]:
+        """The tokens of every text, uncut, with where each lies in the text. Raises TextRefused."""
+        prompt = self._prompt(prompt_name or self._default_prompt_name)
+        texts = [self._prepared(text, prompt) for text in inputs]
+
+        def encode() -> list[list[Token]]:
+            found = self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)
+            return [_described(encoding, text) for encoding, text in zip(found, texts, strict=True)]
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, encode)
+
+    def decode(self, ids: Sequence[list[int]], *, skip_special_tokens: bool) -> list[str]:
+        """The texts of token ids. Raises TextRefused for an id outside the vocabulary."""
+        self._check_ids(ids, "ids")
+        return [self._rust.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _encode(self, texts: Sequence[str], prompt: str, how: Encode) -> list[TokenIds]:
+        if how.truncate:
+            limit = self.max_tokens * _CHARACTERS_PER_TOKEN
+            texts = [text if len(text) <= limit else _cut(text, limit, how.direction) for text in texts]
+        found = self._rust.encode_batch_fast([self._prepared(text, prompt) for text in texts])
+        return [self._fitted(encoding.ids, index, how) for index, encoding in enumerate(found)]
+
+    def _prepared(self, text: str, prompt: str) -> str:
+        text = prompt + text
+        return text.lower() if self._lowercase else text
+
+    def _fitted(self, ids: list[int], index: int, how: Encode) -> TokenIds:
+        """The ids of one text, cut from the side asked for; special tokens stay."""
+        limit, size = self.max_tokens, len(ids)
+        if size == 0:
+            raise TextRefused(how.field, f"`{how.field}[{index}]` holds no token of the model's vocabulary")
+        if size > limit:
+            if not how.truncate:
+                raise TextRefused(how.field, f"`{how.field}` must have less than {limit} tokens. Given: {size}")
+            if how.direction == "Right":
+                ids = ids[: limit - self._tail] + ids[size - self._tail :]
+            else:
+                ids = ids[: self._head] + ids[size - limit + self._head :]
+        return np.array(ids, dtype=np.int32)
+
+    def _given(self, ids: list[int], how: Encode) -> TokenIds:
+        """Token ids are taken as they are: no special token is added, or kept when they are cut."""
+        limit, size = self.max_tokens, len(ids)
+        if size > limit:
+            if not how.truncate:
+                raise TextRefused(how.field, f"`{how.field}` must have less than {limit} tokens. Given: {size}")
+            ids = ids[:limit] if how.direction == "Right" else ids[-limit:]
+        return np.array(ids, dtype=np.int32)
+
+    def _check_ids(self, inputs: Sequence[list[int]], field: str) -> None:
+        for ids in inputs:
+            if ids and (min(ids) < 0 or max(ids) >= self._vocabulary):
+                wrong = next(i for i in ids if not 0 <= i < self._vocabulary)
+                last = self._vocabulary - 1
+                raise TextRefused(field, f"`{field}`: token ids must be between 0 and {last}. Given: {wrong}")
+
+    def _prompt(self, name: str | None) -> str:
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(sorted(self.prompts)) or "none; this model has no prompts"
+            raise TextRefused("prompt_name", f"`prompt_name` must be one of: {known}. Given: {name}")
+        return self.prompts[name]
+
+
+def _cut(text: str, limit: int, direction: Direction) -> str:
+    return text[:limit] if direction == "Right" else text[-limit:]
+
+
+def _described(encoding: Encoding, text: str) -> list[Token]:
+    # The tokenizer counts characters, the protocol bytes.
+    place = range(len(text) + 1) if text.isascii() else [0, *accumulate(len(c.encode()) for c in text)]
+    return [
+        Token(id, token, True, None, None) if special else Token(id, text[start:stop], False, place[start], place[stop])
+        for id, token, special, (start, stop) in zip(
+            encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
+        )
+    ]
