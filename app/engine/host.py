@@ -7,6 +7,7 @@ Run by the front as ``python -m app.engine.host``, with its control socket as st
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -14,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +41,40 @@ class Host:
         self._late = device != "cpu" or (backend == "onnxruntime" and threads > 1)
         self._encoders: dict[str, Encoder] = {}
 
-    def load(self, dtypes: list[str]) -> None:
-        """Hold encoders of exactly these dtypes."""
+    def load(self, dtypes: list[str], *, warm: bool) -> None:
+        """Hold encoders of exactly these dtypes; with ``warm``, run each once before workers inherit it."""
         self._encoders = {name: kept for name, kept in self._encoders.items() if name in dtypes}
         for dtype in dtypes:
             if dtype not in self._encoders and not self._late:
                 self._encoders[dtype] = self._build(dtype, threads=1)
+        for encoder in self._encoders.values() if warm else ():
+            _warm_up(encoder, self._bundle)
         gc.collect()
+        _give_back_memory()
         gc.freeze()  # the collector must not touch, and so copy, pages that workers share
 
     def _build(self, dtype: str, *, threads: int) -> Encoder:
         backend = self._backend.build(self._bundle, dtype=dtype, device=self._device, threads=threads)
-        encoder = Encoder(self._bundle.manifest, backend, heads(self._bundle))
-        _warm_up(encoder, self._bundle)
-        return encoder
+        return Encoder(self._bundle.manifest, backend, heads(self._bundle))
 
     def work(self, sock: socket.socket, dtype: str) -> None:
         """The life of a worker, in the forked process."""
-        encoder = self._encoders.get(dtype) or self._build(dtype, threads=self._threads)
+        encoder = self._encoders.get(dtype)
+        if encoder is None:
+            encoder = self._build(dtype, threads=self._threads)
+            _warm_up(encoder, self._bundle)
         self._backend.set_threads(self._threads)
         sock.sendall(json_frame({"ready": True}))
         worker.serve(sock, encoder)
 
 
 _MODULES = {"torch": "torch_backend", "onnxruntime": "onnx_backend"}
+
+
+def _give_back_memory() -> None:
+    """Return freed pages to the system (glibc keeps them otherwise; other libcs have no such call)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _warm_up(encoder: Encoder, bundle: Bundle) -> None:
@@ -86,13 +98,12 @@ def main() -> None:
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])
         try:
-            if command["do"] == "open":
-                host = Host(Path(command["bundle"]), command["backend"], command["device"], command["threads"])
-            assert host is not None
-            if command["do"] == "fork":
+            if command["do"] == "fork" and host is not None:
                 _fork(control, host, command["dtype"])
                 continue
-            host.load(command["dtypes"])
+            if host is None:
+                host = Host(Path(command["bundle"]), command["backend"], command["device"], command["threads"])
+            host.load(command["dtypes"], warm=command["warm"])
             control.sendall(json_frame({"ok": True}))
         except Exception as error:
             control.sendall(json_frame({"error": f"{type(error).__name__}: {error}"}))

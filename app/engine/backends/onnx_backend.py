@@ -1,4 +1,4 @@
-"""The onnxruntime backend: CPU in fp32, or int8 with one scale a token. One session a block; torch is never imported."""
+"""The onnxruntime backend: CPU in fp32, or int8 with one scale a token; one session a block, and no torch."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _int8_parts(bundle: Bundle, index: int, steps: int) -> Iterator[tuple[str, n
 
 
 def _weight_steps() -> int:
-    """127 where the CPU multiplies bytes exactly (VNNI, Arm); 63 on older x86, whose byte products saturate at 16 bits."""
+    """127 where the CPU multiplies bytes exactly (VNNI, Arm); 63 on older x86, where byte products saturate."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,0 +1,113 @@
+"""Which backend and dtype to run: measured on this machine at start-up, never guessed from its name."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from app.engine.batch import Batch, BatchResult, Row, TokenIds
+from app.engine.link import Worker
+from model_store.bundle import TOKENIZER, Bundle
+from model_store.manifest import Manifest
+
+FAITHFUL = 0.9995  # worst cosine to the fp32 reference, over every exit and text, that auto will accept
+_HOPELESS = 6.0  # times the reference's time on a small probe, beyond which a candidate is not measured further
+_ROUNDS = 3
+_TIMEOUT_S = 60.0
+_TEXTS = (
+    "How do I reset the password of an account that was locked last night?",
+    "The committee met on Tuesday and, after a long debate, agreed to postpone the vote until the spring.",
+    "sleeping cat",
+    "Returns the index of the first element that is not smaller than the value, or the length of the list.",
+    "She bought two pounds of apples, a loaf of rye bread and the morning paper.",
+    "Rainfall in the northern valleys was twice the average of the last thirty years, which filled the reservoirs, "
+    "flooded the lower fields and delayed the planting of barley by almost a month.",
+    "What is the boiling point of water at 3,000 metres above the sea?",
+    "Error: connection refused (port 5432)",
+    "A good translation keeps the rhythm of a sentence as well as its sense.",
+    "Ships that leave the harbour at dusk reach the island shortly after midnight, if the wind holds.",
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Candidate:
+    """One backend and dtype, as measured: seconds for the sample, worst cosine to the reference over all exits."""
+
+    backend: str
+    dtype: str
+    seconds: float | None
+    worst_cosine: float | None
+    note: str = ""
+
+    @property
+    def faithful(self) -> bool:
+        """Measured, and true to the reference at every exit."""
+        return self.seconds is not None and (self.worst_cosine or 0.0) >= FAITHFUL
+
+
+@dataclass(slots=True, frozen=True)
+class EngineChoice:
+    """What runs, and why."""
+
+    backend: str
+    dtype: str
+    device: str
+    workers: int
+    threads: int
+    reason: str
+    candidates: tuple[Candidate, ...]
+
+
+def sample_tokens(bundle: Bundle) -> list[TokenIds]:
+    """A few hundred tokens of real sentences of mixed lengths."""
+    tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    encoded = tokenizer.encode_batch_fast(list(_TEXTS))
+    return [np.array(e.ids[: bundle.manifest.max_tokens], np.int32) for e in encoded]
+
+
+async def measure(
+    workers: dict[tuple[str, str], Worker], manifest: Manifest, sample: Sequence[TokenIds]
+) -> list[Candidate]:
+    """Time every candidate on the same rows at half depth, interleaved, and compare it with the first at every exit."""
+    half = (manifest.architecture.layers + 1) // 2
+    timed = Batch([Row(ids, half, manifest.full_dim) for ids in sample])
+    at_exits = Batch([Row(ids, exit_, manifest.full_dim) for ids in sample[1:4] for exit_ in manifest.exits])
+    probe = Batch([Row(sample[0], 1, manifest.full_dim)])
+    found: dict[tuple[str, str], Candidate] = {}
+    answers: dict[tuple[str, str], BatchResult] = {}
+    bound = float("inf")
+    for key, worker in workers.items():
+        await worker.run(probe, _TIMEOUT_S)  # the first run of a worker pays for its set-up
+        took = (await worker.run(probe, _TIMEOUT_S)).seconds
+        if took > bound:
+            found[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
+            continue
+        bound = min(bound, _HOPELESS * took)
+        answers[key] = await worker.run(at_exits, _TIMEOUT_S)
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in answers}
+    for _ in range(_ROUNDS):
+        for key in answers:
+            seconds[key].append((await workers[key].run(timed, _TIMEOUT_S)).seconds)
+    reference = next(iter(answers.values()))
+    for key, answer in answers.items():
+        worst = min(float(a @ b) for a, b in zip(reference.vectors, answer.vectors, strict=True))
+        found[key] = Candidate(*key, statistics.median(seconds[key]), worst)
+    return [found[key] for key in workers]
+
+
+def fastest(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The fastest faithful candidate, and the reason in words."""
+    best = min((c for c in candidates if c.faithful), key=lambda c: c.seconds or 0.0)
+    told = ", ".join(
+        f"{c.backend} {c.dtype} {1000 * c.seconds:.1f} ms" + ("" if c.faithful else f" (cosine {c.worst_cosine:.4f})")
+        if c.seconds is not None
+        else f"{c.backend} {c.dtype} {c.note}"
+        for c in candidates
+    )
+    return best, f"the fastest with cosine >= {FAITHFUL} to fp32 at every exit; measured: {told}"

@@ -1,0 +1,195 @@
+"""The front's ends of the sockets to an engine host and to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.engine.batch import Batch, BatchResult
+from app.engine.wire import HEAD, Kind, decode_result, encode_batch, frame, json_frame, receive
+
+T = TypeVar("T")
+
+# glibc maps and unmaps every large buffer anew by default, which costs a page fault per 4 KB of every layer.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+# Thread pools must not exist before the fork, and waiting threads must not burn the cores that others work on.
+_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GOMP_SPINCOUNT": "2000"}
+
+
+class EngineError(Exception):
+    """The engine cannot do what it was asked; the message is its own."""
+
+
+class BatchFailed(EngineError):  # noqa: N818 - reads as what happened
+    """One batch raised in the worker; the worker lives."""
+
+
+class WorkerLost(EngineError):  # noqa: N818 - reads as what happened
+    """The worker died or hung with a batch in hand."""
+
+
+class _Frames(asyncio.Protocol):
+    """One answer at a time from a socket; tells when the other end is gone."""
+
+    def __init__(self) -> None:
+        self.on_lost: Callable[[], None] = lambda: None
+        self._buffer = bytearray()
+        self._waiting: asyncio.Future[tuple[Kind, bytes]] | None = None
+        self._lost = False
+
+    def answer(self) -> asyncio.Future[tuple[Kind, bytes]]:
+        """The next frame; raises ConnectionResetError when the other end goes first."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._settle()
+        return self._waiting
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._settle()
+        self.on_lost()
+
+    def _settle(self) -> None:
+        if self._waiting is None or self._waiting.done():
+            return
+        if len(self._buffer) >= HEAD.size:
+            size, kind = HEAD.unpack_from(self._buffer)
+            end = HEAD.size + size
+            if len(self._buffer) >= end:
+                payload = bytes(memoryview(self._buffer)[HEAD.size : end])
+                del self._buffer[:end]
+                self._waiting.set_result((Kind(kind), payload))
+                return
+        if self._lost:
+            self._waiting.set_exception(ConnectionResetError())
+
+
+class Worker:
+    """One forked engine worker."""
+
+    def __init__(self, pid: int, transport: asyncio.Transport, frames: _Frames) -> None:
+        self.pid = pid
+        self._transport = transport
+        self._frames = frames
+
+    @classmethod
+    async def connect(cls, pid: int, sock: socket.socket) -> Worker:
+        """Take over a worker's socket and wait until it is ready. Raises WorkerLost."""
+        transport, frames = await asyncio.get_running_loop().create_unix_connection(_Frames, sock=sock)
+        worker = cls(pid, transport, frames)
+        await worker._answer()
+        return worker
+
+    async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
+        """Run one batch. Raises BatchFailed, or WorkerLost (the worker is then ended)."""
+        self._transport.write(frame(Kind.BATCH, encode_batch(batch)))
+        try:
+            async with asyncio.timeout(timeout_s):
+                kind, payload = await self._answer()
+        except TimeoutError as error:
+            self.kill()
+            raise WorkerLost(f"no answer from engine worker {self.pid} within {timeout_s:.0f} s") from error
+        if kind is Kind.FAILURE:
+            raise BatchFailed(payload.decode())
+        return decode_result(payload)
+
+    async def _answer(self) -> tuple[Kind, bytes]:
+        try:
+            return await self._frames.answer()
+        except OSError as error:
+            raise WorkerLost(f"engine worker {self.pid} died") from error
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """Call back when the worker's end of the socket closes."""
+        self._frames.on_lost = call
+
+    def close(self) -> None:
+        """Let the worker end by itself, once its batch is done."""
+        self._transport.close()
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        self._transport.abort()
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class HostLink:
+    """A running engine host: one process with one backend's weights loaded, from which workers are forked."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, about: dict[str, Any]) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._control = control
+        self._about = about
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, bundle: Path, backend: str, device: str, threads: int) -> HostLink:
+        """Start the process; nothing is loaded until ``load``."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "app.engine.host", stdin=theirs, env={**os.environ, **_MALLOC, **_THREADS}
+            )
+        return cls(process, ours, {"bundle": str(bundle), "backend": backend, "device": device, "threads": threads})
+
+    async def load(self, dtypes: list[str], *, warm: bool = False) -> None:
+        """Hold the model in exactly these dtypes, run once if ``warm``. Raises EngineError with the host's reason."""
+        await self._ask({"do": "load", "dtypes": dtypes, "warm": warm, **self._about}, self._reply)
+
+    async def fork(self, dtype: str) -> Worker:
+        """A new worker, ready to run. Raises EngineError."""
+        pid, sock = await self._ask({"do": "fork", "dtype": dtype}, self._forked)
+        return await Worker.connect(pid, sock)
+
+    async def _ask(self, command: dict[str, Any], hear: Callable[[], T]) -> T:
+        async with self._turn:
+            try:
+                self._control.sendall(json_frame(command))
+                return await asyncio.to_thread(hear)  # rare, and the only blocking reads of the front
+            except OSError as error:
+                raise EngineError(f"the engine host ({self._about['backend']}) died") from error
+
+    def _reply(self) -> None:
+        message = receive(self._control)
+        if message is None:
+            raise EngineError(f"the engine host ({self._about['backend']}) died while loading")
+        answer = json.loads(message[1])
+        if "error" in answer:
+            raise EngineError(answer["error"])
+
+    def _forked(self) -> tuple[int, socket.socket]:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        if not data:
+            raise EngineError(f"the engine host ({self._about['backend']}) died")
+        answer = json.loads(data[HEAD.size :])
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        return answer["pid"], socket.socket(fileno=descriptors[0])
+
+    async def stop(self) -> None:
+        """End the host; its workers end when their own sockets close."""
+        self._control.shutdown(socket.SHUT_RDWR)
+        try:
+            await asyncio.wait_for(self._process.wait(), 2)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        self._control.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.returncode is None

@@ -1,0 +1,247 @@
+"""The engine as the front sees it: starts the host, keeps its workers alive, runs batches on idle ones."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from app.engine.batch import Batch, BatchResult
+from app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_tokens
+from app.engine.cpu import usable_cores
+from app.engine.link import EngineError, HostLink, Worker, WorkerLost
+from app.engine.memory import resident_bytes
+from model_store.bundle import Bundle
+
+Status = Literal["loading", "ready", "dead"]
+Event = Callable[..., None]
+
+# The dtypes each backend has; int8 changes vectors more than auto may, so it runs only where it is asked for.
+_DTYPES = {"torch": ("float32", "bfloat16"), "onnxruntime": ("float32", "int8")}
+_AUTO = ("float32", "bfloat16")
+_DEATHS = 8  # worker deaths within the window that end the engine
+_DEATH_WINDOW_S = 60.0
+
+
+@dataclass(slots=True, frozen=True)
+class EngineOptions:
+    """What the operator fixed; "auto" and None are decided here."""
+
+    backend: str = "auto"
+    dtype: str = "auto"
+    device: str = "auto"
+    workers: int | None = None
+    threads: int | None = None
+    batch_timeout_s: float = 120.0
+
+
+class EnginePool:
+    """Engine workers forked from one host, replaced when they die.
+
+    ``on_event(name, **facts)`` hears of restarts; ``on_idle`` is called whenever a worker becomes free.
+    """
+
+    def __init__(self, bundle: Path, options: EngineOptions, *, on_event: Event = lambda name, **facts: None) -> None:
+        self._bundle = Bundle.open(bundle)
+        self._options = options
+        self._tell = on_event
+        self.on_idle: Callable[[], None] = lambda: None
+        self._host: HostLink | None = None
+        self._idle: list[Worker] = []
+        self._workers: set[Worker] = set()
+        self._deaths: deque[float] = deque(maxlen=_DEATHS)
+        self._dead = False
+        self._stopping = False
+        self._mending = asyncio.Lock()
+        self._mends: set[asyncio.Task[None]] = set()
+        self.choice: EngineChoice | None = None
+
+    @property
+    def status(self) -> Status:
+        """Whether batches can be run now."""
+        if self._dead:
+            return "dead"
+        return "ready" if self._workers else "loading"
+
+    @property
+    def idle(self) -> int:
+        """Workers without a batch."""
+        return len(self._idle)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by role."""
+        found = {"engine-host": self._host.pid} if self._host else {}
+        return found | {f"engine-worker-{i}": pid for i, pid in enumerate(sorted(w.pid for w in self._workers))}
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident bytes of each engine process; pages that workers share with the host count in each."""
+        return {role: resident_bytes(pid) for role, pid in self.pids.items()}
+
+    async def start(self) -> None:
+        """Load, measure where the operator left a choice, fork the workers. Raises EngineError when it cannot."""
+        device = self._options.device if self._options.device != "auto" else _found_device(self._options.backend)
+        workers, threads = self._size(device)
+        wanted = self._candidates(device)
+        hosts = {
+            backend: await HostLink.start(self._bundle.path, backend, device, threads)
+            for backend in dict.fromkeys(backend for backend, _ in wanted)
+        }
+        try:
+            candidates, best, reason = await self._choose(hosts, wanted)
+            await hosts[best.backend].load([best.dtype], warm=True)
+            self._host = hosts.pop(best.backend)
+        finally:
+            await asyncio.gather(*(host.stop() for host in hosts.values()))
+        self.choice = EngineChoice(best.backend, best.dtype, device, workers, threads, reason, tuple(candidates))
+        for worker in await asyncio.gather(*(self._host.fork(best.dtype) for _ in range(workers))):
+            self._join(worker)
+
+    async def stop(self) -> None:
+        """End every engine process."""
+        self._stopping = True
+        for mend in self._mends:
+            mend.cancel()
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+        self._idle.clear()
+        if self._host:
+            await self._host.stop()
+
+    def run(self, batch: Batch) -> Coroutine[None, None, BatchResult]:
+        """Take an idle worker (there must be one) and run a batch on it. Raises BatchFailed or WorkerLost."""
+        return self._run(self._idle.pop(), batch)
+
+    async def _run(self, worker: Worker, batch: Batch) -> BatchResult:
+        try:
+            result = await worker.run(batch, self._options.batch_timeout_s)
+        except WorkerLost as error:
+            self._workers.discard(worker)
+            self._mend(str(error))
+            raise
+        except asyncio.CancelledError:
+            # Half an answer may be on its way: this worker's socket cannot be trusted any more.
+            self._workers.discard(worker)
+            worker.kill()
+            self._mend("its batch was cancelled")
+            raise
+        except BaseException:
+            self._release(worker)
+            raise
+        self._release(worker)
+        return result
+
+    def _release(self, worker: Worker) -> None:
+        if worker in self._workers:
+            self._idle.append(worker)
+            self.on_idle()
+
+    def _join(self, worker: Worker) -> None:
+        self._workers.add(worker)
+        self._release(worker)
+        worker.when_lost(lambda: self._lost_idle(worker))
+
+    def _lost_idle(self, worker: Worker) -> None:
+        """A worker died between batches."""
+        if worker in self._idle and not self._stopping:
+            self._idle.remove(worker)
+            self._workers.discard(worker)
+            self._mend(f"engine worker {worker.pid} died while idle")
+
+    def _mend(self, reason: str) -> None:
+        if self._stopping:
+            return
+        now = time.monotonic()
+        self._deaths.append(now)
+        self._tell("engine_worker_lost", reason=reason)
+        if len(self._deaths) == _DEATHS and now - self._deaths[0] < _DEATH_WINDOW_S:
+            self._dead = True
+            self._tell("engine_dead", reason=f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
+            self.on_idle()  # whoever waits for a worker must hear that none will come
+            return
+        task = asyncio.get_running_loop().create_task(self._replace())
+        self._mends.add(task)
+        task.add_done_callback(self._mends.discard)
+
+    async def _replace(self) -> None:
+        """One new worker; a new host first, if the old one is gone."""
+        assert self.choice is not None
+        async with self._mending:
+            while not self._stopping and not self._dead:
+                try:
+                    if self._host is None or not self._host.alive:
+                        c = self.choice
+                        self._host = await HostLink.start(self._bundle.path, c.backend, c.device, c.threads)
+                        await self._host.load([c.dtype], warm=True)
+                    worker = await self._host.fork(self.choice.dtype)
+                except EngineError as error:
+                    self._tell("engine_restart_failed", reason=str(error))
+                    if self._host:
+                        await self._host.stop()
+                        self._host = None
+                    await asyncio.sleep(0.5)
+                    continue
+                self._tell("engine_worker_started", pid=worker.pid)
+                self._join(worker)
+                return
+
+    def _size(self, device: str) -> tuple[int, int]:
+        """(workers, threads each): on a CPU a worker per core with one thread, one worker per GPU."""
+        workers, threads = self._options.workers, self._options.threads
+        if device != "cpu":
+            return workers or 1, threads or 1
+        cores = usable_cores()
+        if threads is None:
+            threads = max(1, cores // workers) if workers else 1
+        return workers or max(1, cores // threads), threads
+
+    def _candidates(self, device: str) -> list[tuple[str, str]]:
+        """(backend, dtype) pairs that the options leave open, the most exact first. Raises EngineError if none."""
+        options = self._options
+        backends = [options.backend] if options.backend != "auto" else ["torch", "onnxruntime"]
+        if options.backend == "auto":
+            backends = [b for b in backends if find_spec(b) and (device == "cpu" or b == "torch")]
+        dtypes = [options.dtype] if options.dtype != "auto" else list(_AUTO)
+        pairs = [(b, d) for d in dtypes for b in backends if d in _DTYPES[b]]
+        if not pairs:
+            have = "; ".join(f"{b}: {', '.join(_DTYPES[b])}" for b in backends) or "neither backend is installed"
+            raise EngineError(f"dtype {options.dtype} is not available ({have})")
+        return pairs
+
+    async def _choose(
+        self, hosts: dict[str, HostLink], wanted: list[tuple[str, str]]
+    ) -> tuple[list[Candidate], Candidate, str]:
+        if len(wanted) == 1:
+            only = Candidate(*wanted[0], None, None)
+            return [only], only, "the only one that the options leave"
+        failed: dict[str, str] = {}
+
+        async def load(backend: str, host: HostLink) -> None:
+            try:
+                await host.load([d for b, d in wanted if b == backend])
+            except EngineError as error:
+                failed[backend] = str(error)
+
+        await asyncio.gather(*(load(backend, host) for backend, host in hosts.items()))
+        workers = {(b, d): await hosts[b].fork(d) for b, d in wanted if b not in failed}
+        if not workers:
+            raise EngineError("; ".join(f"{backend}: {reason}" for backend, reason in failed.items()))
+        try:
+            found = await measure(workers, self._bundle.manifest, sample_tokens(self._bundle))
+        finally:
+            for worker in workers.values():
+                worker.close()
+        best, reason = fastest(found)
+        return found + [Candidate(b, d, None, None, failed[b]) for b, d in wanted if b in failed], best, reason
+
+
+def _found_device(backend: str) -> str:
+    """ "cuda" where a driver answers and torch may be used, else "cpu"; the front must not import torch to ask."""
+    usable = backend != "onnxruntime" and find_spec("torch") is not None
+    return "cuda" if usable and Path("/proc/driver/nvidia/version").exists() else "cpu"
