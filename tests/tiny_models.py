@@ -26,11 +26,13 @@ _CORPUS = (
     "the a of and to in is was for on that with as by at from it river mountain city train window garden paper music "
     "engine layer vector depth budget answer question morning winter summer bread coffee doctor teacher student "
     "bridge station market harbour island forest letter number colour silver copper quiet narrow early late running "
-    "walking reading writing building opening closing measuring cooking painting travelling small large heavy light bright "
-    "dark old new first second third never always often perhaps Paris London Tokyo Nairobi 2024 3.14 don't isn't café "
-    "naïve"
+    "walking reading writing building opening closing measuring cooking painting travelling small large heavy light "
+    "bright dark old new first second third never always often perhaps Paris London Tokyo Nairobi 2024 3.14 don't "
+    "isn't café naïve"
 )
 _WORDS = _CORPUS.split()
+_BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 _WINDOW = 16  # ModernBERT's local attention, so that texts of tiny tests are longer than it
 
 
@@ -102,25 +104,12 @@ def tiny_sentence_model(
 
 def tiny_tokenizer(family: TinyFamily) -> PreTrainedTokenizerFast:
     """A small fast tokenizer of the kind the family has: WordPiece, byte-level BPE or Unigram."""
+    special = _BERT_SPECIAL if family in ("bert", "distilbert", "modernbert") else _ROBERTA_SPECIAL
     if family in ("bert", "distilbert", "mpnet"):
-        roberta_like = family == "mpnet"
-        special = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"] if roberta_like else _BERT_SPECIAL
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(vocab_size=220, special_tokens=special, show_progress=False)
+        tokenizer = _word_pieces(special)
     elif family == "xlm-roberta":
-        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.normalizer = normalizers.NFKC()
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        tokenizer.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=220, special_tokens=special, unk_token="<unk>", show_progress=False
-        )
+        tokenizer = _unigram(special)
     else:
-        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if family == "roberta" else _BERT_SPECIAL
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -128,11 +117,32 @@ def tiny_tokenizer(family: TinyFamily) -> PreTrainedTokenizerFast:
         trainer = trainers.BpeTrainer(
             vocab_size=380, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
-    tokenizer.train_from_iterator(texts(200, seed=1), trainer)
+        tokenizer.train_from_iterator(texts(200, seed=1), trainer)
     return _wrap(tokenizer, family, special)
 
 
-_BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+def _word_pieces(special: list[str]) -> Tokenizer:
+    # A vocabulary by hand: the trainers of WordPiece and Unigram break ties differently from run to run.
+    letters = sorted({letter for word in _WORDS for letter in word.lower()} | set("!?,'"))
+    pieces = [*special, *letters, *("##" + letter for letter in letters), *(w.lower() for w in _WORDS[::2])]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]" if special is _BERT_SPECIAL else "<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _unigram(special: list[str]) -> Tokenizer:
+    letters = sorted({letter for word in _WORDS for letter in word} | set("!?,"))
+    scores = [(piece, 0.0) for piece in special]
+    scores += [("\u2581", -3.0), *((letter, -6.0) for letter in letters)]
+    scores += [("\u2581" + word, -5.0) for word in _WORDS[::2]]
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=special.index("<unk>")))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
 
 
 def _wrap(tokenizer: Tokenizer, family: TinyFamily, special: list[str]) -> PreTrainedTokenizerFast:
