@@ -1,0 +1,21 @@
+"""The last step of making a bundle, whoever made its tensors: graphs, checksums, manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_store.bundle import record_files, write_manifest
+from model_store.graphs import write_graphs
+from model_store.manifest import Manifest
+
+
+def finish_bundle(folder: Path, manifest: Manifest) -> Manifest:
+    """Complete the bundle in ``folder``, which holds weights and tokenizer, and return its final manifest.
+
+    ``manifest.files`` is replaced by what lies in the folder. Raises pydantic's ValidationError where the facts of
+    the manifest do not fit together.
+    """
+    write_graphs(folder, manifest.architecture)
+    complete = Manifest.model_validate({**manifest.model_dump(), "files": record_files(folder)})
+    write_manifest(folder, complete)
+    return complete

@@ -1,0 +1,198 @@
+"""From somebody's model folder to a bundle that can be served, or a reason why not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from model_store.bundle import WEIGHTS, Bundle, BundleError, write_manifest
+from model_store.finishing import finish_bundle
+from model_store.importing import facts
+from model_store.importing.architecture import max_positions, read_architecture
+from model_store.importing.heads import write_dense, write_heads
+from model_store.importing.overrides import Overrides
+from model_store.importing.refusal import RefusedError
+from model_store.importing.sentence_config import SentenceConfig, read_sentence_config
+from model_store.importing.sentence_files import write_sentence_files
+from model_store.importing.source import JSON_LIMIT, Source
+from model_store.importing.staging import staged
+from model_store.importing.tokenizer import copy_tokenizer, tokenizer_limit
+from model_store.importing.weights import write_encoder
+from model_store.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
+
+logger = logging.getLogger(__name__)
+
+_TEXTS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")  # what the licence may ask to keep
+
+
+def import_model(
+    source: Path, destination: Path, *, overrides: Overrides | None = None, replace: bool = False, made_with: str = ""
+) -> Manifest:
+    """Make a bundle at ``destination`` of the model folder ``source`` and return its manifest.
+
+    ``source`` is a sentence-transformers folder, a plain Hugging Face folder (its pooling then comes from
+    ``overrides``), or a bundle, which is checked and copied. The destination appears whole or not at all; one that
+    exists is replaced only when ``replace`` is set. Raises RefusedError naming the file and the reason. Nothing of the
+    folder is executed: weights are safetensors, and code that configs name is never loaded.
+    """
+    overrides = overrides or Overrides()
+    opened = Source(source)
+    with staged(destination, replace=replace) as folder:
+        if "format_version" in opened.object(MANIFEST_NAME):
+            return _copy_bundle(opened, folder, overrides)
+        return _make_bundle(opened, folder, overrides, made_with)
+
+
+def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str) -> Manifest:
+    sentence = read_sentence_config(source)
+    encoder = sentence.encoder
+    config = encoder.object("config.json")
+    if not config:
+        raise RefusedError(f"{encoder.path}: holds no config.json")
+    architecture = read_architecture(config)
+    exits, exit_norm = _exits(architecture, overrides)
+    copy_tokenizer(encoder, folder, architecture)
+    write_encoder(encoder, folder / WEIGHTS, architecture)
+    heads, head_size = _write_heads(source, sentence, folder, architecture, exits)
+    full_dim = head_size or architecture.hidden_size
+    try:
+        manifest = Manifest(
+            name=overrides.name or facts.bundle_name(source.path),
+            architecture=architecture,
+            pooling=overrides.pooling or _pooling(sentence, source),
+            exit_norm=exit_norm,
+            exits=exits,
+            dims=_dims(config, sentence, overrides, full_dim),
+            heads=heads,
+            head_size=None if full_dim == architecture.hidden_size else full_dim,
+            max_tokens=_max_tokens(sentence, config, architecture, overrides),
+            lowercase=sentence.lowercase,
+            prompts=sentence.prompts,
+            default_prompt=sentence.default_prompt,
+            provenance=Provenance(
+                source=overrides.source or facts.origin(config, source.path),
+                licence=overrides.licence or facts.licence(source),
+                made_with=made_with or "strata models add",
+            ),
+            files={},
+        )
+    except ValidationError as error:
+        raise RefusedError(f"{source.path}: {_first(error)}") from error
+    config.pop("auto_map", None)  # names code to load; nothing here ever does
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_sentence_files(folder, manifest, sentence)
+    for name in _TEXTS:
+        path = source.file(name, JSON_LIMIT)
+        if path is not None:
+            shutil.copyfile(path, folder / name)
+    finished = finish_bundle(folder, manifest)
+    Bundle.open(folder)  # what is written must be what the server accepts
+    return finished
+
+
+def _copy_bundle(source: Source, folder: Path, overrides: Overrides) -> Manifest:
+    """Copy a bundle that is sound. Only its name may change: the rest it says of itself, measured or trained."""
+    if overrides != Overrides(name=overrides.name):
+        raise RefusedError(
+            f"{source.path}: is a bundle, and its manifest says it all; only --name can be given with it"
+        )
+    try:
+        manifest = Bundle.open(source.path).manifest
+        for name in manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.path / name, folder / name)
+        renamed = Manifest.model_validate({**manifest.model_dump(), "name": overrides.name or manifest.name})
+        write_manifest(folder, renamed)
+        Bundle.open(folder)
+    except ValidationError as error:
+        raise RefusedError(f"{source.path}: {_first(error)}") from error
+    except BundleError as error:
+        raise RefusedError(str(error)) from error
+    return renamed
+
+
+def _exits(architecture: Architecture, overrides: Overrides) -> tuple[tuple[int, ...], ExitNorm]:
+    layers = architecture.layers
+    exits = tuple(sorted({*(overrides.exits or ()), layers}))
+    if exits[0] < 1 or exits[-1] > layers:
+        raise RefusedError(f"exits {', '.join(map(str, exits))}: this encoder has layers 1 to {layers}")
+    if architecture.pre_norm and len(exits) > 1 and overrides.exit_norm is None:
+        raise RefusedError(
+            f"{architecture.family} has a final norm, and its early exits may have been trained with or without it; "
+            "say which with --exit-norm: 'none' for models trained on hidden_states (Matryoshka2dLoss and "
+            "AdaptiveLayerLoss of sentence-transformers), 'final' for models trained by cutting the list of layers"
+        )
+    return exits, overrides.exit_norm or "none"
+
+
+def _pooling(sentence: SentenceConfig, source: Source) -> Pooling:
+    if sentence.pooling is None:
+        raise RefusedError(
+            f"{source.path}: has no modules.json to say how vectors are pooled; give --pooling mean or cls"
+        )
+    return sentence.pooling
+
+
+def _dims(config: dict[str, object], sentence: SentenceConfig, overrides: Overrides, full_dim: int) -> tuple[int, ...]:
+    given = overrides.dims
+    if given is None:
+        listed = config.get("matryoshka_dimensions") or ()
+        if not isinstance(listed, list | tuple) or not all(isinstance(dim, int) for dim in listed):
+            raise RefusedError(f"config.json: matryoshka_dimensions {listed!r} is not a list of lengths")
+        given = tuple(listed)
+        if not given and sentence.truncate_dim:
+            logger.warning(
+                "config_sentence_transformers.json cuts vectors to %s, but does not say which lengths were trained; "
+                "only %s is taken as trained. Give the others with --dims.",
+                sentence.truncate_dim,
+                full_dim,
+            )
+    dims = tuple(sorted({*given, full_dim}))
+    if dims[0] < 1 or dims[-1] > full_dim:
+        raise RefusedError(f"dims {', '.join(map(str, dims))}: vectors of this model have 1 to {full_dim} elements")
+    return dims
+
+
+def _write_heads(
+    source: Source, sentence: SentenceConfig, folder: Path, architecture: Architecture, exits: tuple[int, ...]
+) -> tuple[tuple[int, ...], int | None]:
+    heads, size = write_heads(source, folder, architecture)
+    if sentence.dense is None:
+        return heads, size
+    if heads:
+        raise RefusedError(f"{source.path}: has both heads.safetensors and a Dense module; one of them must go")
+    if len(exits) > 1:
+        raise RefusedError(
+            f"{sentence.dense.path}: a Dense module belongs to the last layer, so earlier exits would have no head. "
+            "Import full depth alone, or remove the module if the exits were trained without it"
+        )
+    return write_dense(sentence.dense, folder, architecture)
+
+
+def _max_tokens(
+    sentence: SentenceConfig, config: dict[str, object], architecture: Architecture, overrides: Overrides
+) -> int:
+    """The longest input: what was asked for, else what the folder says, never more than there are positions."""
+    if architecture.rotary is None:
+        bound: int | None = architecture.positions - architecture.position_offset
+    else:
+        bound = max_positions(config)
+    if overrides.max_tokens is not None:
+        if bound is not None and overrides.max_tokens > bound:
+            raise RefusedError(f"--max-tokens {overrides.max_tokens}: this encoder has {bound} positions")
+        return overrides.max_tokens
+    said = sentence.max_tokens or tokenizer_limit(sentence.encoder)
+    known = [limit for limit in (said, bound) if limit is not None]
+    if not known:
+        raise RefusedError("the folder does not say how long an input may be; give --max-tokens")
+    return min(known)
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
