@@ -14,6 +14,7 @@ from typing import Literal
 
 from app import logs
 from app.cli import installed_version
+from app.engine.memory import resident_bytes
 from app.engine.pool import EngineOptions, EnginePool
 from app.metrics import Metrics
 from app.planning.planner import Planner
@@ -178,7 +179,9 @@ class Service:
         self.on_death(reason)
 
     def _on_engine_event(self, name: str, **facts: object) -> None:
-        logs.event(name, facts)
+        logs.event(name, facts, level=logging.INFO if name == "engine_worker_started" else logging.WARNING)
+        if name == "engine_worker_started":
+            self.metrics.worker_restarted()
 
     async def _open(self) -> Served:
         settings = self.settings
@@ -209,7 +212,7 @@ class Service:
             queue_size=lambda: scheduler.waiting_tickets,
             queue_tokens=lambda: scheduler.waiting_tokens,
             ready=lambda: self.state == "ready",
-            resident=pool.memory_bytes,
+            resident=lambda: {"front": resident_bytes(), **pool.memory_bytes()},
         )
         if served.warning:
             logs.event("warning", {"model": name, "note": served.warning}, level=logging.WARNING)

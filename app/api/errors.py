@@ -91,6 +91,9 @@ def misread(error: ValidationError) -> Refusal:
     return Refusal(VALIDATION, f"`{where}`: {first['msg']}", field)
 
 
+_OPENAI_NAMES = {"dim": "dimensions"}
+
+
 def response(refusal: Refusal, path: str) -> Response:
     """The answer to a refused request, in the shape of the protocol that ``path`` belongs to."""
     kind, message = refusal.kind, str(refusal)
@@ -98,7 +101,12 @@ def response(refusal: Refusal, path: str) -> Response:
     if path.startswith("/v1/") or path == "/embeddings":
         status = kind.openai_status
         body = {
-            "error": {"message": message, "type": kind.openai_type, "param": refusal.field, "code": kind.openai_code}
+            "error": {
+                "message": message,
+                "type": kind.openai_type,
+                "param": _OPENAI_NAMES.get(refusal.field or "", refusal.field),
+                "code": kind.openai_code,
+            }
         }
     else:
         status = kind.status

@@ -24,9 +24,11 @@ class Planner:
             raise PlanRefused("layers", f"`layers` must be one of {_listed(self.exits)}. Given: {layers}")
         if self._any_dim:
             if not 1 <= dim <= manifest.full_dim:
-                raise PlanRefused("dim", f"`dim` must be between 1 and {manifest.full_dim}. Given: {dim}")
+                raise PlanRefused(
+                    "dim", f"`dim` (`dimensions`) must be between 1 and {manifest.full_dim}. Given: {dim}"
+                )
         elif dim not in self.dims:
-            raise PlanRefused("dim", f"`dim` must be one of {_listed(self.dims)}. Given: {dim}")
+            raise PlanRefused("dim", f"`dim` (`dimensions`) must be one of {_listed(self.dims)}. Given: {dim}")
         quality = manifest.quality.share(layers, dim) if manifest.quality else None
         return Plan(layers=layers, dim=dim, quality=quality)
 

@@ -1,0 +1,157 @@
+"""A real server for tests: `strata serve` in a process of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model_store.bundle import record_files, write_manifest
+from model_store.graphs import write_graphs
+from model_store.manifest import Architecture, Manifest, Provenance, Quality
+
+_START_S = 60.0
+# One small worker and nothing to measure: a test server is ready in about a second.
+_SMALL = ("--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1")
+
+TINY_LAYERS, TINY_DIM = 4, 32
+
+
+class RunningServer:
+    """`strata serve` as a child process; its log is kept for when something goes wrong."""
+
+    def __init__(self, bundle: Path, log: Path, *flags: str, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "app.cli", "serve", "--model", str(bundle), "--port", "0", *flags]
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})})
+        self.url = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]
+
+    def text(self) -> str:
+        """What the server has logged so far."""
+        return self.log.read_text()
+
+    def await_ready(self) -> RunningServer:
+        """Wait until `/ready` says so."""
+        self._await(lambda: httpx.get(self.url + "/ready").status_code == 200)
+        return self
+
+    def await_logged(self, pattern: str) -> re.Match[str]:
+        """Wait for a line of the log."""
+        found: re.Match[str] = self._await(lambda: re.search(pattern, self.text()))
+        return found
+
+    def terminate(self) -> None:
+        """Ask it to drain and end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """End it and return its exit status."""
+        if self.process.poll() is None:
+            self.terminate()
+        try:
+            return self.process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def _await(self, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"the server did not get there; exit status {self.process.poll()}\n{self.text()}")
+
+
+ServerFactory = Callable[..., RunningServer]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with random weights: exits 1, 2 and 4 of 4 layers, dims 8, 16 and 32, two prompts, a quality table."""
+    from tests.tiny_models import MAX_TOKENS, tiny_encoder
+
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    tiny_encoder(folder, "bert", layers=TINY_LAYERS, hidden=TINY_DIM)
+    config = json.loads((folder / "config.json").read_text())
+    architecture = Architecture(
+        family="bert",
+        layers=TINY_LAYERS,
+        hidden_size=TINY_DIM,
+        attention_heads=config["num_attention_heads"],
+        intermediate_size=config["intermediate_size"],
+        activation="gelu",
+        norm_eps=config["layer_norm_eps"],
+        vocab_size=config["vocab_size"],
+        positions=config["max_position_embeddings"],
+    )
+    write_graphs(folder, architecture)
+    scores = {1: {8: 40.0, 16: 50.0, 32: 60.0}, 2: {8: 60.0, 16: 65.0, 32: 70.0}, 4: {8: 70.0, 16: 75.0, 32: 80.0}}
+    manifest = Manifest(
+        name="tiny",
+        architecture=architecture,
+        pooling="mean",
+        exits=(1, 2, 4),
+        dims=(8, 16, 32),
+        max_tokens=MAX_TOKENS,
+        prompts={"query": "question the answer ", "passage": ""},
+        quality=Quality(benchmark="made up", reference="tiny at full depth", reference_score=80.0, scores=scores),
+        provenance=Provenance(source="random weights", licence="MIT", made_with="the tests"),
+        files=record_files(folder),
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start_session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
+    """Starts servers that live as long as the test session."""
+    yield from _factory(tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[ServerFactory]:
+    """Starts servers that end with the test: ``start_server(bundle, *flags, env=..., ready=True)``."""
+    yield from _factory(tmp_path)
+
+
+def _factory(folder: Path) -> Iterator[ServerFactory]:
+    started: list[RunningServer] = []
+
+    def start(bundle: Path, *flags: str, env: dict[str, str] | None = None, ready: bool = True) -> RunningServer:
+        log = folder / f"server-{len(started)}.log"
+        server = RunningServer(bundle, log, *_SMALL, *flags, env=env)
+        started.append(server)
+        return server.await_ready() if ready else server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
+    """One server with the tiny bundle for all tests that change nothing in it."""
+    return start_session_server(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    """A client of the shared server."""
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
