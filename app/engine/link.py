@@ -141,7 +141,11 @@ class HostLink:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app.engine.host", stdin=theirs, env={**os.environ, **_MALLOC, **_THREADS}
+                sys.executable,
+                "-m",
+                "app.engine.host",
+                stdin=theirs.fileno(),
+                env={**os.environ, **_MALLOC, **_THREADS},
             )
         return cls(process, ours, {"bundle": str(bundle), "backend": backend, "device": device, "threads": threads})
 

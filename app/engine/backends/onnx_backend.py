@@ -98,7 +98,8 @@ def _or_none(bias: Array | None, pack: Pack) -> Array:
 def _layer_norm(x: Array, weight: Array, bias: Array | np.float32, eps: float) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     scale = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + np.float32(eps))
-    return centred / scale * weight + bias
+    normed: Array = centred / scale * weight + bias
+    return normed
 
 
 def _session(graph: bytes, parts: dict[str, npt.NDArray[Any]], threads: int) -> ort.InferenceSession:
