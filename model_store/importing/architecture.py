@@ -26,7 +26,7 @@ _MPNET_PADDING = 1  # and the padding id as 1
 def read_architecture(config: _Config) -> Architecture:
     """The encoder's shape. Raises RefusedError naming the field of config.json that is missing or not supported."""
     kind = config.get("model_type")
-    if kind not in _FAMILIES:
+    if not isinstance(kind, str) or kind not in _FAMILIES:
         raise RefusedError(f"config.json: model_type {kind!r} is not supported; supported are {', '.join(_FAMILIES)}")
     for field in ("is_decoder", "add_cross_attention"):
         if config.get(field):
@@ -37,7 +37,7 @@ def read_architecture(config: _Config) -> Architecture:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RefusedError(f"config.json: {where + ': ' if where else ''}{first['msg']}") from error
-    except (TypeError, ZeroDivisionError) as error:
+    except (TypeError, AttributeError) as error:
         raise RefusedError(f"config.json: a field has the wrong type: {error}") from error
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from model_store.importing.refusal import RefusedError
 from model_store.importing.source import JSON_LIMIT, Source
+from model_store.manifest import MANIFEST_NAME
 
 UNKNOWN_LICENCE = "unknown"
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---", re.DOTALL)
 
 
 def bundle_name(source: Path) -> str:
-    """A bundle name made of the folder's. Raises RefusedError when nothing of it can be kept."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().name).strip("-._")[:96]
+    """The name a bundle already has, or one made of the folder's. Raises RefusedError when nothing can be kept."""
+    own = Source(source).object(MANIFEST_NAME).get("name")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", own if isinstance(own, str) else source.resolve().name).strip("-._")[:96]
     if not name:
         raise RefusedError(f"{source}: cannot make a name of this; give one with --name")
     return name

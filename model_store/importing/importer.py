@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from model_store.bundle import WEIGHTS, Bundle, BundleError, write_manifest
+from model_store.bundle import WEIGHTS, Bundle, BundleError
 from model_store.finishing import finish_bundle
 from model_store.importing import facts
 from model_store.importing.architecture import max_positions, read_architecture
@@ -55,6 +55,8 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
         raise RefusedError(f"{encoder.path}: holds no config.json")
     architecture = read_architecture(config)
     exits, exit_norm = _exits(architecture, overrides)
+    config.pop("auto_map", None)  # names code to load; nothing here ever does
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     copy_tokenizer(encoder, folder, architecture)
     write_encoder(encoder, folder / WEIGHTS, architecture)
     heads, head_size = _write_heads(source, sentence, folder, architecture, exits)
@@ -82,15 +84,16 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
         )
     except ValidationError as error:
         raise RefusedError(f"{source.path}: {_first(error)}") from error
-    config.pop("auto_map", None)  # names code to load; nothing here ever does
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_sentence_files(folder, manifest, sentence)
     for name in _TEXTS:
         path = source.file(name, JSON_LIMIT)
         if path is not None:
             shutil.copyfile(path, folder / name)
     finished = finish_bundle(folder, manifest)
-    Bundle.open(folder)  # what is written must be what the server accepts
+    try:
+        Bundle.open(folder)  # what is written must be what the server accepts
+    except BundleError as error:
+        raise RefusedError(f"{source.path}: makes a bundle that cannot be served: {error}") from error
     return finished
 
 
@@ -105,14 +108,14 @@ def _copy_bundle(source: Source, folder: Path, overrides: Overrides) -> Manifest
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.path / name, folder / name)
-        renamed = Manifest.model_validate({**manifest.model_dump(), "name": overrides.name or manifest.name})
-        write_manifest(folder, renamed)
+        # Graphs belong to the Strata that runs them, so they are written anew like those of any other import.
+        finished = finish_bundle(folder, manifest.model_copy(update={"name": overrides.name or manifest.name}))
         Bundle.open(folder)
     except ValidationError as error:
         raise RefusedError(f"{source.path}: {_first(error)}") from error
     except BundleError as error:
         raise RefusedError(str(error)) from error
-    return renamed
+    return finished
 
 
 def _exits(architecture: Architecture, overrides: Overrides) -> tuple[tuple[int, ...], ExitNorm]:

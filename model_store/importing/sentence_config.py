@@ -63,7 +63,7 @@ def read_sentence_config(source: Source) -> SentenceConfig:
         normalize=normalize,
         dense=source.folder(folders[2]) if "Dense" in kinds else None,
         prompts=prompts,
-        default_prompt=main.get("default_prompt_name"),
+        default_prompt=main.get("default_prompt_name") or None,
         similarity=main.get("similarity_fn_name"),
         truncate_dim=main.get("truncate_dim"),
         **_encoder_settings(encoder),
@@ -90,14 +90,13 @@ def _pooling(config: dict[str, Any], name: str, prompts: dict[str, str]) -> Pool
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _OLD_POOLING.items() if config.get(key)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else list(modes)
-    if modes not in (["mean"], ["cls"]):
-        raise RefusedError(f"{name}: pooling {' + '.join(map(str, modes))} is not supported, only mean or cls")
+    if modes not in ("mean", "cls", ["mean"], ["cls"]):
+        raise RefusedError(f"{name}: pooling {modes!r} is not supported, only mean or cls")
     if config.get("include_prompt") is False and any(prompts.values()):
         raise RefusedError(
             f"{name}: include_prompt is false; leaving the prompt's tokens out of the pooling is not supported"
         )
-    return "mean" if modes == ["mean"] else "cls"
+    return "mean" if modes in ("mean", ["mean"]) else "cls"
 
 
 def _encoder_settings(encoder: Source) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""``strata models``: add, list and verify bundles."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_store import registry
+
+if TYPE_CHECKING:
+    from model_store.manifest import Manifest
+
+_SHOWN_EXITS = 4  # of a quality table, spread from the shallowest to full depth
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands of ``strata models``."""
+    commands = parser.add_subparsers(dest="models_command", metavar="ACTION", required=True)
+
+    add = commands.add_parser(
+        "add",
+        help="import a model folder into the store",
+        description="Import a sentence-transformers folder, a Hugging Face folder or a bundle into the store "
+        f"(${registry.STORE_VARIABLE}, else ~/.local/share/strata/models). Families: BERT, RoBERTa and XLM-R, "
+        "DistilBERT, MPNet, ModernBERT. Weights must be safetensors. Nothing in the folder is executed, nothing is "
+        "downloaded.",
+        epilog="Example, a model trained with Matryoshka2dLoss: "
+        "strata models add ./my-model --exits 3,6,9,12 --dims 64,128,256,768",
+    )
+    add.add_argument("path", type=Path, help="the model's folder")
+    add.add_argument("--name", help="name in the store (default: the folder's name)")
+    add.add_argument("--exits", type=_numbers, metavar="N,N", help="trained exits; without it, full depth alone")
+    add.add_argument(
+        "--dims",
+        type=_numbers,
+        metavar="N,N",
+        help="trained dims (default: matryoshka_dimensions of config.json, else full length; truncate_dim of a "
+        "sentence-transformers folder only says how one copy was used, so it counts as a hint)",
+    )
+    add.add_argument("--pooling", choices=("mean", "cls"), help="how token vectors become one (default: as the folder)")
+    add.add_argument(
+        "--exit-norm",
+        choices=("none", "final"),
+        help="ModernBERT with several exits: trained without the final norm (Matryoshka2dLoss) or with it",
+    )
+    add.add_argument("--max-tokens", type=_number, metavar="N", help="longest input (default: as the folder says)")
+    add.add_argument("--licence", help="licence of the weights (default: from README.md)")
+    add.add_argument("--source", help="where the model comes from, e.g. its hub name (default: from config.json)")
+    add.add_argument("--force", action="store_true", help="replace a model of that name")
+
+    commands.add_parser("list", help="list the installed models", description="List the installed models.")
+
+    verify = commands.add_parser(
+        "verify",
+        help="check models for damage",
+        description="Check every file against its checksum, every tensor for shape and finite values, and the "
+        "tokenizer. Exits with 1 when anything is wrong.",
+    )
+    verify.add_argument("models", nargs="*", metavar="MODEL", help="names or paths (default: all installed)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one subcommand; returns its exit status."""
+    commands = {"add": _add, "list": _list, "verify": _verify}
+    return commands[args.models_command](args)
+
+
+def _add(args: argparse.Namespace) -> int:
+    from model_store.importing import Overrides, RefusedError, import_model
+    from model_store.importing.facts import UNKNOWN_LICENCE, bundle_name
+
+    overrides = Overrides(
+        name=args.name,
+        pooling=args.pooling,
+        exit_norm=args.exit_norm,
+        exits=args.exits,
+        dims=args.dims,
+        max_tokens=args.max_tokens,
+        licence=args.licence,
+        source=args.source,
+    )
+    try:
+        name = _store_name(args.name or bundle_name(args.path))
+        destination = registry.store() / name
+        manifest = import_model(
+            args.path, destination, overrides=overrides, replace=args.force, made_with=f"strata models add {_version()}"
+        )
+    except (RefusedError, OSError) as error:
+        print(f"Not added: {error}", file=sys.stderr)
+        return 1
+    print(f"Added {name} ({_shape(manifest)}) at {destination}")
+    if not manifest.elastic:
+        print(_untrained(manifest.architecture.layers), file=sys.stderr)
+    if manifest.provenance.licence == UNKNOWN_LICENCE:
+        print("Note: the folder does not say under which licence; --licence records it.", file=sys.stderr)
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from model_store.bundle import BundleError, read_manifest
+
+    bundles = registry.installed()
+    if not bundles:
+        print(f"No models: none came with this installation and none are in {registry.store()}.")
+    for bundle in bundles:
+        default = ", default" if bundle.name == registry.DEFAULT else ""
+        print(f"{bundle.name} ({'built in' if bundle.built_in else 'added'}{default})")
+        try:
+            manifest = read_manifest(bundle.path)
+        except BundleError as error:
+            print(f"  damaged: {error}")
+            continue
+        print(f"  {_shape(manifest)}")
+        print(f"  exits {_join(manifest.exits)}{'' if manifest.elastic else ' (only full depth is trained)'}")
+        print(f"  dims {_join(manifest.dims)}")
+        print(f"  quality {_quality(manifest)}")
+        print(f"  made from {manifest.provenance.source}, licence {manifest.provenance.licence}")
+        print(f"  revision {manifest.revision}, {bundle.path}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from model_store.verification import verify
+
+    failed = False
+    for model in args.models or [bundle.path for bundle in registry.installed()]:
+        try:
+            path = registry.find(model)
+            manifest = verify(path)
+            print(f"{model}: OK ({_shape(manifest)}, revision {manifest.revision})")
+        except (registry.NotFoundError, ValueError, OSError) as error:
+            failed = True
+            print(f"{model}: FAILED: {error}")
+    return int(failed)
+
+
+def _untrained(layers: int) -> str:
+    """The warning for a model that serves, but whose point it misses."""
+    example = _join(tuple(sorted({max(1, layers // 4), max(1, layers // 2), layers}))).replace(" ", ",")
+    lines = (
+        f"WARNING: only full depth ({layers} layers) is trained, as far as anybody said.",
+        "Vectors of earlier layers of a model that was not trained for it are useless, and will be refused.",
+        f"If this is a 2D Matryoshka model, add it again with its exits, e.g. --exits {example} --force",
+        "If it is not, strata train makes one of it.",
+    )
+    width = min(max(map(len, lines)), shutil.get_terminal_size().columns)
+    return "\n".join(("!" * width, *lines, "!" * width))
+
+
+def _shape(manifest: Manifest) -> str:
+    a = manifest.architecture
+    return f"{a.family}, {a.layers} layers x {a.hidden_size}, {manifest.pooling} pooling, {manifest.max_tokens} tokens"
+
+
+def _quality(manifest: Manifest) -> str:
+    """Score at full length of a few exits, e.g. ``STS-B: 3 = 76.0, 6 = 79.6, 12 = 85.0``."""
+    if manifest.quality is None:
+        return "not measured"
+    scores = manifest.quality.scores
+    exits = [exit for exit in manifest.exits if manifest.full_dim in scores.get(exit, {})]
+    step = max(1, (len(exits) - 1) / (_SHOWN_EXITS - 1))
+    shown = [exits[round(i * step)] for i in range(min(_SHOWN_EXITS, len(exits)))]
+    table = ", ".join(f"{exit} = {scores[exit][manifest.full_dim]:.1f}" for exit in shown)
+    return f"{manifest.quality.benchmark}: {table}" if table else "not measured at full length"
+
+
+def _join(values: tuple[int, ...]) -> str:
+    return " ".join(map(str, values))
+
+
+def _store_name(name: str) -> str:
+    """The folder's name in the store is the bundle's, so it must not be a path. Raises RefusedError."""
+    from model_store.importing import RefusedError
+
+    if Path(name).name != name or name.startswith("."):
+        raise RefusedError(f"--name {name!r}: must be a plain name")
+    return name
+
+
+def _version() -> str:
+    try:
+        return version("strata-embed")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(_number(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 3,6,12") from error

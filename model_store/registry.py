@@ -1,0 +1,67 @@
+"""Where bundles live: those that come with Strata, and the user's own store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from model_store.manifest import MANIFEST_NAME
+
+DEFAULT = "strata-gte-small-2d"
+STORE_VARIABLE = "STRATA_MODEL_STORE"
+_BUILT_IN = Path(__file__).parent / "bundles"
+
+
+class NotFoundError(LookupError):
+    """No bundle of that name or path; the message lists what there is."""
+
+
+class Installed(NamedTuple):
+    """A bundle that can be served by name."""
+
+    name: str  # of its folder
+    path: Path
+    built_in: bool
+
+
+def store() -> Path:
+    """The user's store: ``$STRATA_MODEL_STORE``, else ``strata/models`` in the XDG data folder. It need not exist."""
+    chosen = os.environ.get(STORE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "strata" / "models"
+
+
+def installed() -> list[Installed]:
+    """Every bundle there is, by name. One in the user's store hides a built-in one of the same name."""
+    found: dict[str, Installed] = {}
+    for root, built_in in ((_BUILT_IN, True), (store(), False)):
+        folders = sorted(root.iterdir()) if root.is_dir() else []
+        for path in folders:
+            if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
+                found[path.name] = Installed(path.name, path, built_in)
+    return sorted(found.values())
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a bundle, by the name of an installed one or by path. Raises NotFoundError.
+
+    What is written like a path (with a separator, or starting with ``.`` or ``~``) is one; a bare word is a name
+    first, and a folder of the working directory only when no bundle is called so.
+    """
+    word = os.fspath(name_or_path)
+    path = Path(word).expanduser()
+    named = {bundle.name: bundle.path for bundle in installed()}
+    is_path = isinstance(name_or_path, Path) or len(path.parts) != 1 or word[:1] in (".", "~")
+    if not is_path and word in named:
+        return named[word]
+    if (path / MANIFEST_NAME).is_file():
+        return path
+    if path.is_dir():
+        raise NotFoundError(
+            f"{path} holds no {MANIFEST_NAME}, so it is not a bundle; make one: strata models add {path}"
+        )
+    known = ", ".join(named) or "none"
+    raise NotFoundError(f"no model {word!r}; installed: {known}; others are imported with: strata models add PATH")

@@ -1,0 +1,32 @@
+"""A bundle looked at whole: what opening checks, and what takes too long to check at every start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_store.bundle import TOKENIZER, Bundle, BundleError
+from model_store.families import encoder_tensors, head_tensors
+from model_store.finite import check_finite
+from model_store.manifest import Manifest
+
+
+def verify(path: Path) -> Manifest:
+    """Check checksums, shapes, finite weights and the tokenizer. Raises BundleError naming the file and the reason."""
+    from tokenizers import Tokenizer
+
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    try:
+        for spec in encoder_tensors(manifest.architecture):
+            check_finite(bundle.weights, spec.name)
+        for layers in manifest.heads:
+            assert bundle.heads is not None
+            for spec in head_tensors(manifest, layers).values():
+                check_finite(bundle.heads, spec.name)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
+    try:
+        Tokenizer.from_file(str(path / TOKENIZER))
+    except Exception as error:  # the library raises bare Exception
+        raise BundleError(f"{path / TOKENIZER}: cannot be loaded: {error}") from error
+    return manifest
