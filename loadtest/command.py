@@ -1,0 +1,77 @@
+"""`strata loadtest`: benchmarks, one command for each promise about speed and size."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import sys
+from pathlib import Path
+from subprocess import CalledProcessError
+
+from loadtest.options import add_common, add_url
+
+# A closer look at a name: the module that measures it has ``async measure(args, report) -> list[Figure]``.
+_BENCHMARKS = {
+    "depth": "time at fewer layers as a share of full depth",
+    "overhead": "throughput through the server as a share of the bare engine's",
+    "peers": "throughput against Infinity's, same model, texts and machine",
+    "footprint": "time until ready, and resident memory under load",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmarks and their options."""
+    benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
+    for name, summary in _BENCHMARKS.items():
+        _ADD[name](benchmarks.add_parser(name, help=summary, description=summary.capitalize() + "."))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the benchmark chosen; 1 when it fails, or with --strict when a bar is missed."""
+    from loadtest.connection import LoadError
+    from loadtest.report import Report
+
+    report = Report(args.benchmark, {name: value for name, value in vars(args).items() if name != "command"})
+    module = importlib.import_module(f"loadtest.{args.benchmark}")
+    try:
+        figures = asyncio.run(module.measure(args, report))
+    except (LoadError, LookupError, OSError, ValueError, CalledProcessError) as error:
+        print(f"strata loadtest {args.benchmark}: {error}", file=sys.stderr)
+        return 1
+    report.close(figures, args.json)
+    return int(args.strict and any(figure.met is False for figure in figures))
+
+
+def _add_depth(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=7)
+    add_url(parser)
+    parser.add_argument("--requests", type=int, default=24, metavar="N", help="requests of 32 a turn (%(default)s)")
+    parser.add_argument("--singles", type=int, default=200, metavar="N", help="single texts a turn (%(default)s)")
+
+
+def _add_overhead(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=7)
+    parser.add_argument("--turn-texts", type=int, default=1536, metavar="N", help="texts a turn (%(default)s)")
+
+
+def _add_peers(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=5)
+    parser.add_argument(
+        "--peer-venv", type=Path, metavar="DIR", help="keep Infinity's virtual environment here (default: made anew)"
+    )
+    parser.add_argument(
+        "--peer-python", default=sys.executable, metavar="PATH", help="Python 3.10-3.12 to make it with"
+    )
+    parser.add_argument(
+        "--peer-model", type=Path, metavar="DIR", help="folder Infinity serves (default: the bundle Strata serves)"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="load a turn (%(default)s)")
+
+
+def _add_footprint(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=5)
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="load a backend (%(default)s)")
+
+
+_ADD = {"depth": _add_depth, "overhead": _add_overhead, "peers": _add_peers, "footprint": _add_footprint}

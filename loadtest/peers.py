@@ -1,0 +1,158 @@
+"""Strata against Infinity: the same model, texts, protocol and machine, in turns."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from loadtest import infinity
+from loadtest.closed_loop import Sample, run_for
+from loadtest.connection import Address, LoadError, fetch
+from loadtest.figures import Figure, median_ratio
+from loadtest.options import own_server, served_folder
+from loadtest.report import Report
+from loadtest.rounds import interleave
+from loadtest.texts import digest, load_texts, stretch
+
+SAME_WORK = 0.999  # least cosine of two servers' vectors at which they are said to do the same work
+_COMPARED_TEXTS = 64
+_WARM_UP_S = 3.0
+_TRIAL_S = 5.0  # of each load on each of the peer's settings, while the best is looked for
+
+
+@dataclass(slots=True, frozen=True)
+class Load:
+    """One kind of load."""
+
+    name: str
+    texts: int  # a request
+    connections: int
+    at_least: float | None = None  # times the peer's throughput
+
+
+LOADS = (
+    Load("single texts, 32 connections", 1, 32, at_least=6.0),
+    Load("requests of 32, 4 connections", 32, 4, at_least=5.0),
+    Load("requests of 32, 1 connection", 32, 1),
+    Load("single texts, 1 connection", 1, 1),
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Server:
+    """A running server that speaks OpenAI's embeddings."""
+
+    address: Address
+    path: str
+    model: str
+
+    async def load(self, load: Load, texts: list[str], seconds: float) -> Sample:
+        """So many seconds of one kind of load, from the first text on."""
+        groups = [texts[i : i + load.texts] for i in range(0, len(texts) - load.texts + 1, load.texts)]
+        requests = [self._request(group if load.texts > 1 else group[0]) for group in groups]
+        return await run_for(self.address, requests, load.connections, seconds)
+
+    async def vectors(self, texts: list[str]) -> npt.NDArray[np.float64]:
+        """Unit vectors of the texts, [texts, dim]."""
+        response = await fetch(self.address, self._request(texts))
+        if response.status != 200:
+            raise LoadError(f"status {response.status}: {response.body[:300].decode(errors='replace')}")
+        vectors = np.array([item["embedding"] for item in response.json()["data"]])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def _request(self, texts: list[str] | str) -> bytes:
+        return self.address.post(self.path, {"model": self.model, "input": texts})
+
+
+async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
+    """The figures of `strata loadtest peers`."""
+    texts = load_texts(args.texts)
+    report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
+    model = args.peer_model or served_folder(args)
+    async with AsyncExitStack() as stack:
+        folder = args.peer_venv or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strata-peer-")))
+        report.tell(f"infinity-emb {infinity.VERSION} in {folder}: installed unless it is there")
+        program = await asyncio.to_thread(infinity.install, folder, args.peer_python)
+
+        address = (await stack.enter_async_context(own_server(args))).address
+        names = (await fetch(address, address.get("/v1/models"))).json()
+        strata = Server(address, "/v1/embeddings", names["data"][0]["id"])
+
+        setting = await _best_setting(program, model, strata, texts, report)
+        report.facts["peer"] = f"infinity-emb {infinity.VERSION}, {setting}"
+        process = await stack.enter_async_context(infinity.serve(program, model, setting))
+        peer = Server(process.address, "/embeddings", infinity.MODEL_NAME)
+        report.facts["least cosine between the two"] = f"{await _agreement(strata, peer, texts):.5f}"
+        return await _compare(strata, peer, texts, args, report)
+
+
+async def _best_setting(
+    program: Path, model: Path, strata: Server, texts: list[str], report: Report
+) -> infinity.Setting:
+    """The peer's setting with the highest throughput over all loads, of those whose vectors are the model's."""
+    tried: dict[infinity.Setting, dict[str, float]] = {}
+    for setting in infinity.SETTINGS:
+        try:
+            async with infinity.serve(program, model, setting) as process:
+                peer = Server(process.address, "/embeddings", infinity.MODEL_NAME)
+                agreement = await _agreement(strata, peer, texts)
+                if agreement < SAME_WORK:
+                    report.tell(f"peer, {setting}: other vectors (cosine {agreement:.4f}), not used")
+                    continue
+                await peer.load(LOADS[0], texts, _WARM_UP_S)
+                rates = {load.name: (await peer.load(load, texts, _TRIAL_S)).rate * load.texts for load in LOADS}
+        except LoadError as error:
+            report.tell(f"peer, {setting}: does not run: {error}")
+            continue
+        tried[setting] = rates
+        report.tell(f"peer, {setting}: {', '.join(f'{rate:.1f}' for rate in rates.values())} texts/s")
+    if not tried:
+        raise LoadError("Infinity ran with none of its settings, or never gave this model's vectors")
+    report.rounds["settings"] = {str(setting): rates for setting, rates in tried.items()}
+    return max(tried, key=lambda setting: prod(tried[setting].values()))
+
+
+async def _agreement(one: Server, other: Server, texts: list[str]) -> float:
+    """Least cosine between two servers' vectors of the same texts."""
+    compared = texts[:_COMPARED_TEXTS]
+    return float((await one.vectors(compared) * await other.vectors(compared)).sum(axis=1).min())
+
+
+async def _compare(
+    strata: Server, peer: Server, texts: list[str], args: argparse.Namespace, report: Report
+) -> list[Figure]:
+    for server in (strata, peer):
+        for load in LOADS[:2]:
+            await server.load(load, texts, _WARM_UP_S)
+    figures = []
+    for load in LOADS:
+        report.tell(load.name)
+
+        async def turn(server: Server, number: int, load: Load = load) -> Sample:
+            return await server.load(load, stretch(texts, number * 509, len(texts)), args.seconds)
+
+        samples = await interleave(
+            {"strata": lambda n: turn(strata, n), "infinity": lambda n: turn(peer, n)},
+            args.rounds,
+            lambda name, s, load=load: report.tell(f"  {name}: {s.rate * load.texts:.1f} texts/s"),
+        )
+        rates = {name: [s.rate * load.texts for s in found] for name, found in samples.items()}
+        report.rounds[load.name] = rates
+        ratio = median_ratio(rates["strata"], rates["infinity"])
+        figures.append(Figure(f"{load.name}: times the peer", ratio, "x", at_least=load.at_least))
+        for name, found in samples.items():
+            figures.append(Figure(f"  {name}", median(rates[name]), "texts/s"))
+            figures.append(Figure(f"  {name} p50", median(s.p50 for s in found) * 1e3, "ms"))
+            figures.append(Figure(f"  {name} p99", median(s.p99 for s in found) * 1e3, "ms"))
+        busiest = max(s.client_cpu for found in samples.values() for s in found)
+        figures.append(Figure("  this client, share of one core", busiest))
+    return figures
