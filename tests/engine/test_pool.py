@@ -1,0 +1,189 @@
+"""The engine pool: workers share one copy of the weights, and a dead one is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.engine.batch import Batch, Row
+from app.engine.link import BatchFailed, EngineError
+from app.engine.pool import EngineOptions, EnginePool
+from app.metrics import Metrics
+from app.planning.plan import Plan
+from app.scheduling.errors import EngineFailure, Overloaded
+from app.scheduling.scheduler import Limits, Scheduler
+from model_store.registry import DEFAULT, find
+
+SMALL = EngineOptions(backend="onnxruntime", dtype="float32", workers=2, threads=1)
+IDS = np.arange(5, 25, dtype=np.int32)
+NO_SUCH_TOKEN = np.array([5, 2**30], np.int32)
+PLAN = Plan(layers=4, dim=32, quality=None)
+
+
+def with_pool(bundle: Path, options: EngineOptions, use: Callable[[EnginePool], Awaitable[None]]) -> None:
+    async def main() -> None:
+        pool = EnginePool(bundle, options)
+        await pool.start()
+        try:
+            await use(pool)
+        finally:
+            await pool.stop()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> float:
+    began = time.perf_counter()
+    while not condition():
+        assert time.perf_counter() - began < seconds
+        await asyncio.sleep(0.005)
+    return time.perf_counter() - began
+
+
+def test_a_killed_worker_is_replaced_within_three_seconds(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        before = set(pool.pids.values())
+        os.kill(pool.pids["engine-worker-0"], signal.SIGKILL)
+        await until(lambda: pool.idle == 1, 1)
+        assert pool.status == "ready", "the other worker goes on"
+        await until(lambda: pool.idle == 2, 3)
+        assert len(set(pool.pids.values()) - before) == 1
+        assert (await pool.run(Batch([Row(IDS, 2, 16)]))).layers == [2]
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_killed_host_does_not_stop_its_workers_and_is_replaced(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        os.kill(pool.pids["engine-host"], signal.SIGKILL)
+        await asyncio.sleep(0.1)
+        assert (await pool.run(Batch([Row(IDS, 4, 32)]))).layers == [4]
+        os.kill(pool.pids["engine-worker-0"], signal.SIGKILL)
+        await until(lambda: pool.idle == 1, 1)
+        await until(lambda: pool.idle == 2, 10)
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_batch_that_raises_fails_alone(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        pids = pool.pids
+        with pytest.raises(BatchFailed, match="index"):
+            await pool.run(Batch([Row(NO_SUCH_TOKEN, 1, 8)]))
+        assert (await pool.run(Batch([Row(IDS, 1, 8)]))).layers == [1]
+        assert pool.pids == pids
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_only_the_request_at_fault_fails(tiny_bundle: Path) -> None:
+    """Promise 7: what shared its batch is run again and answered."""
+
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(), Metrics())
+        texts = [[IDS], [NO_SUCH_TOKEN], [IDS[:3], IDS]]
+        answers = await asyncio.gather(
+            *(scheduler.submit(t, PLAN, normalize=True) for t in texts), return_exceptions=True
+        )
+        assert isinstance(answers[1], EngineFailure)
+        assert [a.vectors.shape for a in (answers[0], answers[2])] == [(1, 32), (2, 32)]  # type: ignore[union-attr]
+        assert scheduler.waiting_tickets == scheduler.waiting_tokens == 0
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_killed_workers_lose_no_request(tiny_bundle: Path) -> None:
+    """Promise 4: a batch whose worker died is run again."""
+
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(), Metrics())
+        requests = [asyncio.create_task(scheduler.submit([IDS] * 50, PLAN, normalize=True)) for _ in range(20)]
+        await asyncio.sleep(0.01)
+        os.kill(pool.pids["engine-worker-0"], signal.SIGKILL)
+        answers = await asyncio.gather(*requests)
+        for answer in answers:
+            np.testing.assert_allclose(answer.vectors, answers[0].vectors, atol=1e-5)
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_full_queue_refuses_a_request_whole_and_says_when(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(max_queue_texts=10, max_queue_tokens=1000), Metrics())
+        accepted = asyncio.create_task(scheduler.submit([IDS] * 8, PLAN, normalize=True))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as refusal:
+            await scheduler.submit([IDS] * 3, PLAN, normalize=True)
+        assert refusal.value.retry_after_s > 0
+        assert scheduler.waiting_tickets <= 8
+        assert (await accepted).vectors.shape == (8, 32)
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_cancelled_request_leaves_the_queue(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(max_batch_tokens=20), Metrics())
+        gone = asyncio.create_task(scheduler.submit([IDS] * 500, PLAN, normalize=True))
+        await asyncio.sleep(0.01)
+        waiting = scheduler.waiting_tickets
+        gone.cancel()
+        await asyncio.sleep(0)
+        assert waiting > 0
+        assert scheduler.waiting_tickets == scheduler.waiting_tokens == 0
+        assert (await scheduler.submit([IDS], PLAN, normalize=True)).layers == 4
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_text_longer_than_the_token_budget_runs(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(max_batch_tokens=16), Metrics())
+        answer = await asyncio.wait_for(scheduler.submit([np.resize(IDS, 150)], PLAN, normalize=True), 10)
+        assert answer.tokens == 150
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_model_that_cannot_be_run_is_refused_with_a_reason(tiny_bundle: Path) -> None:
+    async def start() -> None:
+        await EnginePool(tiny_bundle, EngineOptions(backend="torch", dtype="int8")).start()
+
+    with pytest.raises(EngineError, match="int8 is not available"):
+        asyncio.run(start())
+
+
+def private_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Private_Dirty", "Private_Clean")))
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_memory_does_not_grow_with_exits_or_workers(backend: str) -> None:
+    """Promise 6: one copy of the weights. fp32 blocks of the default bundle are 85 MB."""
+
+    async def use(pool: EnginePool) -> None:
+        workers = [pid for role, pid in pool.pids.items() if "worker" in role]
+        ids = np.resize(IDS, 64)
+
+        async def run_at(exits: list[int]) -> None:
+            for _ in range(3):
+                busy = [pool.run(Batch([Row(ids, e, 384) for e in exits])) for _ in range(pool.idle)]
+                await asyncio.gather(*busy)
+
+        await run_at([12])
+        one_exit = sum(map(private_bytes, workers))
+        await run_at(list(range(1, 13)))
+        all_exits = sum(map(private_bytes, workers))
+        assert all_exits - one_exit < 30 << 20
+        for pid in workers:
+            assert private_bytes(pid) < 60 << 20, "a worker's own pages, far below a copy of the weights"
+
+    with_pool(find(DEFAULT), EngineOptions(backend=backend, dtype="float32", workers=2, threads=1), use)
