@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from time import time
-from typing import Literal
+from time import monotonic, time
+from typing import Any, Literal
 
 from app import logs
 from app.cli import installed_version
@@ -85,7 +85,8 @@ class Service:
         self._served: Served | None = None
         self._loaded = self._draining = False
         self._dead: str | None = None
-        self._seats = 0
+        self._seated: set[asyncio.Task[Any]] = set()
+        self._evicted: set[asyncio.Task[Any]] = set()
         self._life: asyncio.Task[None] | None = None
 
     @property
@@ -128,26 +129,43 @@ class Service:
 
     @contextmanager
     def seat(self) -> Iterator[None]:
-        """A place among the requests in the house. Raises Overloaded when all are taken."""
+        """A place among the requests in the house, for the task that asks.
+
+        Raises Overloaded when all are taken, and NotServing out of the work when a drain runs out of time.
+        """
         limit = self.settings.max_concurrent_requests
-        if self._seats >= limit:
+        if len(self._seated) >= limit:
             raise Overloaded(f"{limit} requests are in progress; no more are accepted", retry_after_s=1)
-        self._seats += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._seated.add(task)
         try:
             yield
+        except asyncio.CancelledError:
+            if task not in self._evicted:
+                raise
+            task.uncancel()
+            raise NotServing("the server shut down before this request was answered") from None
         finally:
-            self._seats -= 1
+            self._seated.discard(task)
 
     def start(self) -> None:
         """Begin to load; `/health` answers meanwhile."""
         self._life = asyncio.create_task(self._load())
 
     async def drain(self) -> bool:
-        """Accept nothing more and answer what was accepted; False when the time for it ran out."""
+        """Accept nothing more and answer what was accepted; False when the time for it ran out.
+
+        Accepted is what had a seat: texts that are still being tokenized belong to it.
+        """
         self._draining = True
-        if self._served is None:
-            return True
-        return await self._served.scheduler.drain(self.settings.drain_seconds)
+        deadline = monotonic() + self.settings.drain_seconds
+        while self._seated and monotonic() < deadline:
+            await asyncio.sleep(_LOOK_S / 20)
+        self._evicted = set(self._seated)
+        for task in self._evicted:
+            task.cancel()
+        return not self._evicted
 
     async def stop(self) -> None:
         """End the engine's processes and the threads."""

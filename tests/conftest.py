@@ -35,7 +35,8 @@ class RunningServer:
         command = [sys.executable, "-m", "app.cli", "serve", "--model", str(bundle), "--port", "0", *flags]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})})
-        self.url = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]
+        self.url: str = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]
+        self.client = httpx.Client(base_url=self.url, timeout=120)  # may be used by several threads
 
     def text(self) -> str:
         """What the server has logged so far."""
@@ -43,7 +44,7 @@ class RunningServer:
 
     def await_ready(self) -> RunningServer:
         """Wait until `/ready` says so."""
-        self._await(lambda: httpx.get(self.url + "/ready").status_code == 200)
+        self._await(lambda: self.client.get("/ready").status_code == 200)
         return self
 
     def await_logged(self, pattern: str) -> re.Match[str]:
@@ -81,7 +82,7 @@ ServerFactory = Callable[..., RunningServer]
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT with random weights: exits 1, 2 and 4 of 4 layers, dims 8, 16 and 32, two prompts, a quality table."""
+    """A tiny random BERT: exits 1, 2 and 4 of 4 layers, dims 8, 16 and 32, two prompts, a quality table."""
     from tests.tiny_models import MAX_TOKENS, tiny_encoder
 
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
@@ -151,7 +152,6 @@ def server(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningSer
 
 
 @pytest.fixture(scope="session")
-def client(server: RunningServer) -> Iterator[httpx.Client]:
+def client(server: RunningServer) -> httpx.Client:
     """A client of the shared server."""
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        yield client
+    return server.client

@@ -36,7 +36,7 @@ def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[s
     if isinstance(texts, str):
         return [texts], "single"
     if texts and isinstance(texts[0], int):
-        return [cast(list[int], texts)], "single"
+        return [texts], "single"
     return cast(list[str] | list[list[int]], texts), "batch"
 
 

@@ -100,14 +100,8 @@ def response(refusal: Refusal, path: str) -> Response:
     body: dict[str, Any]
     if path.startswith("/v1/") or path == "/embeddings":
         status = kind.openai_status
-        body = {
-            "error": {
-                "message": message,
-                "type": kind.openai_type,
-                "param": _OPENAI_NAMES.get(refusal.field or "", refusal.field),
-                "code": kind.openai_code,
-            }
-        }
+        param = _OPENAI_NAMES.get(refusal.field or "", refusal.field)
+        body = {"error": {"message": message, "type": kind.openai_type, "param": param, "code": kind.openai_code}}
     else:
         status = kind.status
         body = {"error": message, "error_type": kind.error_type}

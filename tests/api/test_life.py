@@ -1,0 +1,123 @@
+"""Promise 7 and the end of a server: liveness never waits, readiness tells the truth, accepted work is answered."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import RunningServer, ServerFactory
+
+TEXTS = 250
+HEAVY = {"inputs": ["river bread coffee window " * 10] * TEXTS}  # a second or so of work for one small worker
+
+
+def embed(server: RunningServer, body: object) -> httpx.Response:
+    return server.client.post("/embed", json=body)
+
+
+def await_queue(server: RunningServer) -> None:
+    """Wait until texts are waiting."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if not re.search(r"^te_queue_size 0\.0$", server.client.get("/metrics").text, re.M):
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing is waiting")
+
+
+def test_while_loading_it_is_alive_but_not_ready(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, ready=False)
+    assert server.client.get("/health").status_code == 200
+    early = server.client.get("/ready")
+    if early.status_code != 200:  # it loads in a moment
+        assert early.status_code == 503
+        assert "loading" in early.json()["error"]
+        assert embed(server, {"inputs": "river"}).status_code in (200, 503)
+    server.await_ready()
+    assert embed(server, {"inputs": "river"}).status_code == 200
+
+
+def test_sigterm_without_work_ends_at_once_with_status_zero(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle)
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 5
+
+
+def test_sigterm_under_load_answers_what_was_accepted_and_refuses_the_rest(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle, "--max-batch-tokens", "500")
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        accepted = [threads.submit(embed, server, HEAVY) for _ in range(3)]
+        await_queue(server)
+        time.sleep(0.3)  # all three have been read
+        server.terminate()
+        server.await_logged("draining")
+        ready, health, late = (
+            server.client.get("/ready"),
+            server.client.get("/health"),
+            embed(server, {"inputs": "river"}),
+        )
+        assert (ready.status_code, health.status_code, late.status_code) == (503, 200, 503)
+        assert "draining" in ready.json()["error"]
+        assert late.json()["error_type"] == "Unhealthy"
+        for request in accepted:
+            response = request.result()
+            assert response.status_code == 200
+            assert len(response.json()) == TEXTS
+    assert server.process.wait(timeout=20) == 0
+
+
+def test_the_wait_for_accepted_work_is_bounded(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, "--drain-seconds", "0.2", "--max-batch-tokens", "200")
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        requests = [threads.submit(embed, server, HEAVY) for _ in range(4)]
+        await_queue(server)
+        started = time.monotonic()
+        server.terminate()
+        assert server.process.wait(timeout=20) == 1
+        assert time.monotonic() - started < 10
+        for request in requests:
+            response = request.result()
+            assert response.status_code in (200, 503)
+            assert response.status_code == 200 or "shut down" in response.json()["error"]
+
+
+def test_a_second_signal_ends_it_at_once(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, "--max-batch-tokens", "200")
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        request = threads.submit(embed, server, HEAVY)
+        await_queue(server)
+        server.terminate()
+        server.await_logged("draining")
+        started = time.monotonic()
+        server.terminate()
+        server.process.wait(timeout=10)
+        assert time.monotonic() - started < 5
+        request.exception()
+
+
+def test_a_killed_engine_worker_is_replaced_while_the_front_keeps_answering(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle)
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    grandchildren = [
+        int(pid) for child in children for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()
+    ]
+    assert grandchildren
+    for pid in grandchildren:
+        os.kill(pid, signal.SIGKILL)
+    started = time.monotonic()
+    assert server.client.get("/health").status_code == 200
+    assert embed(server, {"inputs": "river"}).status_code == 200
+    assert time.monotonic() - started < 3
+    server.await_ready()
+    assert "strata_worker_restarts_total 1.0" in server.client.get("/metrics").text
