@@ -1,0 +1,35 @@
+"""What the server itself answers, for the clients' vectors to be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+TEXTS = ["the river and the mountain", "winter", "A quiet morning train to Nairobi, always late."]
+TOO_LONG = "river " * 400
+
+Rows = npt.NDArray[np.float64]
+Embed = Callable[..., Rows]
+
+
+@pytest.fixture
+def embed(client: httpx.Client) -> Embed:
+    """Vectors of texts by a plain POST /embed: ``embed(texts, layers=2)``, [texts, dim]."""
+
+    def post(texts: Sequence[str], **fields: Any) -> Rows:
+        response = client.post("/embed", json={"inputs": list(texts), **fields})
+        assert response.status_code == 200, response.text
+        return np.array(response.json())
+
+    return post
+
+
+def same(found: Any, expected: Rows) -> None:
+    """Hold vectors against those the server gave to a plain request."""
+    assert np.shape(found) == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)
