@@ -149,10 +149,11 @@ def _rotary_bases(config: _Config) -> tuple[Any, Any]:
         bases[1] = bases[0]
     parameters = config.get("rope_parameters") or {}
     for index, kind in enumerate(("full_attention", "sliding_attention")):
-        part = {**(parameters.get(kind) or {}), **(config.get("rope_scaling") or {})}
-        scaling = part.get("rope_type", part.get("type", "default"))
-        if scaling != "default":
-            raise RefusedError(f"config.json: rotary positions of type {scaling!r} are not supported, only 'default'")
+        part = parameters.get(kind) or {}
+        for scaling in (part, config.get("rope_scaling") or {}):
+            name = scaling.get("rope_type", scaling.get("type", "default"))
+            if name != "default":
+                raise RefusedError(f"config.json: rotary positions of type {name!r} are not supported, only 'default'")
         bases[index] = part.get("rope_theta", bases[index])
     return bases[0], bases[1]
 

@@ -1,0 +1,158 @@
+"""Bundles are found by name or path, and `strata models` says plainly what it did and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_store import command, registry
+from tests.model_store.folders import edit_json
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty user's store, and no built-in bundles."""
+    folder = tmp_path / "the-store"
+    monkeypatch.setenv("STRATA_MODEL_STORE", str(folder))
+    monkeypatch.setattr(registry, "_BUILT_IN", tmp_path / "none")
+    return folder
+
+
+def _models(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("STRATA_MODEL_STORE", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert registry.store() == tmp_path / ".local/share/strata/models"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert registry.store() == tmp_path / "data/strata/models"
+    monkeypatch.setenv("STRATA_MODEL_STORE", "~/mine")
+    assert registry.store() == tmp_path / "mine"
+
+
+def test_bundles_are_found_by_name_and_by_path(
+    store: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle, store / "mine")
+    (store / ".adding-x").mkdir()
+    (store / "junk").mkdir()
+    assert [(b.name, b.built_in) for b in registry.installed()] == [("mine", False)]
+    assert registry.find("mine") == store / "mine"
+    assert registry.find(str(bundle)) == bundle
+    assert registry.find(bundle) == bundle
+    monkeypatch.chdir(bundle.parent)
+    assert registry.find("./tiny") == Path("tiny")
+    assert registry.find("tiny") == Path("tiny")
+    with pytest.raises(registry.NotFoundError, match=r"no model 'other'; installed: mine; .* strata models add PATH"):
+        registry.find("other")
+    with pytest.raises(registry.NotFoundError, match=r"holds no manifest.json, so it is not a bundle"):
+        registry.find(tmp_path)
+
+
+def test_the_users_bundle_hides_the_built_in_one(
+    store: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(registry, "_BUILT_IN", tmp_path / "built-in")
+    shutil.copytree(bundle, tmp_path / "built-in" / "a")
+    assert registry.installed() == [registry.Installed("a", tmp_path / "built-in" / "a", True)]
+    shutil.copytree(bundle, store / "a")
+    assert registry.installed() == [registry.Installed("a", store / "a", False)]
+
+
+def test_add_warns_loudly_when_only_full_depth_is_trained(
+    store: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _models("add", source) == 0
+    printed = capsys.readouterr()
+    assert "Added tiny-bert" in printed.out
+    assert "WARNING: only full depth (4 layers) is trained" in printed.err
+    assert (store / "tiny-bert" / "manifest.json").is_file()
+
+
+def test_add_with_exits_does_not_warn(store: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--exits", "1,2,4", "--dims", "8,16", "--name", "two-d", "--licence", "MIT", "--source", "me/two-d"]
+    assert _models("add", source, *words) == 0
+    assert capsys.readouterr().err == ""
+    assert _models("list") == 0
+    listed = capsys.readouterr().out
+    for part in ("two-d (added)", "bert, 4 layers x 32", "exits 1 2 4", "dims 8 16 32", "not measured", "me/two-d"):
+        assert part in listed
+    assert registry.find("two-d") == store / "two-d"
+
+
+def test_a_refusal_is_one_line_and_status_1(
+    store: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = source
+    (plain / "modules.json").unlink()
+    assert _models("add", plain) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Not added: ")
+    assert printed.err.count("\n") == 1
+    assert "--pooling" in printed.err
+    assert _models("add", plain, "--pooling", "cls", "--name", "../out") == 1
+    assert _models("add", plain, "--pooling", "cls", "--name", "..") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_add_replaces_only_by_force(store: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _models("add", source) == 0
+    assert _models("add", source) == 1
+    assert "--force" in capsys.readouterr().err
+    assert _models("add", source, "--force") == 0
+
+
+@pytest.mark.parametrize("words", [["--exits", "a"], ["--exits", "0,4"], ["--dims", ""], ["--pooling", "max"], []])
+def test_bad_options_are_usage_errors(source: Path, words: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        _models("add", *([source] if words else []), *words)
+    assert exit.value.code == 2
+
+
+def test_verify_says_ok_or_the_reason(store: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(bundle, store / "good")
+    assert _models("verify") == 0
+    assert "OK" in capsys.readouterr().out
+    shutil.copytree(bundle, store / "bad")
+    (store / "bad" / "tokenizer.json").unlink()
+    assert _models("verify", "good") == 0
+    assert _models("verify") == 1
+    assert "tokenizer.json: missing" in capsys.readouterr().out
+    assert _models("verify", "nothing") == 1
+    assert "no model 'nothing'" in capsys.readouterr().out
+
+
+def test_list_shows_quality_and_damage(store: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _models("list") == 0
+    assert "No models" in capsys.readouterr().out
+    scores = {exit: {8: 60.0, 32: 70.0 + exit} for exit in (2, 4)}
+    quality = {"benchmark": "STS-B test", "reference": "itself", "reference_score": 80.0, "scores": scores}
+    shutil.copytree(bundle, store / "measured")
+    edit_json(store / "measured" / "manifest.json", quality=quality)
+    shutil.copytree(bundle, store / "newer")
+    edit_json(store / "newer" / "manifest.json", format_version=99)
+    assert _models("list") == 0
+    listed = capsys.readouterr().out
+    assert "quality STS-B test: 2 = 72.0, 4 = 74.0" in listed
+    assert "format_version is 99" in listed
+
+
+def test_the_command_is_cheap_to_import() -> None:
+    check = (
+        "import sys, model_store.command; "
+        "print([m for m in ('torch', 'transformers', 'onnx', 'numpy') if m in sys.modules])"
+    )
+    root = Path(command.__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", check], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
