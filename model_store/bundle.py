@@ -72,7 +72,7 @@ def read_manifest(path: Path) -> Manifest:
             raise BundleError(f"{file}: larger than {_MANIFEST_LIMIT} bytes; not a manifest")
         raw = file.read_bytes()
         version = json.loads(raw).get("format_version")
-    except (OSError, AttributeError, ValueError) as error:
+    except (OSError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(f"{file}: cannot be read: {error}") from error
