@@ -26,6 +26,7 @@ from loadtest.texts import digest, load_texts, stretch
 SAME_WORK = 0.999  # least cosine of two servers' vectors at which they are said to do the same work
 _COMPARED_TEXTS = 64
 _WARM_UP_S = 3.0
+_COMPILES_S = 15.0  # a compiled model is compiled again for the first few shapes it meets
 _TRIAL_S = 5.0  # of each load on each of the peer's settings, while the best is looked for
 
 
@@ -108,7 +109,8 @@ async def _best_setting(
                 if agreement < SAME_WORK:
                     report.tell(f"peer, {setting}: other vectors (cosine {agreement:.4f}), not used")
                     continue
-                await peer.load(LOADS[0], texts, _WARM_UP_S)
+                for load in LOADS[:2]:
+                    await peer.load(load, texts, _COMPILES_S if setting.compiled else _WARM_UP_S)
                 rates = {load.name: (await peer.load(load, texts, _TRIAL_S)).rate * load.texts for load in LOADS}
         except LoadError as error:
             report.tell(f"peer, {setting}: does not run: {error}")
