@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import TYPE_CHECKING, Any
 
 from loadtest.options import add_common, add_url
+
+if TYPE_CHECKING:
+    from loadtest.figures import Figure
 
 # A closer look at a name: the module that measures it has ``async measure(args, report) -> list[Figure]``.
 _BENCHMARKS = {
@@ -35,12 +41,21 @@ def run(args: argparse.Namespace) -> int:
     report = Report(args.benchmark, {name: value for name, value in vars(args).items() if name != "command"})
     module = importlib.import_module(f"loadtest.{args.benchmark}")
     try:
-        figures = asyncio.run(module.measure(args, report))
+        figures = asyncio.run(_stoppable(module.measure(args, report)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     except (LoadError, LookupError, OSError, ValueError, CalledProcessError) as error:
         print(f"strata loadtest {args.benchmark}: {error}", file=sys.stderr)
         return 1
     report.close(figures, args.json)
     return int(args.strict and any(figure.met is False for figure in figures))
+
+
+async def _stoppable(measuring: Coroutine[Any, Any, list[Figure]]) -> list[Figure]:
+    """Measure; when this process is told to end, the servers it started are stopped first, as on an interrupt."""
+    task = asyncio.ensure_future(measuring)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _add_depth(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from app.cli import main
@@ -60,3 +61,16 @@ def test_memory_is_that_of_the_whole_family(server: RunningServer) -> None:
     assert memory.processes >= 2
     assert 0 < memory.pss <= memory.rss
     assert has_mapped(server.process.pid, "libtorch") == []
+
+
+def test_told_to_end_it_stops_the_server_it_started(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "app.cli", "loadtest", "depth", "--rounds", "1000"]
+    process = subprocess.Popen(
+        [*command, "--", "--model", str(tiny_bundle), *_SMALL_SERVER], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "warm-up" in process.stderr.readline()  # the server is up
+    server = psutil.Process(process.pid).children()[0]
+    process.terminate()
+    assert process.wait(30) == 143
+    assert not server.is_running()
