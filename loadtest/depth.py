@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from loadtest.closed_loop import Sample, run_once
@@ -64,7 +65,7 @@ async def _measure_load(
     for layers in (full, half, quarter):
         await turn(layers, 0)
     samples = await interleave(
-        {str(layers): lambda n, layers=layers: turn(layers, n) for layers in (full, half, quarter)},
+        {str(layers): partial(turn, layers) for layers in (full, half, quarter)},
         args.rounds,
         lambda name, sample: report.tell(f"  {name} layers: {sample.seconds / count * 1e3:.2f} ms a request"),
     )

@@ -68,7 +68,7 @@ async def _under_load(
     ]
 
 
-async def _mixed_load(server: ServerProcess, texts: list[str], seconds: float) -> list[Sample]:
+async def _mixed_load(server: ServerProcess, texts: list[str], seconds: float) -> tuple[Sample, Sample]:
     """Single texts and requests of 32 together, at full depth."""
     address = server.address
     singles = [address.post("/embed", {"inputs": text}) for text in texts]

@@ -7,6 +7,7 @@ import asyncio
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,7 @@ from loadtest.texts import digest, load_texts, stretch
 
 SAME_WORK = 0.999  # least cosine of two servers' vectors at which they are said to do the same work
 _COMPARED_TEXTS = 64
+_NEXT_ROUND = 509  # texts further on each round starts
 _WARM_UP_S = 3.0
 _COMPILES_S = 15.0  # a compiled model is compiled again for the first few shapes it meets
 _TRIAL_S = 5.0  # of each load on each of the peer's settings, while the best is looked for
@@ -67,8 +69,9 @@ class Server:
         response = await fetch(self.address, self._request(texts))
         if response.status != 200:
             raise LoadError(f"status {response.status}: {response.body[:300].decode(errors='replace')}")
-        vectors = np.array([item["embedding"] for item in response.json()["data"]])
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.array([item["embedding"] for item in response.json()["data"]], np.float64)
+        lengths: npt.NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / lengths
 
     def _request(self, texts: list[str] | str) -> bytes:
         return self.address.post(self.path, {"model": self.model, "input": texts})
@@ -138,23 +141,29 @@ async def _compare(
     figures = []
     for load in LOADS:
         report.tell(load.name)
-
-        async def turn(server: Server, number: int, load: Load = load) -> Sample:
-            return await server.load(load, stretch(texts, number * 509, len(texts)), args.seconds)
-
-        samples = await interleave(
-            {"strata": lambda n: turn(strata, n), "infinity": lambda n: turn(peer, n)},
-            args.rounds,
-            lambda name, s, load=load: report.tell(f"  {name}: {s.rate * load.texts:.1f} texts/s"),
-        )
-        rates = {name: [s.rate * load.texts for s in found] for name, found in samples.items()}
-        report.rounds[load.name] = rates
-        ratio = median_ratio(rates["strata"], rates["infinity"])
-        figures.append(Figure(f"{load.name}: times the peer", ratio, "x", at_least=load.at_least))
-        for name, found in samples.items():
-            figures.append(Figure(f"  {name}", median(rates[name]), "texts/s"))
-            figures.append(Figure(f"  {name} p50", median(s.p50 for s in found) * 1e3, "ms"))
-            figures.append(Figure(f"  {name} p99", median(s.p99 for s in found) * 1e3, "ms"))
-        busiest = max(s.client_cpu for found in samples.values() for s in found)
-        figures.append(Figure("  this client, share of one core", busiest))
+        figures += await _compare_under(load, strata, peer, texts, args, report)
     return figures
+
+
+async def _compare_under(
+    load: Load, strata: Server, peer: Server, texts: list[str], args: argparse.Namespace, report: Report
+) -> list[Figure]:
+    async def turn(server: Server, number: int) -> Sample:
+        """Both servers of a round begin with the same text, each round with another."""
+        return await server.load(load, stretch(texts, number * _NEXT_ROUND, len(texts)), args.seconds)
+
+    samples = await interleave(
+        {"strata": partial(turn, strata), "infinity": partial(turn, peer)},
+        args.rounds,
+        lambda name, sample: report.tell(f"  {name}: {sample.rate * load.texts:.1f} texts/s"),
+    )
+    rates = {name: [sample.rate * load.texts for sample in found] for name, found in samples.items()}
+    report.rounds[load.name] = rates
+    ratio = median_ratio(rates["strata"], rates["infinity"])
+    figures = [Figure(f"{load.name}: times the peer", ratio, "x", at_least=load.at_least)]
+    for name, found in samples.items():
+        figures.append(Figure(f"  {name}", median(rates[name]), "texts/s"))
+        figures.append(Figure(f"  {name} p50", median(sample.p50 for sample in found) * 1e3, "ms"))
+        figures.append(Figure(f"  {name} p99", median(sample.p99 for sample in found) * 1e3, "ms"))
+    busiest = max(sample.client_cpu for found in samples.values() for sample in found)
+    return [*figures, Figure("  this client, share of one core", busiest)]
