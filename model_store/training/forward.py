@@ -31,15 +31,23 @@ class Lanes:
     """Where micro-batches run: on a GPU one lane; on a CPU one thread a core, each taking the next when it is free.
 
     Two lanes of one thread beat one of two threads on a machine with other work: no barrier after every operation
-    waits for a thread that has lost its core. Torch's own thread count is set to 1 where there are several lanes.
+    waits for a thread that has lost its core. Torch's own thread count is 1 from here to ``close`` where there are
+    several lanes.
     """
 
     def __init__(self, count: int, device: torch.device, precision: str) -> None:
         self.device = device
         self.precision = precision
         self._pool = ThreadPoolExecutor(count) if count > 1 else None
+        self._threads = torch.get_num_threads()
         if self._pool is not None:
             torch.set_num_threads(1)
+
+    def close(self) -> None:
+        """End the threads and give torch its own back."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            torch.set_num_threads(self._threads)
 
     def micro_batches(self, rows: Sequence[Sequence[int]], pad_id: int, max_tokens: int) -> list[MicroBatch]:
         """Rows of token ids in buckets of at most ``max_tokens``, longest first."""

@@ -104,4 +104,6 @@ def _jsonl(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _named_columns(names: list[str]) -> list[int]:
-    return [names.index(known) for kinds in _COLUMNS for known in kinds if known in names]
+    """Places of the known names in the order of ``_COLUMNS``, if there are two: one may be a text by chance."""
+    found = [names.index(known) for kinds in _COLUMNS for known in kinds if known in names]
+    return found if len(found) > 1 else []

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from torch import Tensor, nn
 
 from model_store.manifest import ExitNorm
@@ -44,27 +43,28 @@ class Student(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.backbone: Any = model[0].auto_model
-        extra = [type(m).__name__ for m in list(model)[2:] if not isinstance(m, Normalize)]
-        if not isinstance(model[1], Pooling) or extra:
+        backbone: Any = model[0].auto_model
+        self.backbone = backbone
+        kinds = [type(module).__name__ for module in model]
+        if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
             raise ValueError(
-                f"only Transformer, Pooling and Normalize modules can be trained at every exit, not {extra}"
+                f"only Transformer > Pooling (> Normalize) has exits at every layer, not {' > '.join(kinds)}"
             )
         self.pooling = model[1]
-        config = self.backbone.config
+        config = backbone.config
         self.layers = int(config.num_hidden_layers)
         self.hidden_size = int(config.hidden_size)
         self.exits = tuple(exits) or tuple(range(1, self.layers + 1))
         if self.exits[-1] != self.layers:
             raise ValueError(f"exits must end with the last layer, {self.layers}, not {self.exits[-1]}")
-        self.final_norm = _final_norm(self.backbone)
+        self.final_norm = _final_norm(backbone)
         if exit_norm == "final" and self.final_norm is None:
             raise ValueError("exit_norm 'final' needs a pre-norm encoder: this one has no final norm")
         self.exit_norm = exit_norm
         self.heads = ExitHeads(len(self.exits) - 1, self.hidden_size) if heads and len(self.exits) > 1 else None
         self.eval()  # no dropout: it costs steps and gains nothing where the target is a teacher's vector
-        if getattr(self.backbone, "pooler", None) is not None:
-            self.backbone.pooler = None  # some families carry one that no exit uses; it must not be trained or saved
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # some families carry one that no exit uses; it must not be trained or saved
 
     def pooled(self, features: Mapping[str, Tensor]) -> Tensor:
         """Pooled hidden states [exits, rows, hidden] in float32, before heads, of tokens [rows, length]."""

@@ -62,8 +62,9 @@ class Trainer:
             self.device
         )
         full = self.student.hidden_size
-        if self.teacher.get_embedding_dimension() != full:
-            raise ValueError(f"the teacher's vectors must have the student's {full} dims")
+        taught = self.teacher.encode(["size"]).shape[1]
+        if taught != full:
+            raise ValueError(f"the teacher's vectors have {taught} dims, the student's {full}; they must be as long")
         self.dims = [d for d in recipe.dims if d < full]
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.student, recipe), betas=recipe.betas, fused=True)
         self.memory = TeacherMemory.empty(full, recipe.bank, self.device)
@@ -92,6 +93,7 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
         self.save()
+        self.lanes.close()
         return self.student
 
     def save(self) -> None:

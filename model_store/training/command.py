@@ -1,0 +1,132 @@
+"""``strata train``: make an encoder elastic."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from model_store.training.recipe import Recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options. What is not given here or in ``--recipe`` has the recipe's default."""
+    parser.add_argument("base", help="folder of the encoder to train; a frozen copy of it is the teacher")
+    parser.add_argument("output", type=Path, help="folder for the trained model; must not exist")
+    data = parser.add_argument_group("data", "Files, each with an optional weight: FILE or FILE@WEIGHT.")
+    data.add_argument("--text", action="append", default=[], metavar="FILE", help="plain text, one passage a line")
+    data.add_argument("--pairs", action="append", default=[], metavar="FILE", help="tsv or jsonl of pairs or triplets")
+    data.add_argument("--data-note", action="append", default=[], metavar="TEXT", help="a source and its licence")
+    run = parser.add_argument_group("run")
+    run.add_argument("--recipe", type=Path, metavar="FILE", help="JSON of recipe fields; options below go over it")
+    run.add_argument("--steps", type=int, help="optimizer steps, at most")
+    run.add_argument("--minutes", type=float, help="end the schedule after this time if the steps are not done before")
+    run.add_argument("--seed", type=int)
+    run.add_argument("--learning-rate", type=float)
+    run.add_argument("--max-tokens", type=int, help="longest text in training, in tokens")
+    run.add_argument("--exits", type=_numbers, metavar="N,N,...", help="layers to train as exits (default: all)")
+    run.add_argument("--dims", type=_numbers, metavar="N,N,...", help="dims to train besides the full length")
+    run.add_argument("--exit-norm", choices=("none", "final"), help="pre-norm encoders: the final norm at every exit")
+    run.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: whichever is measured to be faster")
+    run.add_argument("--lanes", type=int, help="micro-batches at once on a CPU (default: one a core; 1 on a GPU)")
+    run.add_argument("--teacher", metavar="FOLDER", help="another model as the teacher; same vector length")
+    run.add_argument("--work", type=Path, metavar="FOLDER", help="checkpoint and log (default: OUTPUT.work)")
+    run.add_argument("--checkpoint-minutes", type=float, default=5.0, help="time between checkpoints (default: 5)")
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+    made = parser.add_argument_group("the finished model")
+    made.add_argument("--name", help="its name (default: the output folder's)")
+    made.add_argument("--source", help="what to call the base (default: what its own files call it)")
+    made.add_argument("--licence", help="licence of the base, and so of the result (default: what its card says)")
+    made.add_argument("--sts", action="append", default=[], metavar="[NAME=]FILE", help="measure on this STS tsv")
+    made.add_argument(
+        "--beir", action="append", default=[], metavar="[NAME=]FOLDER[@SPLIT]", help="measure search here"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or go on from the work folder's checkpoint, then measure and write the model. Returns the exit status."""
+    import importlib.util
+
+    if importlib.util.find_spec("sentence_transformers") is None:
+        print("strata train needs more packages: pip install 'strata-embed[train]'", file=sys.stderr)
+        return 1
+    try:
+        _train(args)
+    except (ValueError, OSError) as error:  # a wrong option, file or checkpoint: the message says which
+        print(f"strata train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train(args: argparse.Namespace) -> None:
+    from model_store.profiling.retrieval import read_beir
+    from model_store.profiling.sts import read_sts
+    from model_store.training.finish import Benchmarks, Origin, finish
+    from model_store.training.precision import pick_device
+    from model_store.training.sources import parse_source, read_groups, read_lines
+    from model_store.training.trainer import Trainer
+
+    if args.output.exists():
+        raise ValueError(f"{args.output} exists; name a folder that does not")
+    recipe = _recipe(args)
+    benchmarks = Benchmarks(
+        sts=[read_sts(Path(path), name) for name, path in map(_named, args.sts)],
+        retrieval=[
+            read_beir(Path(path.partition("@")[0]), path.partition("@")[2] or "test", name)
+            for name, path in map(_named, args.beir)
+        ],
+    )
+    work = args.work or args.output.with_name(args.output.name + ".work")
+    trainer = Trainer(
+        recipe,
+        args.base,
+        work,
+        [read_lines(*parse_source(text)) for text in args.text],
+        [read_groups(*parse_source(pairs)) for pairs in args.pairs],
+        teacher=args.teacher,
+        checkpoint_minutes=args.checkpoint_minutes,
+        lanes=1 if pick_device().type == "cuda" else args.lanes or len(os.sched_getaffinity(0)),
+    )
+    student = trainer.train(progress_bar=not args.quiet)
+    origin = Origin(Path(args.base), args.source, args.licence, _made_with(), tuple(args.data_note))
+    finish(
+        student,
+        recipe,
+        trainer.position.step,
+        trainer.draws.described,
+        origin,
+        work,
+        args.output,
+        args.name or args.output.name,
+        benchmarks,
+        progress=not args.quiet,
+    )
+    print(f"written: {args.output}")
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    fields = Recipe.model_validate_json(args.recipe.read_bytes()).model_dump() if args.recipe else {}
+    given = {name: getattr(args, name, None) for name in Recipe.model_fields if name != "recipe"}
+    return Recipe.model_validate(fields | {name: value for name, value in given.items() if value is not None})
+
+
+def _made_with() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"strata train {version('strata-embed')}"
+    except PackageNotFoundError:  # run from a tree that is not installed
+        return "strata train"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _named(argument: str) -> tuple[str | None, str]:
+    name, equals, path = argument.partition("=")
+    return (name, path) if equals else (None, argument)

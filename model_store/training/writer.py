@@ -1,0 +1,32 @@
+"""The trained student as a sentence-transformers folder with the heads beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from model_store.bundle import HEADS
+from model_store.training.student import Student
+
+
+def write_student(student: Student, folder: Path) -> None:
+    """Write the folder, all weights in float16; the student's encoder is float16 on the CPU afterwards.
+
+    ``heads.safetensors`` holds ``heads.{exit}.weight`` [dim, hidden] and ``heads.{exit}.bias`` [dim].
+    """
+    model = student.model.half().cpu()
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # a length or padding left behind by whoever used it last is not the model's
+        backend.no_truncation()
+        backend.no_padding()
+    model.save_pretrained(str(folder), create_model_card=False)
+    if student.heads is not None:
+        weights = student.heads.weight.detach().to("cpu", torch.float16)
+        biases = student.heads.bias.detach().to("cpu", torch.float16)
+        tensors = {}
+        for layer, weight, bias in zip(student.exits[:-1], weights, biases, strict=True):
+            tensors[f"heads.{layer}.weight"] = weight.clone()
+            tensors[f"heads.{layer}.bias"] = bias.clone()
+        save_file(tensors, folder / HEADS)

@@ -1,0 +1,101 @@
+"""The finished folder: sentence-transformers and Strata read the same model from it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from model_store.bundle import Bundle
+from model_store.profiling.reference import ReferenceEncoder, unit
+from model_store.training.command import add_arguments, run
+from tests.tiny_models import MAX_TOKENS, texts
+
+TEXTS = texts(4, seed=8)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model made by the command itself."""
+    folder = tmp_path_factory.mktemp("command")
+    some = texts(40, seed=5, longest=8)
+    (folder / "texts.txt").write_text("\n".join(some))
+    (folder / "pairs.tsv").write_text("\n".join(f"{text}\t{text} again" for text in some))
+    alike = [f"5\t{text}\t{text} river" for text in some[:15]]
+    unlike = [f"{i % 3}\t{some[i]}\t{some[i + 7]}" for i in range(15, 30)]
+    (folder / "sts.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *alike, *unlike]))
+    beir = folder / "beir"
+    beir.mkdir()
+    documents = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(some)]
+    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(some[:5])]
+    (beir / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    (beir / "queries_dev.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (beir / "qrels_dev.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(f"q{i}\td{i}\t1" for i in range(5)))
+    options = f"""{tiny_bert} {folder}/tiny --text {folder}/texts.txt --pairs {folder}/pairs.tsv@2 --steps 3
+        --dims 8,16 --max-tokens 40 --lanes 1 --quiet --precision fp32 --licence MIT --data-note nothing
+        --sts Pairs={folder}/sts.tsv --beir {beir}@dev"""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert run(parser.parse_args(options.split())) == 0
+    assert run(parser.parse_args(options.split())) == 1, "an output that exists must not be written over"
+    return folder / "tiny"
+
+
+def test_full_depth_is_what_sentence_transformers_computes(finished: Path) -> None:
+    theirs = SentenceTransformer(str(finished), device="cpu", model_kwargs={"dtype": torch.float32}).encode(TEXTS)
+    ours = unit(ReferenceEncoder(finished).encode(TEXTS)[3], 32)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_folder_is_a_bundle(finished: Path) -> None:
+    manifest = Bundle.open(finished).manifest
+    assert (manifest.exits, manifest.heads, manifest.dims) == ((1, 2, 3), (1, 2), (8, 16, 32))
+    assert (manifest.max_tokens, manifest.pooling) == (MAX_TOKENS, "mean")
+    assert manifest.quality is not None
+    assert manifest.quality.benchmark == "Pairs, cosine Spearman x 100"
+    assert set(manifest.quality.scores) == {1, 2, 3}
+
+
+def test_weights_and_heads_are_half_precision(finished: Path) -> None:
+    bundle = Bundle.open(finished)
+    assert bundle.heads is not None
+    assert sorted(bundle.heads.names()) == [f"heads.{e}.{part}" for e in (1, 2) for part in ("bias", "weight")]
+    for file in (bundle.weights, bundle.heads):
+        assert {file.stored(name)[1] for name in file.names()} == {"F16"}
+    assert not any("pooler" in name for name in bundle.weights.names()), "weights that no exit uses"
+
+
+def test_early_exits_go_through_their_heads(finished: Path) -> None:
+    encoder = ReferenceEncoder(finished)
+    with_heads = encoder.encode(TEXTS)
+    bundle = Bundle.open(finished)
+    assert bundle.heads is not None
+    encoder._heads.clear()
+    pooled = encoder.encode(TEXTS)
+    for layer in (1, 2):
+        weight, bias = (bundle.heads.float32(f"heads.{layer}.{part}") for part in ("weight", "bias"))
+        np.testing.assert_allclose(with_heads[layer], pooled[layer] @ weight.T + bias, atol=1e-5)
+    np.testing.assert_array_equal(with_heads[3], pooled[3])
+
+
+def test_the_card_says_how_it_was_made_and_what_it_scores(finished: Path) -> None:
+    card = (finished / "README.md").read_text()
+    for said in (
+        "license: mit",
+        "| exit | 8 dims | 16 dims | 32 dims |",
+        "pairs.tsv: 40 rows",
+        '"steps": 3',
+        "nDCG@10",
+    ):
+        assert said in card
+
+
+def test_the_tokenizer_carries_no_length_of_its_own(finished: Path) -> None:
+    saved = json.loads((finished / "tokenizer.json").read_text())
+    assert saved["truncation"] is None
+    assert saved["padding"] is None

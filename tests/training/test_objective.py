@@ -1,0 +1,66 @@
+"""The objective: zero only where every exit says what the teacher says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from model_store.training.objective import TeacherMemory, objective
+from model_store.training.recipe import Recipe
+from model_store.training.ridge import fit_heads
+from model_store.training.student import ExitHeads
+
+RECIPE = Recipe(bank=16)
+
+
+def teacher_vectors(rows: int = 8) -> torch.Tensor:
+    return normalize(torch.randn(rows, 12, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+def memory(vectors: torch.Tensor) -> TeacherMemory:
+    kept = TeacherMemory.empty(12, 16, torch.device("cpu"))
+    kept.add(vectors)
+    return kept
+
+
+def test_an_exit_equal_to_the_teacher_costs_nothing_at_full_length() -> None:
+    teacher = teacher_vectors()
+    loss, parts = objective(3.0 * teacher.repeat(2, 1, 1), teacher, memory(teacher_vectors(20)), 12, RECIPE)
+    assert float(loss) == pytest.approx(0, abs=1e-5)
+    assert set(parts) == {"cosine", "centred", "own", "own_cut", "teacher", "last_cut"}
+
+
+def test_the_last_exit_weighs_more() -> None:
+    teacher, wrong = teacher_vectors(), teacher_vectors().flip(0)
+    kept = memory(teacher)
+    first_wrong, _ = objective(torch.stack([wrong, teacher]), teacher, kept, 12, RECIPE)
+    last_wrong, _ = objective(torch.stack([teacher, wrong]), teacher, kept, 12, RECIPE)
+    assert last_wrong > 2 * first_wrong
+
+
+def test_memory_keeps_the_latest_and_the_mean() -> None:
+    kept = TeacherMemory.empty(12, 16, torch.device("cpu"))
+    batches = [normalize(torch.randn(6, 12), dim=-1) for _ in range(4)]
+    for batch in batches:
+        kept.add(batch)
+    everything = torch.cat(batches)
+    assert torch.equal(kept.bank, everything[-16:])
+    assert torch.allclose(kept.mean, everything.mean(0), atol=1e-6)
+
+
+def test_a_memory_of_no_size_stays_empty() -> None:
+    kept = TeacherMemory.empty(12, 0, torch.device("cpu"))
+    kept.add(teacher_vectors())
+    assert kept.bank.shape == (0, 12)
+
+
+def test_ridge_heads_recover_a_linear_map() -> None:
+    generator = torch.Generator().manual_seed(1)
+    teacher = normalize(torch.randn(400, 12, generator=generator) + 1, dim=-1)
+    hidden = teacher @ torch.randn(12, 12, generator=generator) + 0.5  # an exit that knows all, in other coordinates
+    heads = ExitHeads(1, 12)
+    before = torch.cosine_similarity(heads(hidden[None])[0], teacher).mean()
+    fit_heads(heads, hidden[None], teacher)
+    after = torch.cosine_similarity(heads(hidden[None])[0], teacher).mean()
+    assert after > 0.97 > before

@@ -1,0 +1,85 @@
+"""Measures: they agree with scipy, with nDCG worked by hand, and with what was published for the original model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from model_store.profiling.quality import measure_quality
+from model_store.profiling.reference import ReferenceEncoder, unit
+from model_store.profiling.retrieval import RetrievalSet, measure_retrieval, ndcg_at_10, read_beir
+from model_store.profiling.sts import StsPairs, cosine_spearman, measure_sts, read_sts
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+
+def test_cosine_spearman_is_scipys() -> None:
+    generator = np.random.default_rng(0)
+    first, second = (generator.normal(size=(40, 16)).astype(np.float32) for _ in range(2))
+    scores = generator.integers(0, 6, 40)
+    cosines = [
+        float(a[:8] @ b[:8] / np.linalg.norm(a[:8]) / np.linalg.norm(b[:8])) for a, b in zip(first, second, strict=True)
+    ]
+    assert cosine_spearman(first, second, scores, 8) == pytest.approx(100 * spearmanr(cosines, scores).statistic)
+
+
+def test_ndcg_by_hand() -> None:
+    # Gains 0, 2, 1 at ranks 1, 2, 3; the best order is 2, 1.
+    found = 2 / math.log2(3) + 1 / math.log2(4)
+    best = 2 / math.log2(2) + 1 / math.log2(3)
+    assert ndcg_at_10(["x", "a", "b"], {"a": 2, "b": 1}) == pytest.approx(found / best)
+    assert ndcg_at_10(["a"], {"a": 1}) == 1.0
+    assert ndcg_at_10([*(f"x{i}" for i in range(10)), "a"], {"a": 1}) == 0.0, "rank 11 does not count"
+
+
+def test_a_dim_is_cut_before_it_is_normalised() -> None:
+    vectors = np.array([[3.0, 4.0, 12.0]], np.float32)
+    np.testing.assert_allclose(unit(vectors, 2), [[0.6, 0.8]], atol=1e-6)
+
+
+def test_search_finds_a_text_by_itself_at_every_depth(tiny_bert: Path) -> None:
+    texts = ["the old cat", "a red bird sleeps", "stone and water", "light of the morning"]
+    data = RetrievalSet(
+        "self",
+        {f"q{i}": text for i, text in enumerate(texts)},
+        {f"d{i}": text for i, text in enumerate(texts)},
+        {f"q{i}": {f"d{i}": 1} for i in range(4)},
+    )
+    result = measure_retrieval(ReferenceEncoder(tiny_bert), data, (1, 3), (16, 32))
+    assert result.same_depth == {1: {16: 100.0, 32: 100.0}, 3: {16: 100.0, 32: 100.0}}
+    assert result.to_last[3] == result.same_depth[3]
+
+
+def test_report_is_plain_data(tiny_bert: Path) -> None:
+    pairs = StsPairs("pairs", ["a cat", "a dog", "the river"], ["the cat", "a fish", "fire"], [5.0, 2.0, 1.0])
+    report = measure_quality(tiny_bert, (8, 32), exits=(1, 3), sts=[pairs]).as_data()
+    assert report["sts"][0]["scores"].keys() == {1, 3}
+    assert all(isinstance(score, float) for score in report["sts"][0]["scores"][1].values())
+
+
+def test_beir_folders_of_both_layouts(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "title": "T", "text": "body"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "judged"}\n{"_id": "q2", "text": "not"}\n')
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td1\t0\n")
+    data = read_beir(tmp_path)
+    assert (data.queries, data.documents, data.relevance) == ({"q1": "judged"}, {"d1": "T body"}, {"q1": {"d1": 1}})
+    (tmp_path / "queries.jsonl").rename(tmp_path / "queries_dev.jsonl")
+    (tmp_path / "qrels" / "test.tsv").rename(tmp_path / "qrels_dev.tsv")
+    assert read_beir(tmp_path, "dev").queries == data.queries
+    with pytest.raises(FileNotFoundError, match="queries_test"):
+        read_beir(tmp_path, "test")
+
+
+def test_the_original_scores_what_is_known_of_it() -> None:
+    base, pairs = SHARED / "models" / "gte-small", SHARED / "data" / "stsb" / "test.tsv"
+    if not base.exists() or not pairs.exists():
+        pytest.skip("shared/ with the original model and STS-B is not beside the checkout")
+    some = read_sts(pairs)
+    part = StsPairs("part", some.first[::16], some.second[::16], some.scores[::16])
+    result = measure_sts(ReferenceEncoder(base), part, (12,), (384,))
+    assert result.scores[12][384] == pytest.approx(85.6, abs=4)

@@ -1,0 +1,133 @@
+"""The run: it learns, it resumes to the same weights, and it refuses to resume as another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_store.training.checkpoint import CHECKPOINT, CheckpointError
+from model_store.training.recipe import Recipe
+from model_store.training.schedule import progress, rate
+from model_store.training.sources import GroupSource, LineSource
+from model_store.training.student import Student
+from model_store.training.trainer import LOG, Trainer, load_model
+from tests.tiny_models import FAMILIES, TinyFamily, tiny_sentence_model
+
+RECIPE = Recipe(
+    passages=2,
+    short_texts=6,
+    groups=2,
+    passage_chars=110,
+    dims=(8, 16),
+    steps=24,
+    learning_rate=2e-3,
+    ridge_texts=40,
+    bank=32,
+    max_tokens=40,
+    precision="fp32",
+)
+
+
+def trainer(base: Path, folder: Path, recipe: Recipe, lines: LineSource, pairs: GroupSource, lanes: int = 1) -> Trainer:
+    return Trainer(recipe, str(base), folder, [lines], [pairs], lanes=lanes)
+
+
+def test_loss_falls(tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
+    # No bank and no fitted heads: the first fills as steps go by, and the second leave a tiny encoder little to learn.
+    recipe = RECIPE.model_copy(update={"bank": 0, "ridge_texts": 0})
+    trainer(tiny_bert, tmp_path, recipe, lines, pairs).train(progress_bar=False)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / LOG).read_text().splitlines()]
+    assert len(losses) == RECIPE.steps
+    assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
+
+
+def test_resumed_run_ends_with_the_same_weights(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    whole = trainer(tiny_bert, tmp_path / "whole", RECIPE, lines, pairs).train(progress_bar=False)
+    halted = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
+    step = halted.step
+
+    def stop_in_the_middle(number: int, factor: float) -> dict[str, float]:
+        if number == 11:
+            raise KeyboardInterrupt
+        return step(number, factor)
+
+    halted.step = stop_in_the_middle  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        halted.train(progress_bar=False)
+    halted.save()
+    resumed = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs).train(progress_bar=False)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_another_recipe_or_other_data_does_not_resume(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    short = RECIPE.model_copy(update={"steps": 1})
+    trainer(tiny_bert, tmp_path, short, lines, pairs).train(progress_bar=False)
+    assert (tmp_path / CHECKPOINT).exists()
+    changed = trainer(tiny_bert, tmp_path, short.model_copy(update={"learning_rate": 1e-4}), lines, pairs)
+    with pytest.raises(CheckpointError, match="learning_rate"):
+        changed.train(progress_bar=False)
+    fewer = trainer(tiny_bert, tmp_path, short, LineSource("lines", lines.lines[:30]), pairs)
+    with pytest.raises(CheckpointError, match="other data"):
+        fewer.train(progress_bar=False)
+    longer = short.model_copy(update={"steps": 2})
+    more = trainer(tiny_bert, tmp_path, longer, lines, pairs)
+    more.train(progress_bar=False)
+    assert more.position.step == 2
+
+
+def test_lanes_change_nothing_but_rounding(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    # The first step only: Adam turns rounding into whole steps wherever a gradient is nearly zero.
+    recipe = RECIPE.model_copy(update={"steps": 1})
+    for lanes in (1, 2):
+        trainer(tiny_bert, tmp_path / str(lanes), recipe, lines, pairs, lanes).train(progress_bar=False)
+    one, two = (json.loads((tmp_path / str(lanes) / LOG).read_text()) for lanes in (1, 2))
+    assert one["loss"] == pytest.approx(two["loss"], abs=2e-5)
+    assert one["norm"] == pytest.approx(two["norm"], rel=1e-3)
+
+
+def test_time_ends_a_run_whose_steps_are_not_done() -> None:
+    assert progress(step=10, steps=100, seconds=30, minutes=None) == 0.1
+    assert progress(step=10, steps=100, seconds=30, minutes=1) == 0.5
+    assert progress(step=10, steps=100, seconds=61, minutes=1) == 1.0
+
+
+def test_rate_rises_then_falls_to_nothing() -> None:
+    rates = [rate(done / 100, warmup=0.05) for done in range(101)]
+    assert max(rates) == rates[5] == 1.0
+    assert rates[:6] == sorted(rates[:6])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains(family: TinyFamily, tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
+    base = tiny_sentence_model(tmp_path / family, family, layers=3)
+    exit_norm = "final" if family == "modernbert" else "none"
+    recipe = RECIPE.model_copy(update={"steps": 2, "exits": (1, 3), "exit_norm": exit_norm})
+    student = trainer(base, tmp_path / "run", recipe, lines, pairs).train(progress_bar=False)
+    assert all(torch.isfinite(tensor).all() for tensor in student.state_dict().values())
+
+
+def test_exit_norm_needs_a_final_norm(tiny_bert: Path) -> None:
+    with pytest.raises(ValueError, match="pre-norm"):
+        Student(load_model(str(tiny_bert), torch.device("cpu")), exit_norm="final")
+
+
+def test_raw_and_normed_exits_of_a_pre_norm_encoder_differ_but_at_the_last(tmp_path: Path) -> None:
+    base = tiny_sentence_model(tmp_path / "modernbert", "modernbert", layers=3)
+    model = load_model(str(base), torch.device("cpu"))
+    features = {"input_ids": torch.tensor([[2, 9, 14, 20, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
+    with torch.no_grad():
+        raw, normed = (Student(model, exit_norm=norm).pooled(features) for norm in ("none", "final"))
+    assert torch.equal(raw[-1], normed[-1])
+    assert not torch.allclose(raw[0], normed[0], atol=1e-3)
