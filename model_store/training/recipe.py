@@ -30,12 +30,12 @@ class Recipe(BaseModel):
     dims: tuple[PositiveInt, ...] = (32, 64, 128, 256)  # below the full length, which is always trained
     exit_norm: ExitNorm = "none"
     heads: bool = True  # an affine head per exit but the last
-    ridge_texts: NonNegativeInt = 1024  # texts the heads are first fitted on; 0: they start at identity
+    ridge_texts: NonNegativeInt = 1536  # texts the heads are first fitted on; 0: they start at identity
 
     # How much of what goes into a step.
-    passages: NonNegativeInt = 12  # long passages; each brings one of its sentences as its query
+    passages: NonNegativeInt = 8  # long passages; each brings one of its sentences as its query
     short_texts: NonNegativeInt = 24
-    groups: NonNegativeInt = 8  # pairs and triplets
+    groups: NonNegativeInt = 6  # pairs and triplets
     max_tokens: PositiveInt = 224
     passage_chars: PositiveInt = 350  # a line this long is a passage
     joined_share: Share = 0.33  # passages made by joining neighbouring short lines, where words are rare and many
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
     last_exit: PositiveFloat = 3.0  # weight of the last exit, the others' being 1: full depth must stay itself
 
     # The optimizer.
-    learning_rate: PositiveFloat = 2e-4
+    learning_rate: PositiveFloat = 2.5e-4
     head_rate: PositiveFloat = 2.0  # the heads' learning rate as a multiple of the layers'
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
