@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_store.families import TensorSpec, encoder_tensors, head_tensors
+from model_store.graph_names import FLOAT, INT8, block_graph_name
 from model_store.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
 from model_store.tensors import TensorFile
 
@@ -37,7 +38,7 @@ class Bundle:
         manifest = read_manifest(path)
         for name, record in manifest.files.items():
             _check_file(path, name, record)
-        for name in (WEIGHTS, TOKENIZER) + ((HEADS,) if manifest.heads else ()):
+        for name in (WEIGHTS, TOKENIZER, *((HEADS,) if manifest.heads else ()), *_graph_files(manifest)):
             if name not in manifest.files:
                 raise BundleError(f"{path / MANIFEST_NAME}: files does not list {name}, which the model needs")
         bundle = cls(path, manifest)
@@ -62,6 +63,13 @@ class Bundle:
     def graph(self, name: str) -> bytes:
         """A weightless ONNX graph of the bundle, e.g. ``"block"``."""
         return (self.path / GRAPHS / f"{name}.onnx").read_bytes()
+
+
+def _graph_files(manifest: Manifest) -> list[str]:
+    """The graphs the onnxruntime backend may ask for."""
+    a = manifest.architecture
+    names = {block_graph_name(a, index, kind) for index in range(min(a.layers, 2)) for kind in (FLOAT, INT8)}
+    return [f"{GRAPHS}/{name}.onnx" for name in sorted(names)]
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -16,12 +16,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from model_store.families import block_tensors
-from model_store.graph_names import FLOAT, INT8, block_graph_name
+from model_store.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
 from model_store.manifest import Architecture
 
 _CONTRIB = "com.microsoft"
 _OPSET, _IR = 17, 8
-ZERO_POINT = 128  # activations are stored as uint8 around it
+_ACTIVE = ".active"  # ends the names of activations' outputs
 
 
 def write_graphs(folder: Path, a: Architecture) -> None:
@@ -43,7 +43,7 @@ class _Block:
         self.has_norm1 = "norm1.weight" in block_tensors(a, index)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._quantized: dict[str, tuple[str, str]] = {}
+        self._quantized: dict[str, tuple[str, str, str]] = {}
         self._fresh = self._numbers()
 
     def model(self) -> onnx.ModelProto:
@@ -54,8 +54,8 @@ class _Block:
         ]
         if a.rotary:
             inputs.append(helper.make_tensor_value_info("positions", TensorProto.INT64, ["bins", "width"]))
-            for name in ("cos", "sin"):
-                inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["length", a.head_size // 2]))
+            table = ["length", a.head_size // 2]
+            inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, table) for name in ("cos", "sin")]
         if a.pre_norm:
             self._pre_norm()
         else:
@@ -106,7 +106,7 @@ class _Block:
         return "mixed"
 
     def _activate(self, x: str) -> str:
-        out, a = f"{x}.active", self.a
+        out, a = x + _ACTIVE, self.a
         if a.activation == "relu" or a.pre_norm:
             biased = x
             if not a.pre_norm:
@@ -133,31 +133,39 @@ class _Block:
 
     def _matmul(self, x: str, part: str, shape: tuple[int, int]) -> None:
         """``part`` = x @ weight, the weight stored input rows first."""
-        if not self.int8:
+        if not self.int8 or part in EXACT_PARTS:
             self._node("MatMul", [x, self._weight(f"{part}.weight", shape)], [part])
             return
-        codes, scale = self._quantize(x)
+        codes, scale, zero = self._quantize(x)
         weight = self._weight(f"{part}.codes", shape, TensorProto.INT8)
         product = self._name()
-        self._node("MatMulInteger", [codes, weight, self._constant("zero", TensorProto.UINT8, ZERO_POINT)], [product])
+        self._node("MatMulInteger", [codes, weight, zero], [product])
         self._node("Cast", [product], [product + "f"], to=TensorProto.FLOAT)
         self._node("Mul", [product + "f", scale], [product + "r"])
         self._node("Mul", [product + "r", self._weight(f"{part}.scale", (shape[1],))], [part])
 
-    def _quantize(self, x: str) -> tuple[str, str]:
-        """x as uint8 codes with a scale per token, so that no token's code depends on its neighbours."""
+    def _quantize(self, x: str) -> tuple[str, str, str]:
+        """x as uint8 codes with a scale per token (so that no token's code depends on its neighbours), and their zero.
+
+        Values are symmetric around 128, but those of an activation count up from its least value.
+        """
         if x not in self._quantized:
             scale, codes = f"{x}.scale", f"{x}.codes"
-            self._node("Abs", [x], [f"{x}.abs"])
-            self._node("ReduceMax", [f"{x}.abs"], [f"{x}.max"], axes=[-1], keepdims=1)
-            self._node("Max", [f"{x}.max", self._constant("tiny", TensorProto.FLOAT, 1e-9)], [f"{x}.peak"])
-            self._node("Mul", [f"{x}.peak", self._constant("step", TensorProto.FLOAT, 1 / 127)], [scale])
-            self._node("Div", [x, scale], [f"{x}.ratio"])
-            # uint8(ratio + 128) around 128; QuantizeLinear with scale 1 rounds, clips and casts in one pass.
             one = self._constant("one", TensorProto.FLOAT, 1.0)
-            zero = self._constant("zero", TensorProto.UINT8, ZERO_POINT)
+            if x.endswith(_ACTIVE):
+                reach = self._constant("reach", TensorProto.FLOAT, ACTIVATION_REACH[self.a.activation])
+                self._node("Add", [x, reach], [f"{x}.size"])
+                source, zero, steps = f"{x}.size", self._constant("zero_up", TensorProto.UINT8, 0), 255
+            else:
+                self._node("Abs", [x], [f"{x}.size"])
+                source, zero, steps = x, self._constant("zero", TensorProto.UINT8, 128), 127
+            self._node("ReduceMax", [f"{x}.size"], [f"{x}.max"], axes=[-1], keepdims=1)
+            self._node("Max", [f"{x}.max", self._constant("tiny", TensorProto.FLOAT, 1e-9)], [f"{x}.peak"])
+            self._node("Mul", [f"{x}.peak", self._constant(f"step{steps}", TensorProto.FLOAT, 1 / steps)], [scale])
+            self._node("Div", [source, scale], [f"{x}.ratio"])
+            # QuantizeLinear with scale 1 rounds, shifts, clips and casts in one pass.
             self._node("QuantizeLinear", [f"{x}.ratio", one, zero], [codes])
-            self._quantized[x] = (codes, scale)
+            self._quantized[x] = (codes, scale, zero)
         return self._quantized[x]
 
     def _weight(self, name: str, shape: tuple[int, ...], dtype: int = TensorProto.FLOAT) -> str:

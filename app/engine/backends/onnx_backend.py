@@ -15,7 +15,7 @@ from app.engine.attention import attention_bias, is_local, rotary_table
 from app.engine.packing import Index, Pack
 from app.engine.weights import Array, block_parts, embedding_parts, final_norm, relative_bias, word_table
 from model_store.bundle import Bundle
-from model_store.graph_names import FLOAT, INT8, block_graph_name
+from model_store.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
 
 
 @dataclass(slots=True)
@@ -132,14 +132,23 @@ def _float_parts(bundle: Bundle, index: int) -> Iterator[tuple[str, npt.NDArray[
 
 def _int8_parts(bundle: Bundle, index: int, steps: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """As _float_parts, matrices as int8 codes with a scale per output column."""
-    for name, array in _float_parts(bundle, index):
+    a = bundle.manifest.architecture
+    parts = dict(_float_parts(bundle, index))
+    for name, array in parts.items():
         if array.ndim == 1:
-            yield name, array
             continue
         part = name.removesuffix(".weight")
-        scale = np.maximum(np.abs(array).max(axis=0), 1e-12) / steps
-        yield f"{part}.codes", np.rint(array / scale).astype(np.int8)
-        yield f"{part}.scale", scale.astype(np.float32)
+        if part in EXACT_PARTS:
+            yield name, array
+            continue
+        scale = (np.maximum(np.abs(array).max(axis=0), 1e-12) / steps).astype(np.float32)
+        codes = np.rint(array / scale).astype(np.int8)
+        if part == "down" and not a.pre_norm:  # its input counts up from the activation's least value
+            lift = ACTIVATION_REACH[a.activation] * codes.sum(axis=0, dtype=np.int64) * scale
+            parts["down.bias"] = parts["down.bias"] - lift.astype(np.float32)
+        yield f"{part}.codes", codes
+        yield f"{part}.scale", scale
+    yield from ((name, array) for name, array in parts.items() if array.ndim == 1)
 
 
 def _weight_steps() -> int:
