@@ -212,11 +212,8 @@ class Service:
             default_prompt_name=settings.default_prompt_name,
         )
         planner = Planner(manifest, allow_untrained=settings.allow_untrained)
-        pool = EnginePool(
-            bundle.path,
-            EngineOptions(settings.backend, settings.dtype, settings.device, settings.workers, settings.threads),
-            on_event=self._on_engine_event,
-        )
+        options = EngineOptions(settings.backend, settings.dtype, settings.device, settings.workers, settings.threads)
+        pool = await asyncio.to_thread(EnginePool, bundle.path, options, on_event=self._on_engine_event)
         limits = Limits(
             settings.max_batch_tokens, settings.max_batch_requests, settings.max_queue_texts, settings.max_queue_tokens
         )

@@ -79,8 +79,8 @@ class Door:
 def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:
     """Endpoints of the plain routes by (method, path), so that the door can call them without asking the routers.
 
-    FastAPI's router spends about as much on a request as everything of ours but the tokenizer; these routes use
-    nothing of what it does meanwhile. It still serves whatever is not here: /docs, paths with parameters, 404, 405.
+    FastAPI's router and the stacks it opens for dependencies take 160 us of a request, as much as everything of ours
+    but the tokenizer, and these routes use none of it. It serves what is not here: /docs, paths with parameters, 404.
     """
     routes = [route for router in routers for route in router.routes if isinstance(route, PlainRoute)]
     return {(method, route.path): route.endpoint for route in routes for method in route.methods or ()}
