@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -54,7 +55,7 @@ class _Block:
         ]
         if a.rotary:
             inputs.append(helper.make_tensor_value_info("positions", TensorProto.INT64, ["bins", "width"]))
-            table = ["length", a.head_size // 2]
+            table: list[str | int | None] = ["length", a.head_size // 2]
             inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, table) for name in ("cos", "sin")]
         if a.pre_norm:
             self._pre_norm()
@@ -179,7 +180,7 @@ class _Block:
             self.initializers.append(helper.make_tensor(name, dtype, [], [value]))
         return name
 
-    def _node(self, operator: str, inputs: list[str], outputs: list[str], **attributes: object) -> None:
+    def _node(self, operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
 
     def _name(self) -> str:
