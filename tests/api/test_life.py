@@ -121,3 +121,26 @@ def test_a_killed_engine_worker_is_replaced_while_the_front_keeps_answering(
     assert time.monotonic() - started < 3
     server.await_ready()
     assert "strata_worker_restarts_total 1.0" in server.client.get("/metrics").text
+
+
+def test_sigterm_while_loading_ends_at_once_and_leaves_no_process(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle, ready=False)
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    deadline = time.monotonic() + 10
+    while not (found := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 10
+    time.sleep(0.5)
+    assert not [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+
+def test_an_engine_that_cannot_start_ends_the_server_with_the_reason(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle, "--dtype", "bfloat16", ready=False)
+    assert server.process.wait(timeout=30) == 1
+    assert "bfloat16" in server.text()
