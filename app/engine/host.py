@@ -2,7 +2,7 @@
 
 A forked worker has the library imported and the weights in place, so it starts in milliseconds and costs only the
 pages it writes. The host itself never computes with more than one thread, which is what makes forking it sound.
-Run by the front as ``python -m app.engine.host``, with its control socket as standard input.
+Run by the front as ``python -m app.engine.host BACKEND``, with its control socket as standard input.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,13 @@ from model_store.bundle import Bundle
 class Host:
     """One backend's loaded encoders, by dtype."""
 
-    def __init__(self, bundle: Path, backend: str, device: str, threads: int) -> None:
-        self._bundle = Bundle.open(bundle)
-        self._backend = importlib.import_module(f"app.engine.backends.{_MODULES[backend]}")
+    def __init__(self, bundle: Path, backend: ModuleType, device: str, threads: int) -> None:
+        self._bundle = Bundle.open(bundle, checksums=False)  # the front has compared them
+        self._backend = backend
         self._device = device
         self._threads = threads
         # CUDA contexts and thread pools do not survive a fork: such encoders are built in the worker.
-        self._late = device != "cpu" or (backend == "onnxruntime" and threads > 1)
+        self._late = device != "cpu" or (threads > 1 and not backend.THREADS_SURVIVE_FORK)
         self._encoders: dict[str, Encoder] = {}
 
     def load(self, dtypes: list[str], *, warm: bool) -> None:
@@ -94,6 +95,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the front decides when the engine ends, so that it can drain
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
+    # Importing takes longest, so it starts before the first command.
+    backend = importlib.import_module(f"app.engine.backends.{_MODULES[sys.argv[1]]}")
     host: Host | None = None
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])
@@ -102,7 +105,7 @@ def main() -> None:
                 _fork(control, host, command["dtype"])
                 continue
             if host is None:
-                host = Host(Path(command["bundle"]), command["backend"], command["device"], command["threads"])
+                host = Host(Path(command["bundle"]), backend, command["device"], command["threads"])
             host.load(command["dtypes"], warm=command["warm"])
             control.sendall(json_frame({"ok": True}))
         except Exception as error:

@@ -128,10 +128,13 @@ class Worker:
 class HostLink:
     """A running engine host: one process with one backend's weights loaded, from which workers are forked."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, about: dict[str, Any]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, control: socket.socket, backend: str, about: dict[str, Any]
+    ) -> None:
         self.pid = process.pid
         self._process = process
         self._control = control
+        self._backend = backend
         self._about = about
         self._turn = asyncio.Lock()
 
@@ -144,10 +147,11 @@ class HostLink:
                 sys.executable,
                 "-m",
                 "app.engine.host",
+                backend,
                 stdin=theirs.fileno(),
                 env={**os.environ, **_MALLOC, **_THREADS},
             )
-        return cls(process, ours, {"bundle": str(bundle), "backend": backend, "device": device, "threads": threads})
+        return cls(process, ours, backend, {"bundle": str(bundle), "device": device, "threads": threads})
 
     async def load(self, dtypes: list[str], *, warm: bool = False) -> None:
         """Hold the model in exactly these dtypes, run once if ``warm``. Raises EngineError with the host's reason."""
@@ -164,12 +168,12 @@ class HostLink:
                 self._control.sendall(json_frame(command))
                 return await asyncio.to_thread(hear)  # rare, and the only blocking reads of the front
             except OSError as error:
-                raise EngineError(f"the engine host ({self._about['backend']}) died") from error
+                raise EngineError(f"the engine host ({self._backend}) died") from error
 
     def _reply(self) -> None:
         message = receive(self._control)
         if message is None:
-            raise EngineError(f"the engine host ({self._about['backend']}) died while loading")
+            raise EngineError(f"the engine host ({self._backend}) died while loading")
         answer = json.loads(message[1])
         if "error" in answer:
             raise EngineError(answer["error"])
@@ -177,7 +181,7 @@ class HostLink:
     def _forked(self) -> tuple[int, socket.socket]:
         data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not data:
-            raise EngineError(f"the engine host ({self._about['backend']}) died")
+            raise EngineError(f"the engine host ({self._backend}) died")
         answer = json.loads(data[HEAD.size :])
         if "error" in answer:
             raise EngineError(answer["error"])
@@ -192,6 +196,10 @@ class HostLink:
             self._process.kill()
             await self._process.wait()
         self._control.close()
+
+    async def ended(self) -> None:
+        """Wait for the process to end."""
+        await self._process.wait()
 
     @property
     def alive(self) -> bool:

@@ -26,6 +26,7 @@ _DTYPES = {"torch": ("float32", "bfloat16"), "onnxruntime": ("float32", "int8")}
 _AUTO = ("float32", "bfloat16")
 _DEATHS = 8  # worker deaths within the window that end the engine
 _DEATH_WINDOW_S = 60.0
+_PAUSE_S = 0.5  # between attempts to start a host
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,11 +44,12 @@ class EngineOptions:
 class EnginePool:
     """Engine workers forked from one host, replaced when they die.
 
-    ``on_event(name, **facts)`` hears of restarts; ``on_idle`` is called whenever a worker becomes free.
+    The bundle must have been checked (`Bundle.open`). ``on_event(name, **facts)`` hears of restarts; ``on_idle`` is
+    called whenever a worker becomes free.
     """
 
     def __init__(self, bundle: Path, options: EngineOptions, *, on_event: Event = lambda name, **facts: None) -> None:
-        self._bundle = Bundle.open(bundle)
+        self._bundle = Bundle.open(bundle, checksums=False)
         self._options = options
         self._tell = on_event
         self.on_idle: Callable[[], None] = lambda: None
@@ -58,7 +60,7 @@ class EnginePool:
         self._dead = False
         self._stopping = False
         self._mending = asyncio.Lock()
-        self._mends: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.choice: EngineChoice | None = None
 
     @property
@@ -101,12 +103,13 @@ class EnginePool:
         self.choice = EngineChoice(best.backend, best.dtype, device, workers, threads, reason, tuple(candidates))
         for worker in await asyncio.gather(*(self._host.fork(best.dtype) for _ in range(workers))):
             self._join(worker)
+        self._spawn(self._keep_host())
 
     async def stop(self) -> None:
         """End every engine process."""
         self._stopping = True
-        for mend in self._mends:
-            mend.cancel()
+        for task in self._tasks:
+            task.cancel()
         for worker in self._workers:
             worker.close()
         self._workers.clear()
@@ -165,31 +168,54 @@ class EnginePool:
             self._tell("engine_dead", reason=f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
             self.on_idle()  # whoever waits for a worker must hear that none will come
             return
-        task = asyncio.get_running_loop().create_task(self._replace())
-        self._mends.add(task)
-        task.add_done_callback(self._mends.discard)
+        self._spawn(self._replace())
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _replace(self) -> None:
         """One new worker; a new host first, if the old one is gone."""
         assert self.choice is not None
         async with self._mending:
-            while not self._stopping and not self._dead:
+            while not self._dead:
                 try:
-                    if self._host is None or not self._host.alive:
-                        c = self.choice
-                        self._host = await HostLink.start(self._bundle.path, c.backend, c.device, c.threads)
-                        await self._host.load([c.dtype], warm=True)
-                    worker = await self._host.fork(self.choice.dtype)
+                    worker = await (await self._living_host()).fork(self.choice.dtype)
                 except EngineError as error:
                     self._tell("engine_restart_failed", reason=str(error))
-                    if self._host:
-                        await self._host.stop()
-                        self._host = None
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(_PAUSE_S)
                     continue
                 self._tell("engine_worker_started", pid=worker.pid)
                 self._join(worker)
                 return
+
+    async def _keep_host(self) -> None:
+        """Replace a host that dies before a worker needs it: loading takes seconds, forking milliseconds."""
+        while not self._dead:
+            if self._host:
+                await self._host.ended()
+                self._tell("engine_host_lost", pid=self._host.pid)
+            async with self._mending:
+                try:
+                    await self._living_host()
+                except EngineError as error:
+                    self._tell("engine_restart_failed", reason=str(error))
+                    await asyncio.sleep(_PAUSE_S)
+
+    async def _living_host(self) -> HostLink:
+        """The host, or a new one loaded with the chosen dtype. Raises EngineError."""
+        assert self.choice is not None
+        if self._host is None or not self._host.alive:
+            c = self.choice
+            host = await HostLink.start(self._bundle.path, c.backend, c.device, c.threads)
+            try:
+                await host.load([c.dtype], warm=True)
+            except EngineError:
+                await host.stop()
+                raise
+            self._host = host
+        return self._host
 
     def _size(self, device: str) -> tuple[int, int]:
         """(workers, threads each): on a CPU a worker per core with one thread, one worker per GPU."""

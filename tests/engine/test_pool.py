@@ -62,12 +62,14 @@ def test_a_killed_worker_is_replaced_within_three_seconds(tiny_bundle: Path) -> 
 
 def test_a_killed_host_does_not_stop_its_workers_and_is_replaced(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
-        os.kill(pool.pids["engine-host"], signal.SIGKILL)
+        host = pool.pids["engine-host"]
+        os.kill(host, signal.SIGKILL)
         await asyncio.sleep(0.1)
         assert (await pool.run(Batch([Row(IDS, 4, 32)]))).layers == [4]
+        await until(lambda: pool.pids["engine-host"] != host, 10)
         os.kill(pool.pids["engine-worker-0"], signal.SIGKILL)
         await until(lambda: pool.idle == 1, 1)
-        await until(lambda: pool.idle == 2, 10)
+        await until(lambda: pool.idle == 2, 3)
 
     with_pool(tiny_bundle, SMALL, use)
 

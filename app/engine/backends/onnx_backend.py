@@ -17,6 +17,8 @@ from app.engine.weights import Array, block_parts, embedding_parts, final_norm, 
 from model_store.bundle import Bundle
 from model_store.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
 
+THREADS_SURVIVE_FORK = False  # a session's threads are started with it
+
 
 @dataclass(slots=True)
 class _State:

@@ -23,6 +23,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": F.relu,
 }
 
+THREADS_SURVIVE_FORK = True  # its pool is made when first used, in the worker
+
 
 @dataclass(slots=True)
 class _State:
