@@ -1,4 +1,4 @@
-"""Memory of a process and all its descendants, and what they have mapped (Linux)."""
+"""What a process and all its descendants take: memory, CPU time, mapped libraries (Linux)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def measure_memory(pid: int) -> Memory:
                 size = int(value.split()[0]) * 1024
                 rss, pss = (rss + size, pss) if name == "Rss" else (rss, pss + size)
     return Memory(rss / 1e6, pss / 1e6, len(members))
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of the family so far, user and system."""
+    times = [process.cpu_times() for process in family(pid)]
+    return float(sum(t.user + t.system for t in times))
 
 
 def has_mapped(pid: int, library: str) -> list[int]:

@@ -7,8 +7,8 @@ import asyncio
 from statistics import median
 
 from loadtest.closed_loop import Sample, run_for
+from loadtest.family import Memory, has_mapped, measure_memory
 from loadtest.figures import Figure
-from loadtest.memory import Memory, has_mapped, measure_memory
 from loadtest.options import own_server
 from loadtest.processes import ServerProcess
 from loadtest.report import Report

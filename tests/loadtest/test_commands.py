@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from app.cli import main
-from loadtest.memory import has_mapped, measure_memory
+from loadtest.family import has_mapped, measure_memory
 from tests.conftest import RunningServer
 
 _SMALL_SERVER = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]
