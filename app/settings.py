@@ -65,9 +65,10 @@ class Settings(BaseSettings):
     workers: PositiveInt | None = _option(_ENGINE, None, "engine processes (default: what this machine runs best)")
     threads: PositiveInt | None = _option(_ENGINE, None, "threads of each engine process (default: from the CPU quota)")
 
-    # On a CPU small batches are as fast as large ones, so batches are kept short and the next decision near.
-    max_batch_tokens: PositiveInt = _option(
-        _QUEUE, 2048, "most tokens run together; a longer text runs in a batch of its own"
+    max_batch_tokens: PositiveInt | None = _option(
+        _QUEUE,
+        None,
+        "most tokens run together; a longer text runs in a batch of its own (default: 512 on a CPU, 16384 on a GPU)",
     )
     max_batch_requests: PositiveInt | None = _option(_QUEUE, None, "most texts run together (default: no limit)")
     max_concurrent_requests: PositiveInt = _option(_QUEUE, 512, "requests in the house at once; more are refused (429)")

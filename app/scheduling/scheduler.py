@@ -19,6 +19,8 @@ from app.scheduling.queue import TicketQueue
 from app.scheduling.ticket import Admitted, Ticket
 
 _ATTEMPTS = 2  # batches a text may fail in before its request fails
+# On a CPU a batch of a few hundred tokens is as fast as a large one and keeps the next decision near; a GPU wants bulk.
+_BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 _LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs more than it saves
 
 
@@ -26,7 +28,7 @@ _LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs
 class Limits:
     """Sizes of a batch and of the queue."""
 
-    max_batch_tokens: int = 2048
+    max_batch_tokens: int | None = None  # None: what suits the device
     max_batch_requests: int | None = None  # texts
     max_queue_texts: int = 8192
     max_queue_tokens: int = 524_288
@@ -40,9 +42,7 @@ class Scheduler:
         self._limits = limits
         self._metrics = metrics
         self._queue = TicketQueue()
-        self._open: set[Admitted] = set()
         self._running: set[asyncio.Task[None]] = set()
-        self._draining = False
         self._woken = False
         self._tokens_per_s = 0.0  # what the engine has lately run; 0 until the first batch
         pool.on_idle = self._wake
@@ -57,10 +57,14 @@ class Scheduler:
         """Tokens in the queue."""
         return self._queue.tokens
 
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens of a batch."""
+        device = self._pool.choice.device if self._pool.choice else "cpu"
+        return self._limits.max_batch_tokens or _BATCH_TOKENS[device]
+
     def check_room(self, texts: int, tokens: int) -> None:
-        """Raise Overloaded when the queue cannot take this much more, NotServing when it takes nothing."""
-        if self._draining:
-            raise NotServing("the server is shutting down")
+        """Raise Overloaded when the queue cannot take this much more, NotServing when the engine is dead."""
         if self._pool.status == "dead":
             raise NotServing("the engine is dead")
         queue, limits = self._queue, self._limits
@@ -87,7 +91,6 @@ class Scheduler:
         tickets = [
             Ticket(request, index, Row(ids, plan.layers, plan.dim, normalize), now) for index, ids in enumerate(texts)
         ]
-        self._open.add(request)
         self._queue.add(tickets)
         self._wake()
         try:
@@ -96,15 +99,6 @@ class Scheduler:
             answer.cancel()
             self._queue.withdraw(tickets)
             raise
-        finally:
-            self._open.discard(request)
-
-    async def drain(self, bound_s: float) -> bool:
-        """Admit nothing more; True once everything accepted is answered, False if that took over ``bound_s``."""
-        self._draining = True
-        if self._open:
-            await asyncio.wait([request.answer for request in self._open], timeout=bound_s)
-        return not any(not request.over for request in self._open)
 
     def _wake(self) -> None:
         """Dispatch at the end of this turn of the loop, so that all requests read in it can share batches."""
@@ -120,7 +114,7 @@ class Scheduler:
         while self._queue and self._pool.idle:
             # Idle workers share what waits, so that one large request uses them all.
             share = max(math.ceil(self._queue.tokens / self._pool.idle), _LEAST_SHARE)
-            batch = self._queue.next_batch(min(share, self._limits.max_batch_tokens), self._limits.max_batch_requests)
+            batch = self._queue.next_batch(min(share, self.batch_tokens), self._limits.max_batch_requests)
             if batch:
                 # The pool marks a worker busy here and now; the task only awaits its answer.
                 rows = Batch([ticket.row for ticket in batch])
