@@ -21,6 +21,8 @@ from app.scheduling.ticket import Admitted, Ticket
 _ATTEMPTS = 2  # batches a text may fail in before its request fails
 # On a CPU a batch of a few hundred tokens is as fast as a large one and keeps the next decision near; a GPU wants bulk.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
+# A request takes two turns of the loop from its socket to the queue. No wait window: an idle loop turns at once.
+_TURNS = 3
 _LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs more than it saves
 
 
@@ -101,10 +103,13 @@ class Scheduler:
             raise
 
     def _wake(self) -> None:
-        """Dispatch at the end of this turn of the loop, so that all requests read in it can share batches."""
+        """Dispatch a few turns of the event loop from now: requests whose bytes have arrived get into the batch."""
         if not self._woken:
             self._woken = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            self._turn(_TURNS)
+
+    def _turn(self, left: int) -> None:
+        asyncio.get_running_loop().call_soon(*((self._turn, left - 1) if left else (self._dispatch,)))
 
     def _dispatch(self) -> None:
         self._woken = False

@@ -58,14 +58,11 @@ class TorchBackend:
         norm = final_norm(bundle)
         self._final_norm = None if norm is None else self._own(norm, dtype)
         self._by_distance = relative_bias(bundle)
-        self._angles = {
-            local: tuple(
-                self._own(part, torch.float32)
-                for part in rotary_table(self.a.rotary, self.a.head_size, bundle.manifest.max_tokens, local=local)
-            )
-            for local in (False, True)
-            if self.a.rotary is not None
-        }
+        self._angles: dict[bool, tuple[torch.Tensor, torch.Tensor]] = {}
+        if self.a.rotary is not None:
+            for local in (False, True):
+                cos, sin = rotary_table(self.a.rotary, self.a.head_size, bundle.manifest.max_tokens, local=local)
+                self._angles[local] = self._own(cos, torch.float32), self._own(sin, torch.float32)
 
     def _own(self, array: Array, dtype: torch.dtype) -> torch.Tensor:
         # A private copy: the source is a read-only map of the bundle.
@@ -87,13 +84,14 @@ class TorchBackend:
         if rotary is not None:
             positions = torch.from_numpy(pack.positions().astype(np.int64)).to(self._device)
             shape = (pack.bins, 1, pack.width, self.a.head_size // 2)
-            angles = {local: tuple(t[positions].view(shape) for t in pair) for local, pair in self._angles.items()}
+            for local, (cos, sin) in self._angles.items():
+                angles[local] = cos[positions].view(shape), sin[positions].view(shape)
         return _State(
             hidden,
             pack,
             self._bias(attention_bias(pack, by_distance=self._by_distance)),
             self._bias(attention_bias(pack, window=rotary.local_window)) if rotary else None,
-            angles,  # type: ignore[arg-type]
+            angles,
         )
 
     def _bias(self, bias: Array | None) -> torch.Tensor | None:
