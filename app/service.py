@@ -82,6 +82,7 @@ class Service:
         self.on_death: Callable[[str], None] = lambda reason: None
         self.born = int(time())
         self._bundle = bundle
+        self._pool: EnginePool | None = None
         self._served: Served | None = None
         self._loaded = self._draining = False
         self._dead: str | None = None
@@ -174,8 +175,9 @@ class Service:
             self._life.cancel()
             await asyncio.gather(self._life, return_exceptions=True)
         if self._served:
-            await self._served.pool.stop()
             self._served.tokenizer.close()
+        if self._pool:
+            await self._pool.stop()
 
     async def _load(self) -> None:
         try:
@@ -203,6 +205,9 @@ class Service:
 
     async def _open(self) -> Served:
         settings = self.settings
+        options = EngineOptions(settings.backend, settings.dtype, settings.device, settings.workers, settings.threads)
+        pool = self._pool = EnginePool(self._bundle, options, on_event=self._on_engine_event)
+        await pool.launch()  # it imports for seconds, while the bundle is checked here
         bundle = await asyncio.to_thread(Bundle.open, self._bundle)
         manifest = bundle.manifest
         tokenizer = Tokenizer(
@@ -212,8 +217,6 @@ class Service:
             default_prompt_name=settings.default_prompt_name,
         )
         planner = Planner(manifest, allow_untrained=settings.allow_untrained)
-        options = EngineOptions(settings.backend, settings.dtype, settings.device, settings.workers, settings.threads)
-        pool = await asyncio.to_thread(EnginePool, bundle.path, options, on_event=self._on_engine_event)
         limits = Limits(
             settings.max_batch_tokens, settings.max_batch_requests, settings.max_queue_texts, settings.max_queue_tokens
         )

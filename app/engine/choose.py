@@ -74,10 +74,10 @@ def sample_tokens(bundle: Bundle) -> list[TokenIds]:
 async def measure(
     workers: dict[tuple[str, str], Worker], manifest: Manifest, sample: Sequence[TokenIds]
 ) -> list[Candidate]:
-    """Time every candidate on the same rows at half depth, interleaved, and compare it with the first at every exit."""
-    half = (manifest.architecture.layers + 1) // 2
-    timed = Batch([Row(ids, half, manifest.full_dim) for ids in sample])
-    at_exits = Batch([Row(ids, exit_, manifest.full_dim) for ids in sample[1:4] for exit_ in manifest.exits])
+    """Time every candidate on the same rows at a quarter of the depth; compare it with the first at all exits."""
+    quarter = (manifest.architecture.layers + 3) // 4  # every layer costs the same, and start-up should be short
+    timed = Batch([Row(ids, quarter, manifest.full_dim) for ids in sample])
+    at_exits = Batch([Row(ids, exit_, manifest.full_dim) for ids in sample[:3] for exit_ in manifest.exits])
     probe = Batch([Row(sample[0], 1, manifest.full_dim)])
     found: dict[tuple[str, str], Candidate] = {}
     answers: dict[tuple[str, str], BatchResult] = {}

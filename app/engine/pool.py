@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -49,10 +50,11 @@ class EnginePool:
     """
 
     def __init__(self, bundle: Path, options: EngineOptions, *, on_event: Event = lambda name, **facts: None) -> None:
-        self._bundle = Bundle.open(bundle, checksums=False)
+        self._path = bundle
         self._options = options
         self._tell = on_event
         self.on_idle: Callable[[], None] = lambda: None
+        self._starting: dict[str, HostLink] = {}  # by backend, until one is chosen
         self._host: HostLink | None = None
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
@@ -85,25 +87,30 @@ class EnginePool:
         """Resident bytes of each engine process; pages that workers share with the host count in each."""
         return {role: resident_bytes(pid) for role, pid in self.pids.items()}
 
+    async def launch(self) -> None:
+        """Start the processes that ``start`` will use: they import for seconds, and the caller can use the time."""
+        for backend in dict.fromkeys(backend for backend, _ in self._candidates()):
+            self._starting[backend] = await HostLink.start(self._path, backend, self._device, self._size()[1])
+
     async def start(self) -> None:
         """Load, measure where the operator left a choice, fork the workers. Raises EngineError when it cannot."""
-        device = self._options.device if self._options.device != "auto" else _found_device(self._options.backend)
-        workers, threads = self._size(device)
-        wanted = self._candidates(device)
-        hosts = {
-            backend: await HostLink.start(self._bundle.path, backend, device, threads)
-            for backend in dict.fromkeys(backend for backend, _ in wanted)
-        }
+        if not self._starting:
+            await self.launch()
         try:
-            candidates, best, reason = await self._choose(hosts, wanted)
-            await hosts[best.backend].load([best.dtype], warm=True)
-            self._host = hosts.pop(best.backend)
+            candidates, best, reason = await self._choose()
+            await self._starting[best.backend].load([best.dtype], warm=True)
+            self._host = self._starting.pop(best.backend)
         finally:
-            await asyncio.gather(*(host.stop() for host in hosts.values()))
-        self.choice = EngineChoice(best.backend, best.dtype, device, workers, threads, reason, tuple(candidates))
+            await self._stop_starting()
+        workers, threads = self._size()
+        self.choice = EngineChoice(best.backend, best.dtype, self._device, workers, threads, reason, tuple(candidates))
         for worker in await asyncio.gather(*(self._host.fork(best.dtype) for _ in range(workers))):
             self._join(worker)
         self._spawn(self._keep_host())
+
+    async def _stop_starting(self) -> None:
+        hosts, self._starting = self._starting, {}
+        await asyncio.gather(*(host.stop() for host in hosts.values()))
 
     async def stop(self) -> None:
         """End every engine process."""
@@ -114,6 +121,7 @@ class EnginePool:
             worker.close()
         self._workers.clear()
         self._idle.clear()
+        await self._stop_starting()
         if self._host:
             await self._host.stop()
 
@@ -208,7 +216,7 @@ class EnginePool:
         assert self.choice is not None
         if self._host is None or not self._host.alive:
             c = self.choice
-            host = await HostLink.start(self._bundle.path, c.backend, c.device, c.threads)
+            host = await HostLink.start(self._path, c.backend, c.device, c.threads)
             try:
                 await host.load([c.dtype], warm=True)
             except EngineError:
@@ -217,22 +225,26 @@ class EnginePool:
             self._host = host
         return self._host
 
-    def _size(self, device: str) -> tuple[int, int]:
+    @cached_property
+    def _device(self) -> str:
+        return self._options.device if self._options.device != "auto" else _found_device(self._options.backend)
+
+    def _size(self) -> tuple[int, int]:
         """(workers, threads each): on a CPU a worker per core with one thread, one worker per GPU."""
         workers, threads = self._options.workers, self._options.threads
-        if device != "cpu":
+        if self._device != "cpu":
             return workers or 1, threads or 1
         cores = usable_cores()
         if threads is None:
             threads = max(1, cores // workers) if workers else 1
         return workers or max(1, cores // threads), threads
 
-    def _candidates(self, device: str) -> list[tuple[str, str]]:
+    def _candidates(self) -> list[tuple[str, str]]:
         """(backend, dtype) pairs that the options leave open, the most exact first. Raises EngineError if none."""
         options = self._options
         backends = [options.backend] if options.backend != "auto" else ["torch", "onnxruntime"]
         if options.backend == "auto":
-            backends = [b for b in backends if find_spec(b) and (device == "cpu" or b == "torch")]
+            backends = [b for b in backends if find_spec(b) and (self._device == "cpu" or b == "torch")]
         dtypes = [options.dtype] if options.dtype != "auto" else list(_AUTO)
         pairs = [(b, d) for d in dtypes for b in backends if d in _DTYPES[b]]
         if not pairs:
@@ -240,12 +252,13 @@ class EnginePool:
             raise EngineError(f"dtype {options.dtype} is not available ({have})")
         return pairs
 
-    async def _choose(
-        self, hosts: dict[str, HostLink], wanted: list[tuple[str, str]]
-    ) -> tuple[list[Candidate], Candidate, str]:
+    async def _choose(self) -> tuple[list[Candidate], Candidate, str]:
+        wanted, hosts = self._candidates(), self._starting
         if len(wanted) == 1:
             only = Candidate(*wanted[0], None, None)
             return [only], only, "the only one that the options leave"
+        bundle = await asyncio.to_thread(Bundle.open, self._path, checksums=False)
+        sample = await asyncio.to_thread(sample_tokens, bundle)
         failed: dict[str, str] = {}
 
         async def load(backend: str, host: HostLink) -> None:
@@ -259,7 +272,7 @@ class EnginePool:
         if not workers:
             raise EngineError("; ".join(f"{backend}: {reason}" for backend, reason in failed.items()))
         try:
-            found = await measure(workers, self._bundle.manifest, sample_tokens(self._bundle))
+            found = await measure(workers, bundle.manifest, sample)
         finally:
             for worker in workers.values():
                 worker.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from tqdm import tqdm
 from model_store.bundle import HEADS, read_manifest
 from model_store.manifest import MANIFEST_NAME, ExitNorm, Pooling
 from model_store.tensors import TensorFile
-from model_store.training.buckets import buckets
-from model_store.training.tokens import pad, tokenize
+from model_store.training.forward import Lanes, MicroBatch
+from model_store.training.tokens import tokenize
 
 Vectors = npt.NDArray[np.float32]
 
@@ -61,16 +62,22 @@ class ReferenceEncoder:
         wanted = tuple(exits) or self.exits
         cased = [text.lower() for text in texts] if self.lowercase else texts
         rows = tokenize(self.tokenizer, cased, self.max_tokens)
-        groups = buckets([len(row) for row in rows], _BATCH_TOKENS[self.device.type])
+        lanes = Lanes(len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1, self.device, "fp32")
+        batches = lanes.micro_batches(rows, int(self.tokenizer.pad_token_id or 0), _BATCH_TOKENS[self.device.type])
         found: dict[int, Vectors] = {}
         with tqdm(total=len(rows), desc=progress, unit="text", disable=progress is None) as bar:
-            for group in groups:
-                features = pad([rows[i] for i in group], int(self.tokenizer.pad_token_id or 0), self.device)
-                for layer, vectors in self._forward(features, wanted).items():
+
+            def run(batch: MicroBatch) -> dict[int, Vectors]:
+                vectors = self._forward(batch.features, wanted)
+                bar.update(len(batch.rows))
+                return vectors
+
+            for batch, made in zip(batches, lanes.map(run, batches), strict=True):
+                for layer, vectors in made.items():
                     if layer not in found:
                         found[layer] = np.empty((len(rows), vectors.shape[1]), np.float32)
-                    found[layer][group] = vectors
-                bar.update(len(group))
+                    found[layer][batch.rows] = vectors
+        lanes.close()
         return found
 
     @torch.no_grad()
