@@ -20,7 +20,8 @@ def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], 
         _front_matter(manifest),
         f"# {manifest.name}\n",
         f"A 2D Matryoshka encoder made from {provenance.source}: the vector after layer {exits}, "
-        f"cut to {dims} dims, is a good embedding, and vectors of different depths compare with one another.\n",
+        f"cut to {dims} dims, is an embedding of its own, each taught to point where the "
+        "full-depth vector points; the tables say how well.\n",
         "At full depth it is an ordinary sentence-transformers model. An earlier exit is: that many blocks"
         + (", the final norm" if manifest.exit_norm == "final" else "")
         + f", {manifest.pooling} pooling"

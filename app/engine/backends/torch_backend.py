@@ -39,7 +39,6 @@ class TorchBackend:
     """Plain torch over packed tokens; weights are held once, in ``dtype``, on ``device``."""
 
     def __init__(self, bundle: Bundle, *, dtype: torch.dtype, device: str) -> None:
-        torch.set_grad_enabled(False)
         self.a = bundle.manifest.architecture
         self._dtype = dtype
         self._device = torch.device(device)
@@ -68,6 +67,7 @@ class TorchBackend:
         # A private copy: the source is a read-only map of the bundle.
         return torch.tensor(array, dtype=dtype, device=self._device)
 
+    @torch.inference_mode()
     def embed(self, pack: Pack, ids: npt.NDArray[np.int32]) -> _State:
         """Word (and learned position) embeddings through the embedding norm."""
         positions = torch.from_numpy(pack.positions().astype(np.int64)).to(self._device)
@@ -97,6 +97,7 @@ class TorchBackend:
     def _bias(self, bias: Array | None) -> torch.Tensor | None:
         return None if bias is None else torch.from_numpy(bias).to(self._device, self._dtype)
 
+    @torch.inference_mode()
     def block(self, index: int, state: _State) -> _State:
         """One transformer block over every place of the pack."""
         step = self._pre_norm_block if self.a.pre_norm else self._post_norm_block
@@ -134,6 +135,7 @@ class TorchBackend:
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return mixed.transpose(1, 2).reshape(pack.places, a.hidden_size)
 
+    @torch.inference_mode()
     def pool(self, state: _State, mix: Array, *, final_norm: bool) -> Array:
         """mix [rows, places] @ hidden states -> [rows, hidden] float32, on the host."""
         hidden = state.hidden
@@ -142,6 +144,7 @@ class TorchBackend:
         pooled = torch.from_numpy(mix).to(self._device) @ hidden.float()
         return pooled.cpu().numpy()
 
+    @torch.inference_mode()
     def keep(self, state: _State, pack: Pack, source: Index) -> _State:
         """The rows that stay, in a pack of their own."""
         return self._state(state.hidden[torch.from_numpy(source).to(self._device)], pack)
