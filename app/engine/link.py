@@ -93,6 +93,8 @@ class Worker:
 
     async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
         """Run one batch. Raises BatchFailed, or WorkerLost (the worker is then ended)."""
+        if self._transport.is_closing():  # it died after it was picked and before this turn of the loop
+            raise WorkerLost(f"engine worker {self.pid} died")
         self._transport.write(frame(Kind.BATCH, encode_batch(batch)))
         try:
             async with asyncio.timeout(timeout_s):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
-from app.engine.link import EngineError
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
 from app.planning.plan import Plan
@@ -133,7 +132,7 @@ class Scheduler:
             ticket.request.queue_s = max(ticket.request.queue_s, sent - ticket.arrived)
         try:
             result = await running
-        except EngineError as error:
+        except Exception as error:  # whatever it is, the callers must hear of it
             self._try_again(tickets, error)
             return
         took = perf_counter() - sent
@@ -147,7 +146,7 @@ class Scheduler:
             if request.missing == 0:
                 self._metrics.request_queued(request.queue_s)
 
-    def _try_again(self, tickets: list[Ticket], error: EngineError) -> None:
+    def _try_again(self, tickets: list[Ticket], error: Exception) -> None:
         """Run the texts of a failed batch once more, request by request, so that only the one at fault fails."""
         again = []
         for ticket in tickets:
@@ -155,7 +154,7 @@ class Scheduler:
             if ticket.attempts < _ATTEMPTS:
                 again.append(ticket)
             else:
-                ticket.request.fail(EngineFailure(str(error)))
+                ticket.request.fail(EngineFailure(str(error) or repr(error)))
         self._queue.put_back(again)
         self._wake()
 

@@ -115,6 +115,32 @@ def test_killed_workers_lose_no_request(tiny_bundle: Path) -> None:
     with_pool(tiny_bundle, SMALL, use)
 
 
+def test_a_worker_that_dies_between_being_picked_and_being_sent_to_loses_nothing(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(), Metrics())
+        for worker in list(pool._workers):
+            worker._transport.close()
+        answer = await asyncio.wait_for(scheduler.submit([IDS], PLAN, normalize=True), 10)
+        assert answer.layers == 4
+        await until(lambda: pool.idle == 2, 3)
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
+def test_an_error_of_any_kind_is_answered(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 4: not only the errors that were foreseen."""
+
+    async def use(pool: EnginePool) -> None:
+        def garbled(payload: bytes) -> None:
+            raise ValueError("garbled")
+
+        monkeypatch.setattr("app.engine.link.decode_result", garbled)
+        with pytest.raises(EngineFailure, match="garbled"):
+            await asyncio.wait_for(Scheduler(pool, Limits(), Metrics()).submit([IDS], PLAN, normalize=True), 10)
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
 def test_a_full_queue_refuses_a_request_whole_and_says_when(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(max_queue_texts=10, max_queue_tokens=1000), Metrics())
