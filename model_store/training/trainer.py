@@ -18,6 +18,7 @@ from tqdm import tqdm
 from model_store.training.checkpoint import CHECKPOINT, Position, load_checkpoint, save_checkpoint
 from model_store.training.draws import Draws
 from model_store.training.forward import Lanes, MicroBatch, in_order
+from model_store.training.heads import read_heads
 from model_store.training.objective import TeacherMemory, objective
 from model_store.training.precision import pick_device, pick_precision
 from model_store.training.recipe import Recipe
@@ -33,7 +34,8 @@ _RIDGE_STEP = 1 << 40  # data position of the texts the heads are fitted on: bey
 
 
 class Trainer:
-    """One training run in ``folder``. The student starts as ``base``; the teacher is ``teacher``, or ``base``, frozen.
+    """One training run in ``folder``. The student starts as ``base``, with its heads where it has them; the teacher is
+    ``teacher``, or ``base``, frozen.
 
     ``lanes``: micro-batches that run at once, one CPU core each (1 on a GPU). With one lane a run is the same to the
     bit when repeated or resumed; with more, gradients add up in another order and weights agree to rounding.
@@ -52,6 +54,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
+        self.base = Path(base)
         self.folder = folder
         self.checkpoint_minutes = checkpoint_minutes
         self.device = pick_device()
@@ -77,7 +80,7 @@ class Trainer:
             self.position = load_checkpoint(
                 self.folder, self.recipe, self.draws.described, self.student, self.optimizer, self.memory
             )
-        elif self.student.heads is not None and self.recipe.ridge_texts:
+        elif self.student.heads is not None and not read_heads(self.base, self.student) and self.recipe.ridge_texts:
             self._fit_heads(self.student.heads)
         began, saved, before = time.monotonic(), time.monotonic(), self.position.seconds
         bar = tqdm(total=self.recipe.steps, initial=self.position.step, unit="step", disable=not progress_bar)
