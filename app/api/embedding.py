@@ -14,6 +14,7 @@ from app.api.answer import Embedded
 from app.api.errors import BATCH_SIZE, EMPTY, ClientLeft, Refusal
 from app.api.visit import Visit
 from app.planning.plan import Ask
+from app.planning.tier import DEFAULT
 from app.service import Service
 from app.tokenizer import Encode
 
@@ -38,13 +39,14 @@ async def embed(
 
     served = service.served()
     check_size(service, len(inputs), how.field)
-    plan = served.planner.plan(ask)
+    terms = served.planner.terms(ask, DEFAULT)
     with service.seat():
         served.scheduler.check_room(len(inputs), 0)
         started = perf_counter()
         tokens = await served.tokenizer.encode(inputs, how)
         tokenization_s = perf_counter() - started
-        answer = await while_connected(request.receive, served.scheduler.submit(tokens, plan, normalize=normalize))
+        submitted = served.scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
+        answer = await while_connected(request.receive, submitted)
 
     total_s = visit.seconds
     visit.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}

@@ -1,16 +1,34 @@
-"""What a caller asked for, and the (layers, dim) chosen for it."""
+"""What a caller asked for, the terms it is served on, and the (layers, dim) chosen in the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(slots=True, frozen=True)
 class Ask:
     """The caller's side: None means not said."""
 
-    layers: int | None = None
+    layers: int | None = None  # exactly this depth
     dim: int | None = None
+    budget_ms: float | None = None  # from arrival to answer
+    min_quality: float | None = None  # share of the model's full quality
+    min_layers: int | None = None
+    exits: tuple[int, ...] | Literal["shared"] | None = None  # only these; "shared": those that may share an index
+    tier: str | None = None  # a lower tier than the key's
+    space: str | None = None  # the vector space the answer must be in
+
+
+@dataclass(slots=True, frozen=True)
+class Terms:
+    """What a request may be run at: the scheduler picks one of ``exits`` for it and never another."""
+
+    exits: tuple[int, ...]  # ascending; the last is what it gets when there is time
+    dim: int
+    quality: tuple[float | None, ...]  # share of full quality at each of ``exits`` and ``dim``; None: not measured
+    deadline_s: float | None = None  # from arrival to answer; None: whenever its turn comes
+    tier: str = "default"
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,6 +38,7 @@ class Plan:
     layers: int
     dim: int
     quality: float | None  # share of full quality in the manifest; None where it was not measured
+    predicted_s: float  # from now to the answer
 
 
 class PlanRefused(ValueError):  # noqa: N818 - reads as what happened

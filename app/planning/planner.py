@@ -1,13 +1,14 @@
-"""From what was asked to what will be run."""
+"""From what was asked, and the caller's tier, to the terms a request is served on."""
 
 from __future__ import annotations
 
-from app.planning.plan import Ask, Plan, PlanRefused
+from app.planning.plan import Ask, PlanRefused, Terms
+from app.planning.tier import Tier
 from model_store.manifest import Manifest
 
 
 class Planner:
-    """Chooses (layers, dim) among the trained ones, or among all with ``allow_untrained``."""
+    """Chooses exits and dim among the trained ones, or among all with ``allow_untrained``."""
 
     def __init__(self, manifest: Manifest, *, allow_untrained: bool = False) -> None:
         self._manifest = manifest
@@ -15,8 +16,8 @@ class Planner:
         self._any_dim = allow_untrained
         self.dims = manifest.dims
 
-    def plan(self, ask: Ask) -> Plan:
-        """The plan for an ask; full depth and full length where nothing is asked. Raises PlanRefused."""
+    def terms(self, ask: Ask, tier: Tier) -> Terms:
+        """The terms for an ask; full depth and full length where nothing is asked. Raises PlanRefused."""
         manifest = self._manifest
         layers = manifest.architecture.layers if ask.layers is None else ask.layers
         dim = manifest.full_dim if ask.dim is None else ask.dim
@@ -30,7 +31,7 @@ class Planner:
         elif dim not in self.dims:
             raise PlanRefused("dim", f"`dim` (`dimensions`) must be one of {_listed(self.dims)}. Given: {dim}")
         quality = manifest.quality.share(layers, dim) if manifest.quality else None
-        return Plan(layers=layers, dim=dim, quality=quality)
+        return Terms((layers,), dim, (quality,), tier.deadline_s, tier.name)
 
 
 def _listed(values: tuple[int, ...]) -> str:

@@ -9,6 +9,14 @@ class Overloaded(Exception):  # noqa: N818 - the protocols call it so
         self.retry_after_s = retry_after_s
 
 
+class TooBusy(Overloaded):
+    """Not even the shallowest exit allowed would be ready by the deadline, given what is queued; refused at once."""
+
+
+class DeadlinePassed(Exception):  # noqa: N818 - reads as what happened
+    """The deadline passed while the request waited; what was left of it was not run."""
+
+
 class NotServing(Exception):  # noqa: N818 - a state, not a mistake
     """The engine is loading, draining or dead; nothing is admitted."""
 

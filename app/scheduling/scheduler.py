@@ -11,7 +11,7 @@ from time import perf_counter
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
-from app.planning.plan import Plan
+from app.planning.plan import Terms
 from app.scheduling.answer import Answer
 from app.scheduling.errors import EngineFailure, NotServing, Overloaded
 from app.scheduling.queue import TicketQueue
@@ -79,18 +79,22 @@ class Scheduler:
     def _seconds_to_clear(self) -> float:
         return self._queue.tokens / self._tokens_per_s if self._tokens_per_s else 1.0
 
-    async def submit(self, texts: Sequence[TokenIds], plan: Plan, *, normalize: bool) -> Answer:
+    async def submit(
+        self, texts: Sequence[TokenIds], terms: Terms, *, normalize: bool, arrived: float | None = None
+    ) -> Answer:
         """Queue a request and await its answer. Raises Overloaded or NotServing at once, EngineFailure later.
 
-        Cancelling withdraws what has not been run.
+        ``arrived``: when the request came in, in time.perf_counter() seconds (default: now); its deadline counts from
+        there. Cancelling withdraws what has not been run.
         """
+        arrived = perf_counter() if arrived is None else arrived
         tokens = sum(map(len, texts))
         self.check_room(len(texts), tokens)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Admitted(answer, plan.dim, tokens, [None] * len(texts), len(texts))
-        now = perf_counter()
+        request = Admitted(answer, terms.dim, tokens, [None] * len(texts), len(texts))
         tickets = [
-            Ticket(request, index, Row(ids, plan.layers, plan.dim, normalize), now) for index, ids in enumerate(texts)
+            Ticket(request, index, Row(ids, terms.exits[-1], terms.dim, normalize), arrived)
+            for index, ids in enumerate(texts)
         ]
         self._queue.add(tickets)
         self._wake()

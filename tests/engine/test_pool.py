@@ -16,7 +16,7 @@ from app.engine.batch import Batch, Row
 from app.engine.link import BatchFailed, EngineError
 from app.engine.pool import EngineOptions, EnginePool
 from app.metrics import Metrics
-from app.planning.plan import Plan
+from app.planning.plan import Terms
 from app.scheduling.errors import EngineFailure, Overloaded
 from app.scheduling.scheduler import Limits, Scheduler
 from model_store.registry import DEFAULT, find
@@ -24,7 +24,7 @@ from model_store.registry import DEFAULT, find
 SMALL = EngineOptions(backend="onnxruntime", dtype="float32", workers=2, threads=1)
 IDS = np.arange(5, 25, dtype=np.int32)
 NO_SUCH_TOKEN = np.array([5, 2**30], np.int32)
-PLAN = Plan(layers=4, dim=32, quality=None)
+TERMS = Terms(exits=(4,), dim=32, quality=(None,))
 
 
 def with_pool(bundle: Path, options: EngineOptions, use: Callable[[EnginePool], Awaitable[None]]) -> None:
@@ -91,7 +91,7 @@ def test_only_the_request_at_fault_fails(tiny_bundle: Path) -> None:
         scheduler = Scheduler(pool, Limits(), Metrics())
         texts = [[IDS], [NO_SUCH_TOKEN], [IDS[:3], IDS]]
         answers = await asyncio.gather(
-            *(scheduler.submit(t, PLAN, normalize=True) for t in texts), return_exceptions=True
+            *(scheduler.submit(t, TERMS, normalize=True) for t in texts), return_exceptions=True
         )
         assert isinstance(answers[1], EngineFailure)
         assert [a.vectors.shape for a in (answers[0], answers[2])] == [(1, 32), (2, 32)]  # type: ignore[union-attr]
@@ -105,7 +105,7 @@ def test_killed_workers_lose_no_request(tiny_bundle: Path) -> None:
 
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(), Metrics())
-        requests = [asyncio.create_task(scheduler.submit([IDS] * 50, PLAN, normalize=True)) for _ in range(20)]
+        requests = [asyncio.create_task(scheduler.submit([IDS] * 50, TERMS, normalize=True)) for _ in range(20)]
         await asyncio.sleep(0.01)
         os.kill(pool.pids["engine-worker-0"], signal.SIGKILL)
         answers = await asyncio.gather(*requests)
@@ -120,7 +120,7 @@ def test_a_worker_that_dies_between_being_picked_and_being_sent_to_loses_nothing
         scheduler = Scheduler(pool, Limits(), Metrics())
         for worker in list(pool._workers):
             worker._transport.close()
-        answer = await asyncio.wait_for(scheduler.submit([IDS], PLAN, normalize=True), 10)
+        answer = await asyncio.wait_for(scheduler.submit([IDS], TERMS, normalize=True), 10)
         assert answer.layers == 4
         await until(lambda: pool.idle == 2, 3)
 
@@ -136,7 +136,7 @@ def test_an_error_of_any_kind_is_answered(tiny_bundle: Path, monkeypatch: pytest
 
         monkeypatch.setattr("app.engine.link.decode_result", garbled)
         with pytest.raises(EngineFailure, match="garbled"):
-            await asyncio.wait_for(Scheduler(pool, Limits(), Metrics()).submit([IDS], PLAN, normalize=True), 10)
+            await asyncio.wait_for(Scheduler(pool, Limits(), Metrics()).submit([IDS], TERMS, normalize=True), 10)
 
     with_pool(tiny_bundle, SMALL, use)
 
@@ -144,10 +144,10 @@ def test_an_error_of_any_kind_is_answered(tiny_bundle: Path, monkeypatch: pytest
 def test_a_full_queue_refuses_a_request_whole_and_says_when(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(max_queue_texts=10, max_queue_tokens=1000), Metrics())
-        accepted = asyncio.create_task(scheduler.submit([IDS] * 8, PLAN, normalize=True))
+        accepted = asyncio.create_task(scheduler.submit([IDS] * 8, TERMS, normalize=True))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded) as refusal:
-            await scheduler.submit([IDS] * 3, PLAN, normalize=True)
+            await scheduler.submit([IDS] * 3, TERMS, normalize=True)
         assert refusal.value.retry_after_s > 0
         assert scheduler.waiting_tickets <= 8
         assert (await accepted).vectors.shape == (8, 32)
@@ -158,14 +158,14 @@ def test_a_full_queue_refuses_a_request_whole_and_says_when(tiny_bundle: Path) -
 def test_a_cancelled_request_leaves_the_queue(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(max_batch_tokens=20), Metrics())
-        gone = asyncio.create_task(scheduler.submit([IDS] * 500, PLAN, normalize=True))
+        gone = asyncio.create_task(scheduler.submit([IDS] * 500, TERMS, normalize=True))
         await asyncio.sleep(0.01)
         waiting = scheduler.waiting_tickets
         gone.cancel()
         await asyncio.sleep(0)
         assert waiting > 0
         assert scheduler.waiting_tickets == scheduler.waiting_tokens == 0
-        assert (await scheduler.submit([IDS], PLAN, normalize=True)).layers == 4
+        assert (await scheduler.submit([IDS], TERMS, normalize=True)).layers == 4
 
     with_pool(tiny_bundle, SMALL, use)
 
@@ -173,7 +173,7 @@ def test_a_cancelled_request_leaves_the_queue(tiny_bundle: Path) -> None:
 def test_a_text_longer_than_the_token_budget_runs(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(max_batch_tokens=16), Metrics())
-        answer = await asyncio.wait_for(scheduler.submit([np.resize(IDS, 150)], PLAN, normalize=True), 10)
+        answer = await asyncio.wait_for(scheduler.submit([np.resize(IDS, 150)], TERMS, normalize=True), 10)
         assert answer.tokens == 150
 
     with_pool(tiny_bundle, SMALL, use)

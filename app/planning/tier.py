@@ -1,0 +1,23 @@
+"""A tier: what an operator promises a class of callers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(slots=True, frozen=True)
+class Tier:
+    """A deadline, floors, and a share of the engine when there is not enough of it."""
+
+    name: str
+    deadline_s: float | None = None  # from arrival to answer
+    min_quality: float | None = None  # share of the model's full quality
+    min_layers: int | None = None
+    exits: tuple[int, ...] | Literal["shared"] | None = None  # only these
+    share: float = 1.0  # of the engine under overload, relative to the other tiers'
+    rate: float | None = None  # texts a second of one key, sustained
+    burst: float | None = None  # texts that may come at once; None: one second's worth
+
+
+DEFAULT = Tier("default")
