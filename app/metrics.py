@@ -19,6 +19,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -27,6 +28,11 @@ from prometheus_client.samples import Sample
 
 # From half a millisecond (a shallow exit on a fast machine) to the longest wait anybody sits through.
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Left before the deadline, or over it.
+_SLACK = (-10.0, -1.0, -0.25, -0.05, 0.0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ERROR = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
+_DECISION = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025)
+_COSINE = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 0.995, 1.0)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
@@ -53,6 +59,21 @@ class _Histogram:
         return found
 
 
+class _Tier:
+    """What is counted of one tier."""
+
+    __slots__ = ("answered", "expired", "layers", "quality", "quality_count", "refused", "slack")
+
+    def __init__(self, exits: Sequence[float]) -> None:
+        self.answered: Counter[str] = Counter()  # by "true" or "false": in time
+        self.refused: Counter[str] = Counter()  # by reason
+        self.expired = 0
+        self.slack = _Histogram(_SLACK)
+        self.layers = _Histogram(exits)
+        self.quality = 0.0
+        self.quality_count = 0
+
+
 class Metrics(Collector):
     """The numbers of one server; the rooms report in their own words, `/metrics` reads them as Prometheus text."""
 
@@ -74,6 +95,12 @@ class Metrics(Collector):
         self._exits = _Histogram(())
         self._dims = _Histogram(())
         self._worker_restarts = 0
+        self._tiers: dict[str, _Tier] = {}
+        self._cost_error = _Histogram(_ERROR)
+        self._forecast_error = _Histogram(_ERROR)
+        self._decision_seconds = _Histogram(_DECISION)
+        self._agreement: dict[int, _Histogram] = {}
+        self._level: Callable[[], int] = lambda: 0
         self._queue_size: Callable[[], int] = lambda: 0
         self._queue_tokens: Callable[[], int] = lambda: 0
         self._ready: Callable[[], bool] = lambda: False
@@ -131,6 +158,54 @@ class Metrics(Collector):
             self._batch_seconds[deepest] = _Histogram(_SECONDS)
         self._batch_seconds[deepest].observe(seconds)
 
+    def batch_predicted(self, predicted: float, real: float) -> None:
+        """What the cost model said of a batch, and what it took, in seconds."""
+        self._cost_error.observe(abs(predicted - real) / max(real, 1e-6))
+
+    def decided(self, seconds: float) -> None:
+        """Choosing a batch and its depths took this long."""
+        self._decision_seconds.observe(seconds)
+
+    def tier_answered(
+        self,
+        tier: str,
+        *,
+        layers: int,
+        quality: float | None,
+        slack_s: float | None,
+        predicted_s: float,
+        real_s: float,
+    ) -> None:
+        """A request was answered: what was left of its time (None: it had no deadline), and what had been foreseen."""
+        counts = self._tier(tier)
+        counts.answered["true" if slack_s is None or slack_s >= 0 else "false"] += 1
+        counts.layers.observe(layers)
+        if quality is not None:
+            counts.quality += quality
+            counts.quality_count += 1
+        if slack_s is not None:
+            counts.slack.observe(slack_s)
+        self._forecast_error.observe(abs(predicted_s - real_s) / max(real_s, 1e-6))
+
+    def tier_refused(self, tier: str, reason: str) -> None:
+        """A request of a tier was refused at the door."""
+        self._tier(tier).refused[reason] += 1
+
+    def tier_expired(self, tier: str) -> None:
+        """A request's deadline passed, or could not be met any more, while it waited."""
+        self._tier(tier).expired += 1
+
+    def shadowed(self, layers: int, cosine: float) -> None:
+        """A text answered at ``layers`` was also run to full depth; the cosine of the two vectors."""
+        if layers not in self._agreement:
+            self._agreement[layers] = _Histogram(_COSINE)
+        self._agreement[layers].observe(cosine)
+
+    def _tier(self, name: str) -> _Tier:
+        if name not in self._tiers:
+            self._tiers[name] = _Tier(self._exits.bounds)
+        return self._tiers[name]
+
     def worker_restarted(self) -> None:
         """An engine process died and was replaced."""
         self._worker_restarts += 1
@@ -148,11 +223,13 @@ class Metrics(Collector):
         *,
         queue_size: Callable[[], int],
         queue_tokens: Callable[[], int],
+        level: Callable[[], int],
         ready: Callable[[], bool],
         resident: Callable[[], Mapping[str, int]],
     ) -> None:
         """Where to read what is only looked at when somebody scrapes."""
         self._queue_size, self._queue_tokens, self._ready, self._resident = queue_size, queue_tokens, ready, resident
+        self._level = level
 
     def text(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -185,6 +262,21 @@ class Metrics(Collector):
         for layers, histogram in sorted(self._batch_seconds.items()):
             seconds.add_metric([str(layers)], histogram.buckets(), histogram.total)
         yield seconds
+        yield from self._tier_series()
+        yield _histogram(
+            "strata_cost_error_ratio", "Predicted less real time of a batch, over the real", self._cost_error
+        )
+        yield _histogram(
+            "strata_forecast_error_ratio", "The same of a request, from arrival to answer", self._forecast_error
+        )
+        yield _histogram("strata_decision_seconds", "Seconds to choose a batch and its depths", self._decision_seconds)
+        yield GaugeMetricFamily("strata_level", "Layers that the scheduler now aims at", value=self._level())
+        agreement = HistogramMetricFamily(
+            "strata_shadow_agreement", "Cosine of a shallow answer to full depth, sampled", labels=["layers"]
+        )
+        for layers, histogram in sorted(self._agreement.items()):
+            agreement.add_metric([str(layers)], histogram.buckets(), histogram.total)
+        yield agreement
         yield CounterMetricFamily("strata_tokens", "Tokens run", value=self._tokens)
         yield CounterMetricFamily(
             "strata_padded_tokens", "Token places run that held no token", value=self._padded_tokens
@@ -202,6 +294,24 @@ class Metrics(Collector):
             resident.add_metric([process], size)
         yield resident
         yield InfoMetricFamily("strata_build", "What is served, and by what", value=self._facts)
+
+    def _tier_series(self) -> Iterator[Metric]:
+        answered = CounterMetricFamily("strata_tier_answered", "Requests answered", labels=["tier", "in_time"])
+        refused = CounterMetricFamily("strata_tier_refused", "Requests refused at the door", labels=["tier", "reason"])
+        expired = CounterMetricFamily("strata_tier_expired", "Requests given up while they waited", labels=["tier"])
+        slack = HistogramMetricFamily("strata_tier_slack_seconds", "Seconds left at the answer", labels=["tier"])
+        layers = HistogramMetricFamily("strata_tier_layers", "Layers run, per request", labels=["tier"])
+        quality = SummaryMetricFamily("strata_tier_quality", "Share of full quality served", labels=["tier"])
+        for name, tier in self._tiers.items():
+            for in_time in ("true", "false"):
+                answered.add_metric([name, in_time], tier.answered[in_time])
+            for reason, count in tier.refused.items():
+                refused.add_metric([name, reason], count)
+            expired.add_metric([name], tier.expired)
+            slack.add_metric([name], tier.slack.buckets(), tier.slack.total)
+            layers.add_metric([name], tier.layers.buckets(), tier.layers.total)
+            quality.add_metric([name], tier.quality_count, tier.quality)
+        yield from (answered, refused, expired, slack, layers, quality)
 
 
 def _counts(name: str, text: str, counts: Mapping[str, int], label: str | None = None) -> Metric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,16 @@ from typing import Any, Literal
 
 from app import logs
 from app.cli import installed_version
+from app.engine.choose import sample_tokens
+from app.engine.link import EngineError
 from app.engine.memory import resident_bytes
 from app.engine.pool import EngineOptions, EnginePool
 from app.metrics import Metrics
+from app.planning.cost import CostModel
 from app.planning.planner import Planner
 from app.scheduling.errors import NotServing, Overloaded
 from app.scheduling.scheduler import Limits, Scheduler
+from app.scheduling.warmup import measure
 from app.settings import Settings
 from app.tokenizer import Tokenizer
 from model_store.bundle import Bundle
@@ -41,6 +45,7 @@ class Served:
     manifest: Manifest
     tokenizer: Tokenizer
     planner: Planner
+    cost: CostModel
     scheduler: Scheduler
     pool: EnginePool
 
@@ -183,6 +188,7 @@ class Service:
         try:
             served = await self._open()
             await served.pool.start()
+            await self._measure(served)
         except Exception as error:
             self._die(str(error) or repr(error))
             return
@@ -192,6 +198,14 @@ class Service:
             await asyncio.sleep(_LOOK_S)
         if not self._draining:
             self._die("the engine died, and died again each time it was replaced")
+
+    async def _measure(self, served: Served) -> None:
+        """Begin the cost model, unless the workers are gone already: then it learns from what comes."""
+        bundle = await asyncio.to_thread(Bundle.open, self._bundle, checksums=False)
+        sample = await asyncio.to_thread(sample_tokens, bundle)
+        manifest = served.manifest
+        with suppress(EngineError):
+            await measure(served.pool, served.cost, sample, manifest.architecture.layers, manifest.full_dim)
 
     def _die(self, reason: str) -> None:
         self._dead = reason
@@ -220,15 +234,17 @@ class Service:
         limits = Limits(
             settings.max_batch_tokens, settings.max_batch_requests, settings.max_queue_texts, settings.max_queue_tokens
         )
-        scheduler = Scheduler(pool, limits, self.metrics)
+        cost = CostModel()
+        scheduler = Scheduler(pool, limits, self.metrics, cost, manifest.architecture.layers)
         name = settings.served_model_name or manifest.name
-        served = self._served = Served(name, manifest, tokenizer, planner, scheduler, pool)
+        served = self._served = Served(name, manifest, tokenizer, planner, cost, scheduler, pool)
         self.metrics.model_opened(
             exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=installed_version()
         )
         self.metrics.watch(
             queue_size=lambda: scheduler.waiting_tickets,
             queue_tokens=lambda: scheduler.waiting_tokens,
+            level=lambda: scheduler.level,
             ready=lambda: self.state == "ready",
             resident=lambda: {"front": resident_bytes(), **pool.memory_bytes()},
         )

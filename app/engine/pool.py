@@ -73,6 +73,11 @@ class EnginePool:
         return "ready" if self._workers else "loading"
 
     @property
+    def size(self) -> int:
+        """Workers alive."""
+        return len(self._workers)
+
+    @property
     def idle(self) -> int:
         """Workers without a batch."""
         return len(self._idle)

@@ -18,3 +18,4 @@ class Answer:
     tokens: int
     queue_s: float  # longest wait of its texts before their batch was sent
     inference_s: float  # longest stay of its texts with the engine
+    predicted_s: float  # from arrival to answer, as foreseen when it was let in

@@ -1,81 +1,134 @@
-"""The waiting tickets, first come first served, counted in texts and tokens; and the next batch from them."""
+"""The waiting requests by deadline, with what decisions need of them in columns."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from app.scheduling.ticket import Ticket
+import numpy as np
+import numpy.typing as npt
+
+from app.scheduling.ladder import Ladders
+from app.scheduling.ticket import Admitted, Ticket
+
+Floats = npt.NDArray[np.float64]
+
+HEADROOM = 0.6  # share of its time within which an elastic request is to be answered
 
 
-class TicketQueue:
-    """Tickets of requests that are over are never handed out."""
+@dataclass(slots=True, frozen=True)
+class Columns:
+    """The queue in order of due time, a place a request."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[Ticket] = deque()
+    deadlines: Floats  # inf: none
+    goals: Floats  # when it should be answered, if that can be had for less depth
+    tokens: Floats  # that still wait
+    ladders: npt.NDArray[np.intp]
+
+    def inserted(self, at: int, deadline: float, goal: float, tokens: int, ladder: int) -> Columns:
+        """These columns with one request more."""
+        return Columns(
+            np.insert(self.deadlines, at, deadline),
+            np.insert(self.goals, at, goal),
+            np.insert(self.tokens, at, tokens),
+            np.insert(self.ladders, at, ladder),
+        )
+
+
+class DeadlineQueue:
+    """Requests ordered by due time; a request whose caller left, or that is over, is not in it.
+
+    Parallel lists, so that a decision over a thousand requests starts with four array conversions.
+    """
+
+    def __init__(self, ladders: Ladders) -> None:
+        self._ladders = ladders
+        self.requests: list[Admitted] = []
+        self._dues: list[float] = []
+        self._deadlines: list[float] = []
+        self._goals: list[float] = []
+        self._tokens: list[int] = []
+        self._numbers: list[int] = []
         self.texts = 0
         self.tokens = 0
 
-    def add(self, tickets: Iterable[Ticket]) -> None:
-        """Put tickets at the end."""
-        for ticket in tickets:
-            self._waiting.append(ticket)
-            self._count(ticket, 1)
+    def __bool__(self) -> bool:
+        return bool(self.requests)
+
+    @staticmethod
+    def goal(arrived: float, deadline: float, exits: tuple[int, ...]) -> float:
+        """When an elastic request should be answered: early enough to leave room for what may yet arrive."""
+        return arrived + HEADROOM * (deadline - arrived) if len(exits) > 1 else deadline
+
+    def place(self, due: float) -> int:
+        """Where a request with this due time goes: after those due at the same time."""
+        return bisect_right(self._dues, due)
+
+    def add(self, request: Admitted) -> None:
+        """Put a request with its waiting tickets in its place."""
+        at = self.place(request.due)
+        self.requests.insert(at, request)
+        self._dues.insert(at, request.due)
+        self._deadlines.insert(at, request.deadline)
+        self._goals.insert(at, self.goal(request.arrived, request.deadline, request.exits))
+        self._tokens.insert(at, request.waiting_tokens)
+        self._numbers.insert(at, self._ladders.number(request.exits))
+        self.texts += len(request.waiting)
+        self.tokens += request.waiting_tokens
+
+    def remove(self, request: Admitted) -> bool:
+        """Take a request out, wherever it is; whether it was there."""
+        at = bisect_right(self._dues, request.due) - 1
+        while at >= 0 and self._dues[at] == request.due:
+            if self.requests[at] is request:
+                self._delete(at)
+                return True
+            at -= 1
+        return False
+
+    def columns(self) -> Columns:
+        """The columns as arrays."""
+        return Columns(
+            np.array(self._deadlines, np.float64),
+            np.array(self._goals, np.float64),
+            np.array(self._tokens, np.float64),
+            np.array(self._numbers, np.intp),
+        )
+
+    def take(self, chosen: Iterable[tuple[Admitted, int, int]]) -> list[Ticket]:
+        """Take the first ``count`` tickets of requests, which get the depth ``layers``: (request, count, layers)."""
+        taken: list[Ticket] = []
+        for request, count, layers in chosen:
+            self.remove(request)
+            request.layers = layers
+            for _ in range(count):
+                ticket = request.waiting.popleft()
+                request.waiting_tokens -= len(ticket.tokens)
+                taken.append(ticket)
+            if request.waiting:
+                self.add(request)
+        return taken
 
     def put_back(self, tickets: Iterable[Ticket]) -> None:
-        """Put tickets whose batch failed where they came from: the front."""
-        for ticket in reversed(list(tickets)):
-            self._waiting.appendleft(ticket)
-            self._count(ticket, 1)
+        """Put tickets whose batch failed back in front of what their requests still have waiting."""
+        for ticket in tickets:
+            request = ticket.request
+            self.remove(request)
+            request.waiting.appendleft(ticket)
+            request.waiting_tokens += len(ticket.tokens)
+            self.add(request)
 
-    def withdraw(self, tickets: Iterable[Ticket]) -> None:
-        """Forget the tickets of a caller that left, wherever they wait."""
-        gone = set(map(id, tickets))
-        kept = [ticket for ticket in self._waiting if id(ticket) not in gone]
-        for ticket in self._waiting:
-            if id(ticket) in gone:
-                self._count(ticket, -1)
-        self._waiting = deque(kept)
-
-    def next_batch(self, max_tokens: int, max_texts: int | None) -> list[Ticket]:
-        """Tickets to run next: at most ``max_tokens`` tokens, but always at least one ticket.
-
-        A ticket whose batch failed before goes only with its own request, so that it cannot fail another.
-        """
-        batch: list[Ticket] = []
-        tokens = 0
-        for ticket in self._live():
-            size = len(ticket.row.tokens)
-            if batch and (
-                tokens + size > max_tokens
-                or len(batch) == max_texts
-                or ((ticket.attempts or batch[0].attempts) and ticket.request is not batch[0].request)
-            ):
-                self._waiting.appendleft(ticket)
-                break
-            batch.append(ticket)
-            tokens += size
-            self._count(ticket, -1)
-        return batch
-
-    def drain(self) -> list[Ticket]:
+    def drain(self) -> list[Admitted]:
         """Take everything out."""
-        everything = list(self._waiting)
-        self._waiting.clear()
-        self.texts = self.tokens = 0
+        everything = list(self.requests)
+        while self.requests:
+            self._delete(len(self.requests) - 1)
         return everything
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def _live(self) -> Iterator[Ticket]:
-        while self._waiting:
-            ticket = self._waiting.popleft()
-            if ticket.request.over:
-                self._count(ticket, -1)
-            else:
-                yield ticket
-
-    def _count(self, ticket: Ticket, sign: int) -> None:
-        self.texts += sign
-        self.tokens += sign * len(ticket.row.tokens)
+    def _delete(self, at: int) -> None:
+        request = self.requests.pop(at)
+        for column in (self._dues, self._deadlines, self._goals, self._tokens, self._numbers):
+            del column[at]
+        self.texts -= len(request.waiting)
+        self.tokens -= request.waiting_tokens

@@ -1,20 +1,27 @@
-"""Admission, and the loop that feeds the workers: what queued while the last batch ran is the next batch."""
+"""Admission, and the loop that feeds the workers: at each dispatch the batch and the depths are chosen together."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+
+import numpy as np
 
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
-from app.planning.plan import Terms
+from app.planning.cost import CostModel, Load
+from app.planning.plan import Plan, Terms
+from app.scheduling.admission import Shares, lateness
 from app.scheduling.answer import Answer
-from app.scheduling.errors import EngineFailure, NotServing, Overloaded
-from app.scheduling.queue import TicketQueue
+from app.scheduling.batching import Bounds, Choice, form
+from app.scheduling.depths import Engine, at_level, choose_levels
+from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
+from app.scheduling.ladder import Ladders
+from app.scheduling.queue import Columns, DeadlineQueue
 from app.scheduling.ticket import Admitted, Ticket
 
 _ATTEMPTS = 2  # batches a text may fail in before its request fails
@@ -23,6 +30,10 @@ _BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 # A request takes two turns of the loop from its socket to the queue. No wait window: an idle loop turns at once.
 _TURNS = 3
 _LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs more than it saves
+_PATIENCE_S = 10.0  # where a request without a deadline stands in the queue: behind all that is due before
+_BATCH_SHARE = 0.25  # of the shortest deadline lately seen that a batch may take: whoever has it may come any time
+_SHORTEST_FORGET_S = 60.0
+_HOPELESS = 0.75  # of the predicted time: what has less left is given up
 
 
 @dataclass(slots=True, frozen=True)
@@ -36,16 +47,32 @@ class Limits:
 
 
 class Scheduler:
-    """Admits whole requests, forms batches, hands them to idle workers, answers each request exactly once."""
+    """Admits whole requests, forms batches, hands them to idle workers, answers each request exactly once.
 
-    def __init__(self, pool: EnginePool, limits: Limits, metrics: Metrics) -> None:
+    ``layers``: of the model. ``clock``: seconds, of the same clock as the ``arrived`` given to ``submit``.
+    """
+
+    def __init__(
+        self,
+        pool: EnginePool,
+        limits: Limits,
+        metrics: Metrics,
+        cost: CostModel,
+        layers: int,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._pool = pool
         self._limits = limits
         self._metrics = metrics
-        self._queue = TicketQueue()
-        self._running: set[asyncio.Task[None]] = set()
+        self._cost = cost
+        self._clock = clock
+        self._ladders = Ladders(layers)
+        self._queue = DeadlineQueue(self._ladders)
+        self.shares = Shares()
+        self._running: dict[asyncio.Task[None], float] = {}  # until when, as predicted
+        self._shortest: tuple[float, float] = (math.inf, 0.0)  # deadline in seconds, and when it was seen
         self._woken = False
-        self._tokens_per_s = 0.0  # what the engine has lately run; 0 until the first batch
+        self.level = layers
         pool.on_idle = self._wake
 
     @property
@@ -76,34 +103,120 @@ class Scheduler:
                 self._seconds_to_clear(),
             )
 
-    def _seconds_to_clear(self) -> float:
-        return self._queue.tokens / self._tokens_per_s if self._tokens_per_s else 1.0
+    def forecast(self, lengths: Sequence[int], layers: int, *, queued: bool) -> float:
+        """Seconds until texts of these token lengths are answered at this depth: behind what is queued now, or alone.
+
+        0 before anything was measured.
+        """
+        engine, now = self._engine(), self._clock()
+        exits = (layers,)
+        columns, at = self._with(Terms(exits, 0, (None,)), sum(lengths), now, math.inf, self._queue.place(math.inf))
+        work = at_level(columns, self.level, self._ladders, engine)
+        if queued:
+            return float(engine.finish(work)[at])
+        longest = self._cost.seconds(Load.of([(max(lengths, default=0), layers)]))
+        return max(float(work[at]) / engine.workers, longest)
+
+    def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
+        """What a request on these terms would get if it came now."""
+        now = self._clock()
+        deadline = now + terms.deadline_s if terms.deadline_s else math.inf
+        at = self._queue.place(self._due(now, deadline))
+        columns, at = self._with(terms, sum(lengths), now, deadline, at)
+        engine = self._engine()
+        levels = np.full(len(columns.tokens), self._ladders.layers, np.intp)
+        chosen = choose_levels(columns, now, math.inf, self._ladders, engine)
+        levels[: len(chosen)] = chosen
+        layers = int(self._ladders.depth(columns.ladders[at : at + 1], levels[at])[0])
+        predicted = float(engine.finish(at_level(columns, levels, self._ladders, engine))[at])
+        return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
 
     async def submit(
         self, texts: Sequence[TokenIds], terms: Terms, *, normalize: bool, arrived: float | None = None
     ) -> Answer:
-        """Queue a request and await its answer. Raises Overloaded or NotServing at once, EngineFailure later.
+        """Queue a request and await its answer.
 
-        ``arrived``: when the request came in, in time.perf_counter() seconds (default: now); its deadline counts from
-        there. Cancelling withdraws what has not been run.
+        Raises Overloaded, TooBusy or NotServing at once, DeadlinePassed or EngineFailure later. ``arrived``: when the
+        request came in (default: now); its deadline counts from there. Cancelling withdraws what has not been run.
         """
-        arrived = perf_counter() if arrived is None else arrived
+        now = self._clock()
+        arrived = now if arrived is None else arrived
         tokens = sum(map(len, texts))
         self.check_room(len(texts), tokens)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Admitted(answer, terms.dim, tokens, [None] * len(texts), len(texts))
-        tickets = [
-            Ticket(request, index, Row(ids, terms.exits[-1], terms.dim, normalize), arrived)
-            for index, ids in enumerate(texts)
-        ]
-        self._queue.add(tickets)
+        deadline = arrived + terms.deadline_s if terms.deadline_s else math.inf
+        due = self._due(arrived, deadline)
+        predicted = self._admit(terms, tokens, deadline - now, due)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        request = Admitted(
+            answer, terms, normalize, arrived, due, deadline, now - arrived + predicted, [None] * len(texts)
+        )
+        request.waiting.extend(Ticket(request, index, ids) for index, ids in enumerate(texts))
+        request.tokens = request.waiting_tokens = tokens
+        request.missing = len(texts)
+        self._queue.add(request)
         self._wake()
+        expiry = loop.call_later(deadline - now, self._expire, request) if terms.deadline_s else None
         try:
             return await answer
         except asyncio.CancelledError:
             answer.cancel()
-            self._queue.withdraw(tickets)
+            self._queue.remove(request)
             raise
+        finally:
+            if expiry:
+                expiry.cancel()
+
+    def _due(self, arrived: float, deadline: float) -> float:
+        return min(deadline, arrived + _PATIENCE_S)
+
+    def _admit(self, terms: Terms, tokens: int, slack: float, due: float) -> float:
+        """Predicted seconds to the answer. Raises TooBusy when not even the floor is in time."""
+        engine, queue, cost = self._engine(), self._queue, self._cost
+        if terms.deadline_s:
+            now = self._clock()
+            self._shorter(terms.deadline_s, now)
+            work = cost.rows(float(tokens), float(terms.exits[0]), engine.batch_tokens)
+            bound = self.shares.bound(terms.tier, now, engine.workers)
+            at = queue.place(due)
+            late = lateness(queue.columns(), at, work, slack, bound, self._ladders, engine, now)
+            if late:
+                self._metrics.tier_refused(terms.tier, "deadline")
+                raise TooBusy(
+                    f"{terms.exits[0]} layers, the least this request may get, would be ready about "
+                    f"{1000 * late:.0f} ms too late, given what is queued",
+                    late,
+                )
+            self.shares.let_in(terms.tier, work, now)
+        # All that waits, at the present level: near enough for a forecast, and no work to find.
+        before = cost.rows(float(queue.tokens), float(self.level), engine.batch_tokens)
+        depth = max((e for e in terms.exits if e <= self.level), default=terms.exits[0])
+        return engine.finish_one(before, cost.rows(float(tokens), float(depth), engine.batch_tokens))
+
+    def _with(self, terms: Terms, tokens: int, now: float, deadline: float, at: int) -> tuple[Columns, int]:
+        """The queue's columns with a request that is not in it, and its place."""
+        goal = self._queue.goal(now, deadline, terms.exits)
+        ladder = self._ladders.number(terms.exits)
+        return self._queue.columns().inserted(at, deadline, goal, tokens, ladder), at
+
+    def _engine(self) -> Engine:
+        now = self._clock()
+        running = sum(max(0.0, until - now) for until in self._running.values())
+        return Engine(self._cost, max(1, self._pool.size), self.batch_tokens, self._batch_s(now), running)
+
+    def _batch_s(self, now: float) -> float:
+        shortest, seen = self._shortest
+        return _BATCH_SHARE * shortest if now - seen < _SHORTEST_FORGET_S else math.inf
+
+    def _shorter(self, deadline_s: float, now: float) -> None:
+        shortest, seen = self._shortest
+        if deadline_s <= shortest or now - seen >= _SHORTEST_FORGET_S:
+            self._shortest = (deadline_s, now)
+
+    def _seconds_to_clear(self) -> float:
+        engine, columns = self._engine(), self._queue.columns()
+        work = at_level(columns, self.level, self._ladders, engine)
+        return (float(work.sum()) + engine.running_s) / engine.workers if self._cost.known else 1.0
 
     def _wake(self) -> None:
         """Dispatch a few turns of the event loop from now: requests whose bytes have arrived get into the batch."""
@@ -117,52 +230,97 @@ class Scheduler:
     def _dispatch(self) -> None:
         self._woken = False
         if self._pool.status == "dead":
-            for ticket in self._queue.drain():
-                ticket.request.fail(EngineFailure("the engine is dead"))
-        while self._queue and self._pool.idle:
-            # Idle workers share what waits, so that one large request uses them all.
-            share = max(math.ceil(self._queue.tokens / self._pool.idle), _LEAST_SHARE)
-            batch = self._queue.next_batch(min(share, self.batch_tokens), self._limits.max_batch_requests)
-            if batch:
-                # The pool marks a worker busy here and now; the task only awaits its answer.
-                rows = Batch([ticket.row for ticket in batch])
-                task = asyncio.get_running_loop().create_task(self._finish(batch, rows, self._pool.run(rows)))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+            for request in self._queue.drain():
+                request.fail(EngineFailure("the engine is dead"))
+        while self._pool.idle and self._drop_hopeless():
+            began = perf_counter()
+            now = self._clock()
+            choice = self._choose(now)
+            tickets = self._queue.take(choice.parts)
+            rows = [Row(t.tokens, t.request.layers, t.request.terms.dim, t.request.normalize) for t in tickets]
+            predicted = self._cost.seconds(choice.load)
+            # The pool marks a worker busy here and now; the task only awaits its answer.
+            batch = Batch(rows)
+            running = self._pool.run(batch)
+            task = asyncio.get_running_loop().create_task(self._finish(tickets, batch, choice.load, predicted, running))
+            self._running[task] = now + predicted
+            task.add_done_callback(self._running.pop)
+            self._metrics.decided(perf_counter() - began)
 
-    async def _finish(self, tickets: list[Ticket], batch: Batch, running: Awaitable[BatchResult]) -> None:
-        sent = perf_counter()
+    def _drop_hopeless(self) -> bool:
+        """Give up what cannot be in time any more, though its deadline has not passed; whether anything waits still.
+
+        Running it would make others late for an answer that nobody waits for.
+        """
+        now = self._clock()
+        while self._queue:
+            first = self._queue.requests[0]
+            least = self._cost.rows(float(first.waiting_tokens), float(first.exits[0]), self.batch_tokens)
+            if first.deadline - now >= _HOPELESS * least / max(1, self._pool.size):
+                return True
+            self._expire(first)
+        return False
+
+    def _choose(self, now: float) -> Choice:
+        """The next batch and its depths."""
+        queue, engine = self._queue, self._engine()
+        # Idle workers share what waits, so that one large request uses them all.
+        share = max(math.ceil(queue.tokens / self._pool.idle), _LEAST_SHARE)
+        tokens = min(share, engine.batch_tokens)
+        columns = queue.columns()
+        levels = choose_levels(columns, now, tokens, self._ladders, engine)
+        self.level = levels[0]
+        layers = self._ladders.depth(columns.ladders, np.array(levels, np.intp))
+        bounds = Bounds(tokens, self._limits.max_batch_requests, engine.batch_s)
+        return form(zip(queue.requests, map(int, layers), strict=True), bounds, self._cost, now)
+
+    async def _finish(
+        self, tickets: list[Ticket], batch: Batch, load: Load, predicted: float, running: Awaitable[BatchResult]
+    ) -> None:
+        sent = self._clock()
         for ticket in tickets:
-            ticket.request.queue_s = max(ticket.request.queue_s, sent - ticket.arrived)
+            ticket.request.queue_s = max(ticket.request.queue_s, sent - ticket.request.arrived)
         try:
             result = await running
         except Exception as error:  # whatever it is, the callers must hear of it
             self._try_again(tickets, error)
             return
-        took = perf_counter() - sent
-        tokens = batch.tokens
-        self._metrics.batch_done(len(tickets), tokens, result.padded_tokens, result.seconds, result.layers)
-        self._follow(tokens / took)
+        now = self._clock()
+        took = now - sent
+        self._metrics.batch_done(len(tickets), batch.tokens, result.padded_tokens, result.seconds, result.layers)
+        self._metrics.batch_predicted(predicted, took)
+        self._cost.observe(load, took)
         for ticket, vector, layers in zip(tickets, result.vectors, result.layers, strict=True):
             request = ticket.request
             request.inference_s = max(request.inference_s, took)
-            request.settle(ticket.index, vector, layers)
-            if request.missing == 0:
-                self._metrics.request_queued(request.queue_s)
+            if request.settle(ticket.index, vector, layers):
+                self._answered(request, now)
+
+    def _answered(self, request: Admitted, now: float) -> None:
+        self._metrics.request_queued(request.queue_s)
+        terms = request.terms
+        self._metrics.tier_answered(
+            terms.tier,
+            layers=request.ran,
+            quality=terms.quality[terms.exits.index(request.layers)],
+            slack_s=request.deadline - now if terms.deadline_s else None,
+            predicted_s=request.predicted_s,
+            real_s=now - request.arrived,
+        )
+
+    def _expire(self, request: Admitted) -> None:
+        """The deadline passed. What waits is not run; what is with the engine comes late, and says so."""
+        if self._queue.remove(request):
+            self._metrics.tier_expired(request.terms.tier)
+            request.fail(DeadlinePassed(f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"))
 
     def _try_again(self, tickets: list[Ticket], error: Exception) -> None:
         """Run the texts of a failed batch once more, request by request, so that only the one at fault fails."""
-        again = []
         for ticket in tickets:
             ticket.attempts += 1
-            if ticket.attempts < _ATTEMPTS:
-                again.append(ticket)
-            else:
+            ticket.request.suspect = True
+            if ticket.attempts == _ATTEMPTS:
+                self._queue.remove(ticket.request)
                 ticket.request.fail(EngineFailure(str(error) or repr(error)))
-        self._queue.put_back(again)
+        self._queue.put_back(ticket for ticket in reversed(tickets) if not ticket.request.over)
         self._wake()
-
-    def _follow(self, tokens_per_s: float) -> None:
-        """Track the engine's speed (all workers together) for Retry-After."""
-        speed = tokens_per_s * (len(self._running) or 1)
-        self._tokens_per_s = speed if not self._tokens_per_s else 0.9 * self._tokens_per_s + 0.1 * speed

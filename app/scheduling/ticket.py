@@ -3,45 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.engine.batch import Row, Vector
+from app.engine.batch import TokenIds, Vector
+from app.planning.plan import Terms
 from app.scheduling.answer import Answer
-
-
-@dataclass(slots=True, eq=False)
-class Admitted:
-    """A request that was let in; it is answered once, when its last ticket is."""
-
-    answer: asyncio.Future[Answer]
-    dim: int
-    tokens: int
-    vectors: list[Vector | None]
-    missing: int
-    layers: int = 0  # as the engine reported
-    queue_s: float = 0.0
-    inference_s: float = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Answered, failed or given up: its tickets need not run."""
-        return self.answer.done()
-
-    def settle(self, index: int, vector: Vector, layers: int) -> None:
-        """Take one text's vector; the last one completes the answer."""
-        self.vectors[index] = vector
-        self.layers = layers
-        self.missing -= 1
-        if self.missing == 0 and not self.over:
-            rows = np.stack([v for v in self.vectors if v is not None])
-            self.answer.set_result(Answer(rows, layers, self.dim, self.tokens, self.queue_s, self.inference_s))
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error, unless already answered."""
-        if not self.over:
-            self.answer.set_exception(error)
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +19,56 @@ class Ticket:
 
     request: Admitted
     index: int  # of the text in its request
-    row: Row
-    arrived: float  # time.perf_counter() seconds
-    attempts: int = field(default=0)  # batches it was in that failed
+    tokens: TokenIds
+    attempts: int = 0  # batches it was in that failed
+
+
+@dataclass(slots=True, eq=False)
+class Admitted:
+    """A request that was let in; it is answered once, when its last ticket is. Times in the scheduler's clock."""
+
+    answer: asyncio.Future[Answer]
+    terms: Terms
+    normalize: bool
+    arrived: float
+    due: float  # its place in the queue: its deadline, or a distant one for those who have none
+    deadline: float  # inf where there is none
+    predicted_s: float  # from arrival to answer, as foreseen when it was let in
+    vectors: list[Vector | None]
+    waiting: deque[Ticket] = field(default_factory=deque)
+    waiting_tokens: int = 0
+    tokens: int = 0
+    missing: int = 0
+    suspect: bool = False  # a batch of it has failed: from then on it runs by itself
+    layers: int = 0  # chosen when its first ticket is run, the same for all; 0 before
+    ran: int = 0  # layers as the engine reported
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Answered, failed or given up: its tickets need not run."""
+        return self.answer.done()
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """What it may still be run at: once part of it has run, only that depth."""
+        return (self.layers,) if self.layers else self.terms.exits
+
+    def settle(self, index: int, vector: Vector, layers: int) -> bool:
+        """Take one text's vector; whether it completed the answer."""
+        self.vectors[index] = vector
+        self.ran = layers
+        self.missing -= 1
+        if self.missing or self.over:
+            return False
+        rows = np.stack([v for v in self.vectors if v is not None])
+        self.answer.set_result(
+            Answer(rows, layers, self.terms.dim, self.tokens, self.queue_s, self.inference_s, self.predicted_s)
+        )
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless already answered."""
+        if not self.over:
+            self.answer.set_exception(error)

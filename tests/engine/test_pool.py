@@ -16,6 +16,7 @@ from app.engine.batch import Batch, Row
 from app.engine.link import BatchFailed, EngineError
 from app.engine.pool import EngineOptions, EnginePool
 from app.metrics import Metrics
+from app.planning.cost import CostModel
 from app.planning.plan import Terms
 from app.scheduling.errors import EngineFailure, Overloaded
 from app.scheduling.scheduler import Limits, Scheduler
@@ -88,7 +89,7 @@ def test_only_the_request_at_fault_fails(tiny_bundle: Path) -> None:
     """Promise 7: what shared its batch is run again and answered."""
 
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(), Metrics())
+        scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), 4)
         texts = [[IDS], [NO_SUCH_TOKEN], [IDS[:3], IDS]]
         answers = await asyncio.gather(
             *(scheduler.submit(t, TERMS, normalize=True) for t in texts), return_exceptions=True
@@ -104,7 +105,7 @@ def test_killed_workers_lose_no_request(tiny_bundle: Path) -> None:
     """Promise 4: a batch whose worker died is run again."""
 
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(), Metrics())
+        scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), 4)
         requests = [asyncio.create_task(scheduler.submit([IDS] * 50, TERMS, normalize=True)) for _ in range(20)]
         await asyncio.sleep(0.01)
         os.kill(pool.pids["engine-worker-0"], signal.SIGKILL)
@@ -117,7 +118,7 @@ def test_killed_workers_lose_no_request(tiny_bundle: Path) -> None:
 
 def test_a_worker_that_dies_between_being_picked_and_being_sent_to_loses_nothing(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(), Metrics())
+        scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), 4)
         for worker in list(pool._workers):
             worker._transport.close()
         answer = await asyncio.wait_for(scheduler.submit([IDS], TERMS, normalize=True), 10)
@@ -136,14 +137,16 @@ def test_an_error_of_any_kind_is_answered(tiny_bundle: Path, monkeypatch: pytest
 
         monkeypatch.setattr("app.engine.link.decode_result", garbled)
         with pytest.raises(EngineFailure, match="garbled"):
-            await asyncio.wait_for(Scheduler(pool, Limits(), Metrics()).submit([IDS], TERMS, normalize=True), 10)
+            await asyncio.wait_for(
+                Scheduler(pool, Limits(), Metrics(), CostModel(), 4).submit([IDS], TERMS, normalize=True), 10
+            )
 
     with_pool(tiny_bundle, SMALL, use)
 
 
 def test_a_full_queue_refuses_a_request_whole_and_says_when(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(max_queue_texts=10, max_queue_tokens=1000), Metrics())
+        scheduler = Scheduler(pool, Limits(max_queue_texts=10, max_queue_tokens=1000), Metrics(), CostModel(), 4)
         accepted = asyncio.create_task(scheduler.submit([IDS] * 8, TERMS, normalize=True))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded) as refusal:
@@ -157,7 +160,7 @@ def test_a_full_queue_refuses_a_request_whole_and_says_when(tiny_bundle: Path) -
 
 def test_a_cancelled_request_leaves_the_queue(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(max_batch_tokens=20), Metrics())
+        scheduler = Scheduler(pool, Limits(max_batch_tokens=20), Metrics(), CostModel(), 4)
         gone = asyncio.create_task(scheduler.submit([IDS] * 500, TERMS, normalize=True))
         await asyncio.sleep(0.01)
         waiting = scheduler.waiting_tickets
@@ -172,7 +175,7 @@ def test_a_cancelled_request_leaves_the_queue(tiny_bundle: Path) -> None:
 
 def test_a_text_longer_than_the_token_budget_runs(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(max_batch_tokens=16), Metrics())
+        scheduler = Scheduler(pool, Limits(max_batch_tokens=16), Metrics(), CostModel(), 4)
         answer = await asyncio.wait_for(scheduler.submit([np.resize(IDS, 150)], TERMS, normalize=True), 10)
         assert answer.tokens == 150
 
