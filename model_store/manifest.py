@@ -5,12 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
+from model_store.measured import Agreement, AutoExit, Quality, SearchQuality
+from model_store.strict import Strict
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+CARD = "README.md"
+REPORT = "quality.json"  # all that was measured, of which the manifest carries what serving needs
+
+# Fields and files that tell of a model but shape no vector.
+_TOLD: dict[str, Any] = {
+    **dict.fromkeys(("name", "quality", "search", "agreement", "auto_exit", "provenance"), True),
+    "files": {CARD, REPORT},
+}
 
 Family = Literal["bert", "roberta", "distilbert", "mpnet", "modernbert"]
 Pooling = Literal["mean", "cls"]
@@ -19,13 +30,7 @@ ExitNorm = Literal["none", "final"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Strict(BaseModel):
-    """Unknown fields are errors: a manifest from a newer Strata must not be half understood."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Rotary(_Strict):
+class Rotary(Strict):
     """Rotary positions with alternating global and local attention, as ModernBERT has them."""
 
     global_theta: PositiveFloat
@@ -34,7 +39,7 @@ class Rotary(_Strict):
     local_window: PositiveInt  # tokens a local layer sees, both sides together
 
 
-class Architecture(_Strict):
+class Architecture(Strict):
     """The shape of the encoder. Sizes in elements; ``layers`` counts transformer blocks."""
 
     family: Family
@@ -77,21 +82,7 @@ class Architecture(_Strict):
         return self.family == "modernbert"
 
 
-class Quality(_Strict):
-    """Measured scores per (exit, dim), and what they are shares of."""
-
-    benchmark: str  # e.g. "STS-B test, cosine Spearman x 100"
-    reference: str  # the model whose score is 1.0, e.g. "thenlper/gte-small at full depth"
-    reference_score: PositiveFloat
-    scores: dict[PositiveInt, dict[PositiveInt, float]]  # scores[exit][dim]
-
-    def share(self, layers: int, dim: int) -> float | None:
-        """Score at (layers, dim) as a share of the reference's, or None where it was not measured."""
-        score = self.scores.get(layers, {}).get(dim)
-        return None if score is None else score / self.reference_score
-
-
-class Provenance(_Strict):
+class Provenance(Strict):
     """Where the weights come from and on what terms they may be used."""
 
     source: str  # the model this one was made from
@@ -100,14 +91,14 @@ class Provenance(_Strict):
     data: tuple[str, ...] = ()  # training data, one source and licence an entry
 
 
-class FileRecord(_Strict):
+class FileRecord(Strict):
     """Size in bytes and SHA-256 of one file of the bundle."""
 
     size: Annotated[int, Field(ge=0)]
     sha256: Sha256
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """Everything the server needs to know of a model besides its tensors.
 
     An exit's vector is: the first ``exit`` blocks -> final norm where ``exit_norm`` is "final" (the last exit of a
@@ -125,9 +116,12 @@ class Manifest(_Strict):
     head_size: PositiveInt | None = None  # length of a head's output where it differs from hidden_size
     max_tokens: PositiveInt  # longest input in tokens, special tokens included
     lowercase: bool = False  # lower-case the text before the tokenizer sees it
-    prompts: dict[str, str] = {}
+    prompts: dict[str, str] = Field(default_factory=dict)
     default_prompt: str | None = None
-    quality: Quality | None = None
+    quality: Quality | None = None  # similarity of short texts: what an answer's quality and `min_quality` are
+    search: SearchQuality | None = None
+    agreement: Agreement | None = None
+    auto_exit: AutoExit | None = None
     provenance: Provenance
     files: dict[str, FileRecord]
 
@@ -158,6 +152,9 @@ class Manifest(_Strict):
             raise ValueError(f"max_tokens {self.max_tokens} exceeds the {rows} positions of the encoder")
         for name in self.files:
             check_file_name(name)
+        for field, measured in (("agreement", self.agreement), ("auto_exit", self.auto_exit)):
+            if measured and (not set(measured.exits) <= set(self.exits) or measured.exits[-1] != layers):
+                raise ValueError(f"{field}.exits must be among the exits {self.exits}, the last layer included")
         return self
 
     @property
@@ -171,9 +168,19 @@ class Manifest(_Strict):
         return len(self.exits) > 1
 
     @property
+    def sharing(self) -> tuple[int, ...]:
+        """Exits whose full-length vectors may share one index, the last one included; it alone if not measured."""
+        return self.sharing_at(self.full_dim)
+
+    def sharing_at(self, dim: int) -> tuple[int, ...]:
+        """Likewise for vectors cut to ``dim``, where shorter ones may agree less."""
+        alone = (self.architecture.layers,)
+        return self.agreement.sharing.get(dim, alone) if self.agreement else alone
+
+    @property
     def revision(self) -> str:
-        """12 hex digits that change with any file or any fact that shapes the vectors."""
-        facts = self.model_dump_json(exclude={"quality", "provenance", "name"})
+        """12 hex digits that change with any file or fact that shapes the vectors, and not by measuring or renaming."""
+        facts = self.model_dump_json(exclude=_TOLD)
         return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 

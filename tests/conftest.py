@@ -18,7 +18,8 @@ import pytest
 
 from model_store.bundle import record_files, write_manifest
 from model_store.graphs import write_graphs
-from model_store.manifest import Architecture, Manifest, Provenance, Quality
+from model_store.manifest import Architecture, Manifest, Provenance
+from model_store.measured import Quality
 
 _START_S = 60.0
 # One small worker and nothing to measure: a test server is ready in about a second.

@@ -33,7 +33,13 @@ class ReferenceEncoder:
     """
 
     def __init__(self, folder: Path, device: torch.device | None = None) -> None:
-        from transformers import AutoModel, AutoTokenizer  # here: seconds of import that `--help` should not wait for
+        # here: seconds of import that `--help` should not wait for
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        log: Any = logging
+        log.set_verbosity_error()  # a report of the pooler's missing weights, which no exit uses
+        log.disable_progress_bar()
 
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
 
 from model_store.profiling.reference import ReferenceEncoder, Vectors, unit
 
@@ -27,13 +29,18 @@ class RetrievalSet:
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """nDCG@10 x 100 by exit and dim: both sides at the exit, and queries at the exit on documents at the last one."""
+    """nDCG@10 x 100 by exit and dim: both sides at the exit, and queries at the exit on documents at the last one.
+
+    ``across[i][j]``: queries at exit i on documents at exit j >= i, at full length (an index is built once, as deep as
+    it will ever be asked for, so shallower documents do not matter).
+    """
 
     name: str
     queries: int
     documents: int
     same_depth: dict[int, dict[int, float]]
     to_last: dict[int, dict[int, float]]
+    across: dict[int, dict[int, float]] = field(default_factory=dict)
 
 
 def read_beir(folder: Path, split: str = "test", name: str | None = None) -> RetrievalSet:
@@ -63,31 +70,48 @@ def measure_retrieval(
 ) -> RetrievalResult:
     """nDCG@10 x 100 of ``data`` at every exit and dim. Holds all documents' vectors of all exits in memory."""
     exits, dims = tuple(exits), tuple(dims)
-    with_last = tuple(dict.fromkeys((*exits, encoder.layers)))
+    last = encoder.layers
+    with_last = tuple(dict.fromkeys((*exits, last)))
     sides = {}
     for side, texts in (("query", data.queries), ("document", data.documents)):
         prompt = encoder.prompts.get(side, "")
         label = f"{data.name} {side}" if progress else None
         sides[side] = encoder.encode([prompt + text for text in texts.values()], with_last, label)
-
-    def score(query_exit: int, document_exit: int, dim: int) -> float:
-        return _ndcg(data, sides["query"][query_exit], sides["document"][document_exit], dim)
-
-    same = {e: {d: score(e, e, d) for d in dims} for e in exits}
-    to_last = {e: {d: score(e, encoder.layers, d) for d in dims} for e in exits}
-    return RetrievalResult(data.name, len(data.queries), len(data.documents), same, to_last)
+    full = sides["query"][last].shape[1]
+    wanted = [(i, j, d) for i in exits for d in dims for j in dict.fromkeys((i, last))]
+    wanted += [(i, j, full) for i in exits for j in exits if j >= i]
+    scores = {
+        (i, j, d): _ndcg(data, sides["query"][i], sides["document"][j], d)
+        for i, j, d in tqdm(dict.fromkeys(wanted), desc=f"{data.name} search", unit="table", disable=not progress)
+    }
+    return RetrievalResult(
+        data.name,
+        len(data.queries),
+        len(data.documents),
+        same_depth={i: {d: scores[i, i, d] for d in dims} for i in exits},
+        to_last={i: {d: scores[i, last, d] for d in dims} for i in exits},
+        across={i: {j: scores[i, j, full] for j in exits if j >= i} for i in exits},
+    )
 
 
 def _ndcg(data: RetrievalSet, queries: Vectors, documents: Vectors, dim: int) -> float:
     """Mean nDCG@10 x 100 of queries [q, full] against documents [n, full], both cut to ``dim``."""
     ids = list(data.documents)
     similarity = unit(queries, dim) @ unit(documents, dim).T
-    rankings = np.argsort(-similarity, axis=1, kind="stable")[:, :_TOP]
+    rankings = _top(similarity)
     scores = [
         ndcg_at_10((ids[i] for i in ranking), data.relevance[query])
         for query, ranking in zip(data.queries, rankings, strict=True)
     ]
     return 100 * float(np.mean(scores))
+
+
+def _top(similarity: Vectors) -> npt.NDArray[np.intp]:
+    """Columns of the ten highest of each row, best first."""
+    count = min(_TOP, similarity.shape[1])
+    some = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(similarity, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
 
 
 def _dcg(gains: Iterable[float]) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from model_store.finishing import finish_bundle
 from model_store.importing.importer import import_model
 from model_store.importing.overrides import Overrides
-from model_store.manifest import Quality
+from model_store.measured import Quality
 from model_store.profiling.quality import QualityReport, measure_quality
 from model_store.profiling.reference import ReferenceEncoder
 from model_store.profiling.retrieval import RetrievalSet
