@@ -22,6 +22,8 @@ T = TypeVar("T")
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
 # Thread pools must not exist before the fork, and waiting threads must not burn the cores that others work on.
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GOMP_SPINCOUNT": "2000"}
+# onnxruntime's own builds report to their maker unless told not to before they are loaded.
+_PRIVACY = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 class EngineError(Exception):
@@ -151,7 +153,7 @@ class HostLink:
                 "app.engine.host",
                 backend,
                 stdin=theirs.fileno(),
-                env={**os.environ, **_MALLOC, **_THREADS},
+                env={**os.environ, **_MALLOC, **_THREADS, **_PRIVACY},
             )
         return cls(process, ours, backend, {"bundle": str(bundle), "device": device, "threads": threads})
 
