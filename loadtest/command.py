@@ -12,7 +12,9 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
+from loadtest import mix, policies
 from loadtest.options import add_common, add_url
+from loadtest.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from loadtest.figures import Figure
@@ -23,6 +25,7 @@ _BENCHMARKS = {
     "overhead": "throughput through the server as a share of the bare engine's",
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
+    "slo": "deadlines under open-loop load: depth chosen by the server against depth fixed by clients",
 }
 
 
@@ -89,4 +92,34 @@ def _add_footprint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="load a backend (%(default)s)")
 
 
-_ADD = {"depth": _add_depth, "overhead": _add_overhead, "peers": _add_peers, "footprint": _add_footprint}
+def _add_slo(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=4)
+    add_url(parser)
+    add = parser.add_argument
+    add("--scenario", choices=SCENARIOS, default="burst-gamma", help="the load (%(default)s)")
+    add("--trace", type=Path, metavar="FILE", help="CSV with a TIMESTAMP column, for burst-trace")
+    add("--seconds", type=float, metavar="S", help="length of the schedule, run once for each policy")
+    add("--mean", type=float, metavar="X", help="mean load, times what full depth can carry")
+    add("--peak", type=float, metavar="X", help="highest load of any second, likewise")
+    add("--cv2", type=float, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
+    add("--capacity", type=float, metavar="N", help="texts/s full depth can carry (default: measured first)")
+    add(
+        "--tiers",
+        type=Path,
+        default=mix.TIERS,
+        metavar="FILE",
+        help="tiers of the server (default: three that come with this)",
+    )
+    add("--mix", nargs="+", default=mix.DEFAULT, metavar="TIER=SHARE[:KEY]", help="who sends how much (%(default)s)")
+    add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
+    add("--seed", type=int, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
+    add("--out", type=Path, metavar="DIR", help="report.json and plots go here (default: runs/slo-SCENARIO-TIME)")
+
+
+_ADD = {
+    "depth": _add_depth,
+    "overhead": _add_overhead,
+    "peers": _add_peers,
+    "footprint": _add_footprint,
+    "slo": _add_slo,
+}

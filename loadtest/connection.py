@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -15,10 +16,18 @@ class LoadError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Response:
-    """Status and body of an answer."""
+    """An answer."""
 
     status: int
     body: bytes
+    head: bytes = b""  # status line and headers, in lower case
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, given in lower case; None where there is none."""
+        at = self.head.find(b"\r\n%s:" % name.encode())
+        if at < 0:
+            return None
+        return self.head[at + len(name) + 3 :].split(b"\r\n", 1)[0].strip().decode("latin-1")
 
     def json(self) -> Any:
         """The body, parsed."""
@@ -45,11 +54,12 @@ class Address:
         """A GET request, ready to be written."""
         return f"GET {self.prefix}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n\r\n".encode()
 
-    def post(self, path: str, body: object) -> bytes:
+    def post(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> bytes:
         """A POST request with a JSON body, ready to be written."""
         content = json.dumps(body, ensure_ascii=False).encode()
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         head = (
-            f"POST {self.prefix}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n"
+            f"POST {self.prefix}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n{more}"
             f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
         )
         return head.encode() + content
@@ -62,7 +72,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._expected: int | None = None  # length of the whole answer, once its head is read
         self._body_at = 0
-        self._status = 0
+        self._head = b""
         self._answer: asyncio.Future[Response] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -80,6 +90,11 @@ class Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
+
+    @property
+    def open_still(self) -> bool:
+        """Whether a request can be sent; servers hang up on connections that were idle for some seconds."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
         """Hang up."""
@@ -102,7 +117,7 @@ class Connection(asyncio.Protocol):
         if self._expected is None and not self._read_head():
             return
         if self._expected is not None and len(self._buffer) >= self._expected:
-            response = Response(self._status, bytes(self._buffer[self._body_at : self._expected]))
+            response = Response(int(self._head[9:12]), bytes(self._buffer[self._body_at : self._expected]), self._head)
             del self._buffer[: self._expected]
             self._expected = None
             if self._answer is not None and not self._answer.done():
@@ -119,7 +134,7 @@ class Connection(asyncio.Protocol):
             self.close()
             return False
         length = int(head[at + 17 :].split(b"\r\n", 1)[0])
-        self._status = int(head[9:12])
+        self._head = head
         self._body_at = end + 4
         self._expected = self._body_at + length
         return True

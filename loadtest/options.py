@@ -35,9 +35,9 @@ def own_server(args: argparse.Namespace, *options: str) -> ServerProcess:
     return ServerProcess(strata_serve(["--no-log-requests", *args.serve_options, *options]), ready_path="/ready")
 
 
-def any_server(args: argparse.Namespace) -> AbstractAsyncContextManager[HasAddress]:
+def any_server(args: argparse.Namespace, *options: str) -> AbstractAsyncContextManager[HasAddress]:
     """The server at ``--url``, or one of our own."""
-    return nullcontext(RunningServer(args.url)) if args.url else own_server(args)
+    return nullcontext(RunningServer(args.url)) if args.url else own_server(args, *options)
 
 
 class HasAddress(Protocol):

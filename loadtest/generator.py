@@ -1,0 +1,76 @@
+"""The open loop in a process of its own: nothing else that this command does can make a request late.
+
+It reads one JSON object from its input and writes one to its output; `generate` is the other end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loadtest.connection import Address, LoadError
+from loadtest.open_loop import OpenRun, Trip, run_open
+
+CONNECTIONS = 128
+
+
+@dataclass(slots=True, frozen=True)
+class Order:
+    """What to send: request ``i`` is text ``texts[i]`` the way ``ways[i]`` says, at ``due[i]`` seconds."""
+
+    address: Address
+    ways: Sequence[tuple[str, dict[str, str]]]  # path and headers
+    corpus: Sequence[str]
+    due: Sequence[float]
+    way: Sequence[int]
+    text: Sequence[int]
+    patience_s: float  # after the last request
+
+    def requests(self) -> list[bytes]:
+        """Ready to be written."""
+        return [
+            self.address.post(self.ways[way][0], {"inputs": self.corpus[text]}, self.ways[way][1])
+            for way, text in zip(self.way, self.text, strict=True)
+        ]
+
+
+async def generate(order: Order) -> OpenRun:
+    """Send all of it from a new process. Raises LoadError when that fails; cancelling ends the process."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "loadtest.generator"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # an interrupt at the terminal is ours to pass on
+    )
+    try:
+        output, errors = await process.communicate(json.dumps(asdict(order)).encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise LoadError(f"the load generator failed: {errors.decode(errors='replace')[-1000:]}")
+    result: dict[str, Any] = json.loads(output)
+    trips = [Trip(*columns) for columns in result.pop("trips")]
+    problems = {int(status): text for status, text in result.pop("problems").items()}
+    return OpenRun(trips, problems=problems, **result)
+
+
+def main() -> None:
+    """The process: an order in, what came of it out."""
+    given = json.load(sys.stdin)
+    order = Order(**{**given, "address": Address(**given["address"])})
+    run = asyncio.run(
+        run_open(order.address, order.requests(), order.due, connections=CONNECTIONS, patience_s=order.patience_s)
+    )
+    json.dump({**asdict(run), "trips": [list(asdict(trip).values()) for trip in run.trips]}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

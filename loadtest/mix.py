@@ -1,0 +1,62 @@
+"""Who sends the load: tiers, and what share of the texts each sends."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TIERS = Path(__file__).with_name("tiers.toml")
+DEFAULT = ("interactive=0.3", "standard=0.4", "bulk=0.3")
+
+
+@dataclass(slots=True, frozen=True)
+class Sender:
+    """The callers of one tier."""
+
+    tier: str
+    share: float  # of all texts
+    deadline_s: float  # from the scheduled arrival to the answer
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Sent with every request."""
+        return {"authorization": f"Bearer {self.key}"}
+
+
+def senders(tiers: Path, mix: Sequence[str]) -> list[Sender]:
+    """From a tiers file and ``NAME=SHARE`` or ``NAME=SHARE:KEY`` for each tier that sends; tightest deadline first.
+
+    Shares count relative to one another. A key that is not given is ``loadtest-NAME``. Raises ValueError naming what is
+    wrong, OSError when the file cannot be read.
+    """
+    try:
+        tables = {table["name"]: table for table in tomllib.loads(tiers.read_text(encoding="utf-8"))["tier"]}
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"--tiers {tiers}: not a list of [[tier]] tables with a name each ({error})") from error
+    found = []
+    for part in mix:
+        name, _, rest = part.partition("=")
+        share, _, key = rest.partition(":")
+        if name not in tables:
+            raise ValueError(f"--mix {part}: {name!r} is not a tier of {tiers}; those are {', '.join(tables)}")
+        if "deadline_ms" not in tables[name]:
+            raise ValueError(f"--mix {part}: tier {name!r} has no deadline_ms, so nothing in it can be late")
+        found.append(Sender(name, _positive(share, part), tables[name]["deadline_ms"] / 1e3, key or f"loadtest-{name}"))
+    if len({sender.tier for sender in found}) < len(found):
+        raise ValueError(f"--mix {' '.join(mix)}: a tier is named twice")
+    total = sum(sender.share for sender in found)
+    scaled = [Sender(s.tier, s.share / total, s.deadline_s, s.key) for s in found]
+    return sorted(scaled, key=lambda sender: sender.deadline_s)
+
+
+def _positive(text: str, part: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < float("inf"):
+        raise ValueError(f"--mix {part}: must be NAME=SHARE or NAME=SHARE:KEY, with a share above 0")
+    return share

@@ -1,0 +1,225 @@
+"""Deadlines under load that does not wait: policies of depth against one another, the same arrivals for each."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from loadtest.arrivals import busiest
+from loadtest.closed_loop import run_for
+from loadtest.connection import Address, LoadError, fetch
+from loadtest.family import cpu_seconds
+from loadtest.figures import Figure
+from loadtest.generator import Order, generate
+from loadtest.mix import Sender, senders
+from loadtest.options import any_server
+from loadtest.outcomes import Requests, Summary, summarize
+from loadtest.plots import draw_over_time, draw_policy
+from loadtest.policies import ELASTIC, Policy, parse
+from loadtest.processes import ServerProcess
+from loadtest.report import Report
+from loadtest.rounds import interleave
+from loadtest.scenarios import SCENARIOS, Scenario
+from loadtest.schedule import Schedule, arrival_times
+from loadtest.slo_figures import compare, generator_figures, matrix
+from loadtest.texts import digest, load_texts
+
+_CAPACITY_CONNECTIONS = 32
+_WARM_UP_S = 3.0
+_CAPACITY_S = 10.0
+_PATIENCE_S = 15.0  # beyond the longest deadline, for the last answers of a segment
+_EMPTY_S = 30.0  # the longest wait for the queue to empty between segments
+_REST_S = 0.5
+# Open-loop clients are many. What may be refused for want of room is to be decided by deadlines, not by this.
+_ROOM = ("--max-concurrent-requests", "16384")
+
+
+@dataclass(slots=True)
+class Trial:
+    """One server under one schedule, policy by policy."""
+
+    server: Address
+    process: int | None  # its pid; None: somebody else started it
+    texts: list[str]
+    senders: list[Sender]
+    segments: list[Schedule]
+    cpu_s: dict[str, float] = field(default_factory=lambda: {"generator": 0.0, "server": 0.0, "wall": 0.0})
+    opened: int = 0
+    problems: dict[str, str] = field(default_factory=dict)  # by policy and status, the first of each
+
+    async def segment(self, policy: Policy, number: int) -> Requests:
+        """One part of the schedule under one policy, from an empty queue until the last answer."""
+        await empty(self.server)
+        part = self.segments[number]
+        order = Order(
+            self.server,
+            [(policy.path(tier), sender.headers) for tier, sender in enumerate(self.senders)],
+            self.texts,
+            part.times.tolist(),
+            part.tiers.tolist(),
+            part.texts.tolist(),
+            max(sender.deadline_s for sender in self.senders) + _PATIENCE_S,
+        )
+        before = cpu_seconds(self.process) if self.process else 0.0
+        run = await generate(order)
+        self.cpu_s["server"] += cpu_seconds(self.process) - before if self.process else 0.0
+        self.cpu_s["generator"] += run.cpu_s
+        self.cpu_s["wall"] += run.took_s
+        self.opened += run.opened
+        for status, text in run.problems.items():
+            self.problems.setdefault(f"{policy.name}, {status or 'no answer'}", text)
+        start = sum(earlier.seconds for earlier in self.segments[:number])
+        return Requests.of(part, run.trips, self.senders, start)
+
+
+async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
+    """The figures of `strata loadtest slo`."""
+    scenario = SCENARIOS[args.scenario].with_options(seconds=args.seconds, mean=args.mean, peak=args.peak, cv2=args.cv2)
+    mix = senders(args.tiers, args.mix)
+    texts = load_texts(args.texts)
+    out = args.out or Path("runs") / f"slo-{args.scenario}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    out.mkdir(parents=True, exist_ok=True)
+    args.json = args.json or out / "report.json"
+    report.facts["scenario"] = f"{args.scenario}: {scenario.summary}"
+    report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
+    async with any_server(args, "--tiers", str(args.tiers), *_ROOM) as server:
+        address = server.address
+        info = (await fetch(address, address.get("/info"))).json()
+        report.facts["model"], report.facts["engine"] = info["model_id"], info["engine"]["reason"]
+        full = info["layers"]
+        policies = parse(args.policies or scenario.policies, info["exits"], len(mix), scenario.min_layers)
+        await check(address, policies, mix)
+        capacity = args.capacity or await measure_capacity(address, full, texts, mix[-1], report)
+        schedule = plan(scenario, capacity, mix, len(texts), args)
+        describe(schedule, capacity, mix, report)
+        process = server.pid if isinstance(server, ServerProcess) else None
+        trial = Trial(address, process, texts, mix, schedule.cut(args.rounds))
+        found = await interleave(
+            {policy.name: partial(trial.segment, policy) for policy in policies},
+            args.rounds,
+            lambda name, part: report.tell(f"  {name}: {_progress(part, full)}"),
+        )
+        if not args.capacity:
+            # A machine that others use may have been another one at the end.
+            after = await measure_capacity(address, full, texts, mix[-1], report)
+            report.facts["capacity afterwards"] = f"{after:.1f} texts/s ({after / capacity - 1:+.0%})"
+    requests = {name: Requests.joined(parts) for name, parts in found.items()}
+    return conclude(requests, schedule, policies, trial, scenario, full, report, out)
+
+
+def plan(scenario: Scenario, capacity: float, mix: Sequence[Sender], texts: int, args: argparse.Namespace) -> Schedule:
+    """The schedule that every policy gets. Raises ValueError when the scenario cannot be drawn."""
+    random = np.random.default_rng(args.seed)
+    times = arrival_times(scenario, capacity, args.trace, random)
+    if len(times) == 0:
+        raise ValueError(f"--seconds {scenario.seconds:g}: not one request falls into so short a time")
+    return Schedule.draw(scenario.seconds, times, [sender.share for sender in mix], texts, random)
+
+
+def describe(schedule: Schedule, capacity: float, mix: Sequence[Sender], report: Report) -> None:
+    """Say what is offered, in multiples of what full depth can carry."""
+    mean, second, tenth = (
+        len(schedule.times) / schedule.seconds / capacity,
+        busiest(schedule.times) / capacity,
+        busiest(schedule.times, 0.1) / capacity,
+    )
+    report.facts["capacity of full depth"] = f"{capacity:.1f} texts/s"
+    report.facts["offered"] = (
+        f"{len(schedule.times)} texts in {schedule.seconds:g} s: {mean:.2f} x capacity, "
+        f"{second:.2f} x in the busiest second, {tenth:.1f} x in the busiest tenth"
+    )
+    report.facts["mix"] = ", ".join(f"{s.tier} {s.share:.0%} within {s.deadline_s * 1e3:g} ms" for s in mix)
+    report.tell(report.facts["offered"])
+
+
+async def check(address: Address, policies: Sequence[Policy], mix: Sequence[Sender]) -> None:
+    """One request each: a tier the server does not know, or another depth, would make every figure wrong."""
+    for policy in policies:
+        for tier, sender in enumerate(mix):
+            request = address.post(policy.path(tier), {"inputs": "Is this tier known?"}, sender.headers)
+            response = await fetch(address, request)
+            told = f"{policy.name}, tier {sender.tier}"
+            if response.status != 200:
+                raise LoadError(f"{told}: status {response.status}: {response.body[:300].decode(errors='replace')}")
+            if response.header("x-strata-tier") != sender.tier:
+                raise LoadError(
+                    f"{told}: the server served it as tier {response.header('x-strata-tier')}; "
+                    "start it with the same --tiers file"
+                )
+            if policy.layers and response.header("x-strata-layers") != str(policy.layers[tier]):
+                raise LoadError(f"{told}: the server ran {response.header('x-strata-layers')} layers")
+
+
+async def measure_capacity(address: Address, full: int, texts: list[str], sender: Sender, report: Report) -> float:
+    """Texts a second at full depth: closed loop, single texts, always 32 of them with the server."""
+    requests = [address.post(f"/embed?layers={full}", {"inputs": text}, sender.headers) for text in texts]
+    await run_for(address, requests, _CAPACITY_CONNECTIONS, _WARM_UP_S)
+    sample = await run_for(address, requests, _CAPACITY_CONNECTIONS, _CAPACITY_S)
+    report.tell(f"capacity of full depth: {sample.rate:.1f} texts/s")
+    return sample.rate
+
+
+async def empty(address: Address) -> None:
+    """Wait until the server's queue is empty, and a little more. Raises LoadError when it never is."""
+    deadline = time.perf_counter() + _EMPTY_S
+    request = address.get("/metrics")
+    while True:
+        lines = (await fetch(address, request)).body.decode().splitlines()
+        size = next((float(line.split()[-1]) for line in lines if line.startswith("te_queue_size ")), None)
+        if size is None:
+            raise LoadError("the server's /metrics has no te_queue_size")
+        if size == 0:
+            await asyncio.sleep(_REST_S)
+            return
+        if time.perf_counter() > deadline:
+            raise LoadError(f"{size:.0f} texts still wait {_EMPTY_S:g} s after the last request")
+        await asyncio.sleep(0.1)
+
+
+def conclude(
+    requests: dict[str, Requests],
+    schedule: Schedule,
+    policies: Sequence[Policy],
+    trial: Trial,
+    scenario: Scenario,
+    full: int,
+    report: Report,
+    out: Path,
+) -> list[Figure]:
+    """Sum up, print the table, write the plots; the figures that have bars are returned."""
+    tiers = [sender.tier for sender in trial.senders]
+    summaries: dict[str, dict[str, Summary]] = {}
+    for name, found in requests.items():
+        parts = {"all": found, **{tier: found.where(found.tier == i) for i, tier in enumerate(tiers)}}
+        summaries[name] = {tier: summarize(part, schedule.seconds, full) for tier, part in parts.items()}
+    report.rounds["policies"] = {
+        name: {tier: summary.written() for tier, summary in found.items()} for name, found in summaries.items()
+    }
+    print(matrix(summaries), end="\n\n")
+    draw_over_time(requests, schedule.seconds, out / "over-time.png")
+    for name, found in requests.items():
+        draw_policy(name, found, tiers, schedule.seconds, out / f"{name.replace('/', '-')}.png")
+    report.facts["plots"] = str(out)
+    if trial.problems:
+        report.facts["first of each failure"] = json.dumps(trial.problems, ensure_ascii=False)
+    figures = generator_figures(list(requests.values()), trial.cpu_s, trial.opened)
+    if ELASTIC in summaries:
+        fixed = {policy.name: summaries[policy.name] for policy in policies if policy.layers}
+        figures = [*compare(summaries[ELASTIC], fixed, f"always-{full}", scenario), *figures]
+    return figures
+
+
+def _progress(part: Requests, full: int) -> str:
+    summary = summarize(part, 1.0, full)
+    return (
+        f"{summary.offered} texts, {1 - summary.missed_share:.1%} in time, {summary.refused_share:.1%} refused, "
+        f"p99 {summary.p99_ms:.0f} ms, {summary.depth:.1f} layers"
+    )
