@@ -1,4 +1,4 @@
-"""Promise 8: nothing is sent home. onnxruntime's telemetry keeps an id and a database in the home folder when it is on."""
+"""Promise 8: nothing is sent home. onnxruntime with its telemetry on keeps an id and a database in the home folder."""
 
 from __future__ import annotations
 
