@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -220,3 +221,20 @@ def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, making the folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2))
+
+
+def settle(folder: Path, after: int, change: float) -> Path:
+    """Rewrite a tiny BERT so that blocks beyond the first ``after`` only nudge their input, by about ``change``."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        place = re.search(r"layer\.(\d+)\.", name)
+        if place is None or int(place[1]) < after:
+            continue
+        if "LayerNorm" in name:
+            tensors[name] = torch.ones_like(tensor) if name.endswith("weight") else torch.zeros_like(tensor)
+        elif "output.dense" in name:
+            tensors[name] = tensor * change
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

@@ -13,12 +13,18 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(slots=True, frozen=True)
 class Row:
-    """One text of a batch: its token ids (special tokens included), and where it leaves."""
+    """One text of a batch: its token ids (special tokens included), and where it leaves.
+
+    With a ``threshold`` it leaves earlier than ``layers`` at the first of the manifest's ``auto_exit.exits`` (without
+    one: of all trained exits) whose vector has at least this cosine to the one at the exit tested before (LEAP,
+    arXiv 2605.01058). The vectors compared are headed and uncut, so the depth does not depend on ``dim``.
+    """
 
     tokens: TokenIds  # [n]
-    layers: int  # blocks to run, 1-based exit
+    layers: int  # blocks to run (at most, with a threshold), 1-based exit
     dim: int  # length of the vector
     normalize: bool = True
+    threshold: float | None = None  # per-text exit
 
 
 @dataclass(slots=True, frozen=True)

@@ -40,9 +40,13 @@ class Encoder:
         self._manifest = manifest
         self._backend = backend
         self._heads = heads
+        self._tested = frozenset(manifest.auto_exit.exits if manifest.auto_exit else manifest.exits)
 
     def run(self, batch: Batch) -> BatchResult:
-        """Embed a batch. Each row is pooled, cut and normalised at its own exit and costs nothing after it."""
+        """Embed a batch. Each row is pooled, cut and normalised at its own exit and costs nothing after it.
+
+        A row with a threshold finds its exit on the way, by its own vectors alone.
+        """
         began = time.perf_counter()
         vectors: list[Vector] = [np.empty(0, np.float32)] * len(batch.rows)
         ran = [0] * len(batch.rows)
@@ -55,23 +59,29 @@ class Encoder:
 
     def _run_pack(self, pack: Pack, rows: list[Row], vectors: list[Vector], ran: list[int]) -> None:
         state = self._backend.embed(pack, pack.spread([rows[i].tokens for i in pack.rows], 0))
+        tested: dict[int, Vector] = {}  # row number -> its unit vector at the exit tested last
         layers = 0
         while True:
             state = self._backend.block(layers, state)
             layers += 1
-            leaving = [slot for slot, i in enumerate(pack.rows) if rows[i].layers == layers]
-            if not leaving:
+            looked_at = [slot for slot, i in enumerate(pack.rows) if self._may_leave(rows[i], layers)]
+            if not looked_at:
                 continue
-            pooled = self._pool(pack, leaving, state, layers)
-            for slot, vector in zip(leaving, pooled, strict=True):
+            gone = set()
+            for slot, vector in zip(looked_at, self._pool(pack, looked_at, state, layers), strict=True):
                 i = pack.rows[slot]
-                vectors[i] = cut(vector, rows[i])
-                ran[i] = layers
-            if len(leaving) == len(pack.rows):
+                if rows[i].layers == layers or _agrees(vector, i, tested, rows[i].threshold):
+                    vectors[i] = cut(vector, rows[i])
+                    ran[i] = layers
+                    gone.add(slot)
+            if len(gone) == len(pack.rows):
                 return
-            gone = set(leaving)
-            pack, source = pack.keep([slot for slot in range(len(pack.rows)) if slot not in gone])
-            state = self._backend.keep(state, pack, source)
+            if gone:
+                pack, source = pack.keep([slot for slot in range(len(pack.rows)) if slot not in gone])
+                state = self._backend.keep(state, pack, source)
+
+    def _may_leave(self, row: Row, layers: int) -> bool:
+        return row.layers == layers or (row.threshold is not None and layers in self._tested)
 
     def _pool(self, pack: Pack, slots: list[int], state: Any, layers: int) -> Array:
         """Pooled vectors of the rows at ``slots``, through the exit's head where it has one: [slots, full_dim]."""
@@ -92,10 +102,19 @@ class Encoder:
         return pooled
 
 
+def _agrees(vector: Vector, i: int, tested: dict[int, Vector], threshold: float | None) -> bool:
+    """Whether row ``i`` says much the same as at the exit tested before; keeps its vector for the next test."""
+    before = tested.get(i)
+    tested[i] = unit = _normalised(vector)
+    return before is not None and threshold is not None and float(before @ unit) >= threshold
+
+
 def cut(vector: Vector, row: Row) -> Vector:
     """The first ``row.dim`` elements, L2-normalised unless the row says not to."""
     head = np.ascontiguousarray(vector[: row.dim])
-    if not row.normalize:
-        return head
-    norm = float(np.sqrt(np.dot(head, head)))
-    return head / np.float32(max(norm, 1e-12))
+    return _normalised(head) if row.normalize else head
+
+
+def _normalised(vector: Vector) -> Vector:
+    norm = float(np.sqrt(np.dot(vector, vector)))
+    return vector / np.float32(max(norm, 1e-12))
