@@ -20,65 +20,62 @@ _COLOURS = (
     "#56B4E9",
     "#000000",
 )  # Okabe and Ito's, for all eyes
+_OUTCOMES = ("#009E73", "#E69F00", "0.6", "#D55E00")
 _BIN_S = 1.0
+_DPI = 110
 
 
 def draw_over_time(policies: Mapping[str, Requests], seconds: float, file: Path) -> None:
     """All policies in one picture: each panel a measure, each line a policy."""
     figure, (load, latency, depth, attained) = _panels(4)
-    offered = next(iter(policies.values()))
-    load.fill_between(_starts(seconds), _rates(offered, seconds), step="post", color="0.7")
+    edges = _edges(seconds)
+    load.stairs(_rates(next(iter(policies.values())), edges), edges, fill=True, color="0.7")
     load.set_ylabel("offered, texts/s")
-    for colour, (name, requests) in zip(_cycle(len(policies)), policies.items(), strict=True):
+    for colour, (name, requests) in zip(_colours(len(policies)), policies.items(), strict=True):
         answered = requests.status == 200
         for axes, values in (
-            (latency, _binned(requests, requests.latency * 1e3, answered, seconds, 95)),
-            (depth, _binned(requests, requests.layers, answered, seconds)),
-            (attained, _binned(requests, requests.in_time * 100.0, answered | ~answered, seconds)),
+            (latency, _binned(requests, requests.latency * 1e3, answered, edges, 95)),
+            (depth, _binned(requests, requests.layers, answered, edges)),
+            (attained, _binned(requests, requests.in_time * 100.0, answered | ~answered, edges)),
         ):
-            axes.step(_starts(seconds), values, where="post", color=colour, label=name, linewidth=1.2)
+            axes.stairs(values, edges, baseline=None, color=colour, linewidth=1.2, label=name)
     latency.set(ylabel="p95 of a second, ms", yscale="log")
     depth.set(ylabel="mean layers", ylim=(0, None))
     attained.set(ylabel="in time, % of offered", ylim=(-3, 103), xlabel="s")
-    latency.legend(ncols=len(policies), fontsize="small", loc="upper left", bbox_to_anchor=(0, 1.25), frameon=False)
-    _save(figure, file)
+    figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=len(policies), frameon=False)
+    figure.savefig(file, dpi=_DPI)
 
 
 def draw_policy(name: str, requests: Requests, tiers: Sequence[str], seconds: float, file: Path) -> None:
     """One policy: what became of the load, and every tier's latency against its deadline, depth and attainment."""
     figure, (load, latency, depth, attained) = _panels(4)
+    edges = _edges(seconds)
     in_time, refused = requests.in_time, requests.refused
     late = (requests.status == 200) & ~in_time
     parts = {"in time": in_time, "late": late, "refused": refused, "failed": ~(in_time | late | refused)}
-    load.stackplot(
-        _starts(seconds),
-        [_rates(requests.where(part), seconds) for part in parts.values()],
-        labels=list(parts),
-        colors=["#009E73", "#E69F00", "0.6", "#D55E00"],
-        step="post",
-    )
-    load.set(ylabel="texts/s, by arrival", title=name)
-    load.legend(ncols=4, fontsize="small", loc="upper right", frameon=False)
-    for colour, (number, tier) in zip(_cycle(len(tiers)), enumerate(tiers), strict=True):
+    below = np.zeros(len(edges) - 1)
+    for colour, (label, part) in zip(_OUTCOMES, parts.items(), strict=True):
+        above = below + _rates(requests.where(part), edges)
+        load.stairs(above, edges, baseline=below, fill=True, color=colour, label=label)
+        below = above
+    for colour, (number, tier) in zip(_colours(len(tiers)), enumerate(tiers), strict=True):
         mine = requests.tier == number
-        if not mine.any():
-            continue
         answered = mine & (requests.status == 200)
         latency.plot(requests.due[answered], requests.latency[answered] * 1e3, ".", markersize=2, color=colour)
-        latency.axhline(requests.deadline[mine][0] * 1e3, color=colour, linestyle="--", linewidth=0.8)
-        depth.step(
-            _starts(seconds),
-            _binned(requests, requests.layers, answered, seconds),
-            where="post",
-            color=colour,
-            label=tier,
-        )
-        attained.step(_starts(seconds), _binned(requests, in_time * 100.0, mine, seconds), where="post", color=colour)
+        for deadline in np.unique(requests.deadline[mine]):
+            latency.axhline(deadline * 1e3, color=colour, linestyle="--", linewidth=0.8)
+        for axes, values in (
+            (depth, _binned(requests, requests.layers, answered, edges)),
+            (attained, _binned(requests, in_time * 100.0, mine, edges)),
+        ):
+            axes.stairs(values, edges, baseline=None, color=colour, linewidth=1.2, label=tier)
+    load.set(ylabel="texts/s, by arrival", title=name)
+    load.legend(ncols=len(parts), fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     latency.set(ylabel="latency, ms (-- deadline)", yscale="log")
     depth.set(ylabel="mean layers", ylim=(0, None))
-    depth.legend(ncols=len(tiers), fontsize="small", loc="lower right", frameon=False)
     attained.set(ylabel="in time, % of offered", ylim=(-3, 103), xlabel="s")
-    _save(figure, file)
+    figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=len(tiers), frameon=False)
+    figure.savefig(file, dpi=_DPI)
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
@@ -90,33 +87,24 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, panels
 
 
-def _save(figure: Figure, file: Path) -> None:
-    figure.savefig(file, dpi=110)
-
-
-def _cycle(count: int) -> list[str]:
+def _colours(count: int) -> list[str]:
     return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
 
 
-def _starts(seconds: float) -> Numbers:
-    return np.arange(int(np.ceil(seconds / _BIN_S))) * _BIN_S
+def _edges(seconds: float) -> Numbers:
+    return np.minimum(np.arange(int(np.ceil(seconds / _BIN_S)) + 1) * _BIN_S, seconds)
 
 
-def _bins(requests: Requests) -> Numbers:
-    return (requests.due / _BIN_S).astype(int)
-
-
-def _rates(requests: Requests, seconds: float) -> Numbers:
-    count = len(_starts(seconds))
-    return np.bincount(np.minimum(_bins(requests), count - 1), minlength=count) / _BIN_S
+def _rates(requests: Requests, edges: Numbers) -> Numbers:
+    return np.asarray(np.histogram(requests.due, edges)[0] / np.diff(edges))
 
 
 def _binned(
-    requests: Requests, values: Numbers, chosen: Mask, seconds: float, percentile: float | None = None
+    requests: Requests, values: Numbers, chosen: Mask, edges: Numbers, percentile: float | None = None
 ) -> Numbers:
     """Mean, or a percentile, of the chosen values that were due in each bin; NaN in a bin without any."""
-    bins, picked = _bins(requests)[chosen], values[chosen]
-    found = np.full(len(_starts(seconds)), np.nan)
+    bins, picked = np.digitize(requests.due[chosen], edges[1:-1]), values[chosen]
+    found = np.full(len(edges) - 1, np.nan)
     for place in np.unique(bins):
         inside = picked[bins == place]
         found[place] = inside.mean() if percentile is None else np.percentile(inside, percentile)

@@ -17,7 +17,7 @@ class Scenario:
     """One load; None for what it has no use for."""
 
     summary: str
-    seconds: float  # for each policy
+    seconds: int  # for each policy
     mean: float | None = None
     peak: float | None = None
     cv2: float | None = None  # squared coefficient of variation of the gaps between arrivals; 1: Poisson
