@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp, log
-from typing import TypeVar
+from math import exp, inf, log
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
 _FORGET = 0.995  # weight of the past at every batch: the shape of the cost follows the last few hundred
 _QUICK = 0.1  # weight of the newest batch in the ratio that follows a machine that became faster or slower
@@ -39,6 +37,16 @@ class Load:
         for tokens, layers in rows:
             load = load.with_row(tokens, layers)
         return load
+
+
+@dataclass(slots=True, frozen=True)
+class BatchBounds:
+    """What a batch may be. A single text is a batch whatever its size."""
+
+    tokens: int
+    seconds: float = inf
+    texts: int | None = None
+    text_tokens: float = 1.0  # of an average text
 
 
 class CostModel:
@@ -93,10 +101,13 @@ class CostModel:
         a, b, c, d = self._now
         return a + b * load.layers + c * load.tokens + d * load.token_layers
 
-    def rows(self, tokens: Number, layers: Number, batch_tokens: int) -> Number:
-        """Predicted worker-seconds of texts that run in well-filled batches of ``batch_tokens``, elementwise."""
+    def rows(self, tokens: Floats, layers: Floats, bounds: BatchBounds) -> Floats:
+        """Predicted worker-seconds of texts that run in batches as full as ``bounds`` let them be, elementwise."""
         a, b, c, d = self._now
-        return tokens * (c + a / batch_tokens + (d + b / batch_tokens) * layers)
+        fixed, each = a + b * layers, c + d * layers
+        # Of a batch that time cuts short, fewer tokens share what every batch costs.
+        fit = np.minimum((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens)
+        return np.asarray(tokens * (each + fixed / np.maximum(fit, bounds.text_tokens)))
 
     def deepest(self, tokens: Floats, seconds: Floats) -> Floats:
         """Layers (real numbers) that texts run alone reach within ``seconds``, elementwise."""

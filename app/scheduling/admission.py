@@ -10,6 +10,7 @@ from app.scheduling.ladder import Ladders
 from app.scheduling.queue import Columns
 
 MARGIN = 0.9  # of a request's time that its predicted answer may take: predictions are wrong by that much
+_PROMISED = 0.95  # the same for what was let in before, which comes nearer to its deadline with every newcomer
 _OVER_SHARE = 0.7  # the same for a tier that has had more than its share: it leaves room for those that have not
 _MEMORY_S = 5.0  # how long work that was let in counts against its tier's share
 
@@ -20,17 +21,17 @@ def lateness(
     """Seconds by which a newcomer at place ``at`` would be late itself or make one behind it late; 0 if none.
 
     ``work`` in worker-seconds, ``slack`` in seconds until its deadline. Everything runs at its floor; the newcomer must
-    be ready within ``bound`` of its slack, the others, who were promised, by their deadlines. One that would be late
-    without it does not count.
+    be ready within ``bound`` of its slack, the others by their deadlines. One that would be late without it does not count.
     """
     waiting = at_level(columns, 0, ladders, engine)
     before = float(waiting[:at].sum())
     own = engine.finish_one(before, work) - bound * slack
     if at == len(waiting):
         return max(0.0, own)
-    late = (engine.finish(waiting) - (columns.deadlines - now))[at:]
-    after = late + work / engine.workers
-    made_late = (late <= 0) & (after > 0)
+    left = (columns.deadlines - now)[at:]
+    finish = engine.finish(waiting)[at:]
+    after = finish + work / engine.workers - _PROMISED * left
+    made_late = (finish <= left) & (after > 0)
     return max(0.0, own, float(after[made_late].max()) if made_late.any() else 0.0)
 
 

@@ -6,17 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from app.planning.cost import CostModel, Load
+from app.planning.cost import BatchBounds, CostModel, Load
 from app.scheduling.ticket import Admitted
-
-
-@dataclass(slots=True, frozen=True)
-class Bounds:
-    """What a batch may be. A single ticket is a batch whatever its size."""
-
-    tokens: int
-    texts: int | None
-    seconds: float
 
 
 @dataclass(slots=True, frozen=True)
@@ -27,7 +18,7 @@ class Choice:
     load: Load
 
 
-def form(candidates: Iterable[tuple[Admitted, int]], bounds: Bounds, cost: CostModel, now: float) -> Choice:
+def form(candidates: Iterable[tuple[Admitted, int]], bounds: BatchBounds, cost: CostModel, now: float) -> Choice:
     """Fill a batch from (request, layers) pairs in order of due time, up to the first ticket that does not fit.
 
     A request that failed before goes only by itself, so that it cannot fail another.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.planning.cost import CostModel
+from app.planning.cost import BatchBounds, CostModel
 from app.scheduling.ladder import Ladders
 from app.scheduling.queue import Columns
 
@@ -27,8 +27,7 @@ class Engine:
 
     cost: CostModel
     workers: int
-    batch_tokens: int
-    batch_s: float  # longest batch, in seconds: what is due sooner than that could not be fitted in
+    bounds: BatchBounds  # of a batch; what is due sooner than the longest takes could not be fitted in
     running_s: float  # worker-seconds until all workers are free
 
     def finish(self, work: Floats) -> Floats:
@@ -36,18 +35,23 @@ class Engine:
 
         As if the workers shared all work evenly, plus the part of a request's own batch that they cannot share.
         """
-        alone = np.minimum(work, self.batch_s) * (1 - 1 / self.workers)
+        batch = min(self.bounds.seconds, float(work.sum()) / self.workers)
+        alone = np.minimum(np.maximum(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
         return np.asarray((self.running_s + np.cumsum(work)) / self.workers + alone)
 
     def finish_one(self, before: float, work: float) -> float:
         """The same for one request of ``work`` behind ``before`` worker-seconds of others."""
-        alone = min(work, self.batch_s) * (1 - 1 / self.workers)
+        alone = min(max(work, (before + work) / self.workers), self.bounds.seconds) * (1 - 1 / self.workers)
         return (self.running_s + before + work) / self.workers + alone
+
+    def work(self, tokens: int, layers: int) -> float:
+        """Worker-seconds of so many tokens at a depth."""
+        return float(self.cost.rows(np.asarray(float(tokens)), np.asarray(float(layers)), self.bounds))
 
 
 def at_level(columns: Columns, level: npt.NDArray[np.intp] | int, ladders: Ladders, engine: Engine) -> Floats:
     """Worker-seconds of each request at a level."""
-    return engine.cost.rows(columns.tokens, ladders.depth(columns.ladders, level), engine.batch_tokens)
+    return engine.cost.rows(columns.tokens, ladders.depth(columns.ladders, level), engine.bounds)
 
 
 def choose_levels(columns: Columns, now: float, enough_tokens: float, ladders: Ladders, engine: Engine) -> list[int]:
@@ -55,7 +59,7 @@ def choose_levels(columns: Columns, now: float, enough_tokens: float, ladders: L
     top = ladders.layers
     slack = columns.goals - now
     # Alone on a worker, a text gets no deeper than this, whatever else waits.
-    cap = np.clip(engine.cost.deepest(np.minimum(columns.tokens, engine.batch_tokens), slack), 0, top).astype(np.intp)
+    cap = np.clip(engine.cost.deepest(np.minimum(columns.tokens, engine.bounds.tokens), slack), 0, top).astype(np.intp)
     floor_misses = engine.finish(at_level(columns, 0, ladders, engine)) > slack
     tokens = np.cumsum(columns.tokens)
     levels = cap.copy()

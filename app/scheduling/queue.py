@@ -14,7 +14,7 @@ from app.scheduling.ticket import Admitted, Ticket
 
 Floats = npt.NDArray[np.float64]
 
-HEADROOM = 0.6  # share of its time within which an elastic request is to be answered
+HEADROOM = 0.8  # share of its time within which an elastic request is to be answered
 
 
 @dataclass(slots=True, frozen=True)

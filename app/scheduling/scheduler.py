@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
-from app.planning.cost import CostModel, Load
+from app.planning.cost import BatchBounds, CostModel, Load
 from app.planning.plan import Plan, Terms
 from app.scheduling.admission import Shares, lateness
 from app.scheduling.answer import Answer
-from app.scheduling.batching import Bounds, Choice, form
+from app.scheduling.batching import Choice, form
 from app.scheduling.depths import Engine, at_level, choose_levels
 from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
 from app.scheduling.ladder import Ladders
@@ -71,6 +71,7 @@ class Scheduler:
         self.shares = Shares()
         self._running: dict[asyncio.Task[None], float] = {}  # until when, as predicted
         self._shortest: tuple[float, float] = (math.inf, 0.0)  # deadline in seconds, and when it was seen
+        self._text_tokens = 32.0  # of an average text, lately
         self._woken = False
         self.level = layers
         pool.on_idle = self._wake
@@ -108,14 +109,14 @@ class Scheduler:
 
         0 before anything was measured.
         """
+        if not queued:  # every request with a deadline asks this
+            longest = self._cost.seconds(Load.of([(max(lengths, default=0), layers)]))
+            work = self._cost.rows(float(sum(lengths)), float(layers), self.batch_tokens)
+            return max(work / max(1, self._pool.size), longest)
         engine, now = self._engine(), self._clock()
-        exits = (layers,)
-        columns, at = self._with(Terms(exits, 0, (None,)), sum(lengths), now, math.inf, self._queue.place(math.inf))
-        work = at_level(columns, self.level, self._ladders, engine)
-        if queued:
-            return float(engine.finish(work)[at])
-        longest = self._cost.seconds(Load.of([(max(lengths, default=0), layers)]))
-        return max(float(work[at]) / engine.workers, longest)
+        terms = Terms((layers,), 0, (None,))
+        columns, at = self._with(terms, sum(lengths), now, math.inf, self._queue.place(math.inf))
+        return float(engine.finish(at_level(columns, self.level, self._ladders, engine))[at])
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
         """What a request on these terms would get if it came now."""
@@ -154,6 +155,7 @@ class Scheduler:
         request.waiting.extend(Ticket(request, index, ids) for index, ids in enumerate(texts))
         request.tokens = request.waiting_tokens = tokens
         request.missing = len(texts)
+        self._text_tokens += 0.01 * (tokens / len(texts) - self._text_tokens)
         self._queue.add(request)
         self._wake()
         expiry = loop.call_later(deadline - now, self._expire, request) if terms.deadline_s else None
@@ -172,11 +174,11 @@ class Scheduler:
 
     def _admit(self, terms: Terms, tokens: int, slack: float, due: float) -> float:
         """Predicted seconds to the answer. Raises TooBusy when not even the floor is in time."""
-        engine, queue, cost = self._engine(), self._queue, self._cost
+        engine, queue = self._engine(), self._queue
         if terms.deadline_s:
             now = self._clock()
             self._shorter(terms.deadline_s, now)
-            work = cost.rows(float(tokens), float(terms.exits[0]), engine.batch_tokens)
+            work = engine.work(tokens, terms.exits[0])
             bound = self.shares.bound(terms.tier, now, engine.workers)
             at = queue.place(due)
             late = lateness(queue.columns(), at, work, slack, bound, self._ladders, engine, now)
@@ -189,9 +191,9 @@ class Scheduler:
                 )
             self.shares.let_in(terms.tier, work, now)
         # All that waits, at the present level: near enough for a forecast, and no work to find.
-        before = cost.rows(float(queue.tokens), float(self.level), engine.batch_tokens)
+        before = engine.work(queue.tokens, self.level)
         depth = max((e for e in terms.exits if e <= self.level), default=terms.exits[0])
-        return engine.finish_one(before, cost.rows(float(tokens), float(depth), engine.batch_tokens))
+        return engine.finish_one(before, engine.work(tokens, depth))
 
     def _with(self, terms: Terms, tokens: int, now: float, deadline: float, at: int) -> tuple[Columns, int]:
         """The queue's columns with a request that is not in it, and its place."""
@@ -202,11 +204,10 @@ class Scheduler:
     def _engine(self) -> Engine:
         now = self._clock()
         running = sum(max(0.0, until - now) for until in self._running.values())
-        return Engine(self._cost, max(1, self._pool.size), self.batch_tokens, self._batch_s(now), running)
-
-    def _batch_s(self, now: float) -> float:
         shortest, seen = self._shortest
-        return _BATCH_SHARE * shortest if now - seen < _SHORTEST_FORGET_S else math.inf
+        seconds = _BATCH_SHARE * shortest if now - seen < _SHORTEST_FORGET_S else math.inf
+        bounds = BatchBounds(self.batch_tokens, seconds, self._limits.max_batch_requests, self._text_tokens)
+        return Engine(self._cost, max(1, self._pool.size), bounds, running)
 
     def _shorter(self, deadline_s: float, now: float) -> None:
         shortest, seen = self._shortest
@@ -255,7 +256,7 @@ class Scheduler:
         now = self._clock()
         while self._queue:
             first = self._queue.requests[0]
-            least = self._cost.rows(float(first.waiting_tokens), float(first.exits[0]), self.batch_tokens)
+            least = self._engine().work(first.waiting_tokens, first.exits[0])
             if first.deadline - now >= _HOPELESS * least / max(1, self._pool.size):
                 return True
             self._expire(first)
@@ -266,12 +267,11 @@ class Scheduler:
         queue, engine = self._queue, self._engine()
         # Idle workers share what waits, so that one large request uses them all.
         share = max(math.ceil(queue.tokens / self._pool.idle), _LEAST_SHARE)
-        tokens = min(share, engine.batch_tokens)
+        bounds = replace(engine.bounds, tokens=min(share, engine.bounds.tokens))
         columns = queue.columns()
-        levels = choose_levels(columns, now, tokens, self._ladders, engine)
+        levels = choose_levels(columns, now, bounds.tokens, self._ladders, engine)
         self.level = levels[0]
         layers = self._ladders.depth(columns.ladders, np.array(levels, np.intp))
-        bounds = Bounds(tokens, self._limits.max_batch_requests, engine.batch_s)
         return form(zip(queue.requests, map(int, layers), strict=True), bounds, self._cost, now)
 
     async def _finish(

@@ -1,0 +1,127 @@
+"""Simulated callers: requests that arrive when they do, and what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.metrics import Metrics
+from app.planning.cost import CostModel, Load
+from app.planning.plan import Terms
+from app.scheduling.errors import DeadlinePassed, EngineFailure, Overloaded, TooBusy
+from app.scheduling.scheduler import Limits, Scheduler
+from loadtest.simulation.clock import VirtualLoop
+from loadtest.simulation.engine import SimulatedPool, Speed
+
+_SETTLE_S = 60.0  # after the last arrival, until everything must be over
+
+
+@dataclass(slots=True)
+class Call:
+    """A request: when it arrives (virtual seconds), the tokens of its texts, its terms; then what became of it."""
+
+    at: float
+    lengths: tuple[int, ...]
+    terms: Terms
+    leaves_after: float | None = None  # seconds after which the caller hangs up
+    outcome: str = ""  # "answered", "refused", "full", "expired", "failed", "left"
+    answers: int = 0
+    seconds: float = 0.0
+    layers: int = 0
+    retry_after_s: float = 0.0
+
+    @property
+    def in_time(self) -> bool:
+        """Answered within its deadline."""
+        return self.outcome == "answered" and self.seconds <= (self.terms.deadline_s or np.inf)
+
+
+@dataclass
+class Replica:
+    """One server: its scheduler and its engine."""
+
+    pool: SimulatedPool
+    scheduler: Scheduler
+    outstanding: int = 0
+    decisions: list[float] = field(default_factory=list)
+
+
+def simulate(
+    calls: Sequence[Call],
+    *,
+    layers: int = 12,
+    replicas: int = 1,
+    workers: int = 2,
+    speed: Speed | None = None,
+    seed: int = 0,
+    shares: dict[str, float] | None = None,
+    limits: Limits | None = None,
+) -> list[Replica]:
+    """Run the calls to their end, each on the replica with the fewest outstanding ones; they note their outcomes."""
+    loop = VirtualLoop()
+    speed = speed or Speed()
+    try:
+        fleet = [_replica(loop, layers, workers, speed, seed + i, shares or {}, limits) for i in range(replicas)]
+        loop.run_until_complete(_run(loop, calls, fleet))
+    finally:
+        loop.close()
+    return fleet
+
+
+def _replica(
+    loop: VirtualLoop,
+    layers: int,
+    workers: int,
+    speed: Speed,
+    seed: int,
+    shares: dict[str, float],
+    limits: Limits | None,
+) -> Replica:
+    pool = SimulatedPool(workers, speed, np.random.default_rng(seed))
+    cost = CostModel()
+    shapes = [Load(d, n, n * d) for n in (16, 60, 200) for d in (1, layers // 2)]
+    cost.measured([(load, speed.seconds(load)) for load in shapes])
+    scheduler = Scheduler(pool, limits or Limits(), Metrics(), cost, layers, clock=loop.time)  # type: ignore[arg-type]
+    scheduler.shares.set(shares)
+    return Replica(pool, scheduler)
+
+
+async def _run(loop: VirtualLoop, calls: Sequence[Call], fleet: list[Replica]) -> None:
+    tasks: list[asyncio.Task[None]] = []
+    for call in sorted(calls, key=lambda c: c.at):
+        if call.at > loop.time():
+            await asyncio.sleep(call.at - loop.time())
+        replica = min(fleet, key=lambda r: r.outstanding)
+        tasks.append(loop.create_task(_call(loop, call, replica)))
+    if tasks:
+        _, unfinished = await asyncio.wait(tasks, timeout=_SETTLE_S)
+        assert not unfinished, f"{len(unfinished)} requests were never answered"
+        for task in tasks:
+            task.result()
+
+
+async def _call(loop: VirtualLoop, call: Call, replica: Replica) -> None:
+    texts = [np.zeros(n, np.int32) for n in call.lengths]
+    replica.outstanding += 1
+    try:
+        async with asyncio.timeout(call.leaves_after):
+            answer = await replica.scheduler.submit(texts, call.terms, normalize=True, arrived=call.at)
+        call.outcome, call.layers = "answered", answer.layers
+        call.answers += 1
+        assert answer.vectors.shape == (len(texts), call.terms.dim)
+    except TooBusy as error:
+        call.outcome, call.retry_after_s = "refused", error.retry_after_s
+    except Overloaded:
+        call.outcome = "full"
+    except DeadlinePassed:
+        call.outcome = "expired"
+    except EngineFailure:
+        call.outcome = "failed"
+    except TimeoutError:
+        call.outcome = "left"
+    finally:
+        replica.outstanding -= 1
+        call.seconds = loop.time() - call.at
