@@ -13,6 +13,8 @@ from types import ModuleType
 # command's module is imported, so that `strata serve` never pays for training and no command pays for another.
 COMMANDS = {
     "serve": ("app.serve", "serve a model over HTTP"),
+    "plan": ("app.planning.command", "ask a running server what it would run, and why"),
+    "keys": ("app.planning.keys", "make API keys"),
     "models": ("model_store.command", "list, add and verify models"),
     "train": ("model_store.training.command", "train a 2D Matryoshka model"),
     "loadtest": ("loadtest.command", "measure a running server"),

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api import embed, openai, operations, similarity, tokenize
+from app.api import embed, openai, operations, plan, similarity, tokenize
 from app.api.door import Door, direct
 from app.api.errors import refusal_of, response
 from app.cli import installed_version
@@ -33,11 +33,11 @@ def create_app(settings: Settings, bundle: Path) -> FastAPI:
 
     app = FastAPI(title="Strata", description=_ABOUT, version=installed_version(), lifespan=life, redoc_url=None)
     app.state.service = service
-    routers = [room.router for room in (embed, openai, similarity, tokenize, operations)]
+    routers = [room.router for room in (embed, openai, similarity, plan, tokenize, operations)]
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _tell)
-    app.add_middleware(Door, metrics=service.metrics, direct=direct(routers))
+    app.add_middleware(Door, service=service, direct=direct(routers))
     return app
 
 

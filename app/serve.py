@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from app import settings
+from app.planning.tiers_file import TiersError
 from model_store import registry
 
 add_arguments = settings.add_arguments
@@ -24,7 +25,12 @@ def run(arguments: argparse.Namespace) -> int:
     from app.server import serve
 
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
-    return serve(options, bundle)
+    try:
+        return serve(options, bundle)
+    except TiersError as error:
+        return _refused(f"--tiers {error}")
+    except settings.SettingsError as error:
+        return _refused(str(error))
 
 
 def _refused(message: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import signal
 import socket
 from pathlib import Path
@@ -13,12 +14,21 @@ import uvicorn
 from app import logs
 from app.main import create_app
 from app.service import Service
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 
 
 def serve(settings: Settings, bundle: Path) -> int:
-    """Serve until told to stop. 0 after a clean drain, 1 when it could not serve, or not answer all it had accepted."""
+    """Serve until told to stop. 0 after a clean drain, 1 when it could not serve, or not answer all it had accepted.
+
+    Raises SettingsError or TiersError, before anything listens, for what must not be served so.
+    """
     app = create_app(settings, bundle)
+    service: Service = app.state.service
+    if not (_loopback(settings.host) or service.callers.with_keys or settings.insecure):
+        raise SettingsError(
+            f"--host: {settings.host} can be reached from other machines, and nobody would need a key: "
+            "give --tiers a file with keys, or --insecure"
+        )
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -30,9 +40,25 @@ def serve(settings: Settings, bundle: Path) -> int:
         # After the drain nothing accepted is left to answer; this bounds clients that do not read their answers.
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config, app.state.service)
-    server.run()
+    server = _Server(config, service)
+    if settings.operations_port is None:
+        server.run()
+    else:
+        ports = [config.bind_socket(), _operations_socket(config, settings.operations_port)]
+        service.operations_port = ports[1].getsockname()[1]
+        server.run(ports)
     return server.status
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _operations_socket(config: uvicorn.Config, port: int) -> socket.socket:
+    return uvicorn.Config(config.app, host=config.host, port=port, log_config=None).bind_socket()
 
 
 class _Server(uvicorn.Server):
@@ -50,9 +76,11 @@ class _Server(uvicorn.Server):
         """Bind, then say where (with port 0 nobody could know)."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._loop.add_signal_handler(signal.SIGHUP, self._service.reload_tiers)
         for listener in (s for server in getattr(self, "servers", []) for s in server.sockets):
             host, port = listener.getsockname()[:2]
-            logs.event("listening", {"url": f"http://{host}:{port}"})
+            event = "operations" if port == self._service.operations_port else "listening"
+            logs.event(event, {"url": f"http://{host}:{port}"})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: drain. Second: leave at once. (uvicorn's own would end the process by the signal itself.)"""

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Literal
@@ -19,8 +18,10 @@ from app.engine.link import EngineError
 from app.engine.memory import resident_bytes
 from app.engine.pool import EngineOptions, EnginePool
 from app.metrics import Metrics
+from app.planning.callers import everybody
 from app.planning.cost import CostModel
 from app.planning.planner import Planner
+from app.planning.tiers_file import TiersError, check_tiers, read_tiers
 from app.scheduling.errors import NotServing, Overloaded
 from app.scheduling.scheduler import Limits, Scheduler
 from app.scheduling.warmup import measure
@@ -42,17 +43,13 @@ class Served:
     """A model in service, and the rooms a request passes on its way."""
 
     name: str
+    label: str  # name and revision: two answers compare only if they agree in it
     manifest: Manifest
     tokenizer: Tokenizer
     planner: Planner
     cost: CostModel
     scheduler: Scheduler
     pool: EnginePool
-
-    @cached_property
-    def label(self) -> str:
-        """Name and revision: two answers compare only if they agree in it."""
-        return f"{self.name}@{self.manifest.revision}"
 
     @property
     def device(self) -> str:
@@ -73,17 +70,18 @@ class Served:
         """What everybody who looks at the model must be told."""
         return None if self.manifest.elastic else _UNTRAINED
 
-    def quality(self, layers: int, dim: int) -> float | None:
-        """Measured share of the reference's score, or None."""
-        return self.manifest.quality.share(layers, dim) if self.manifest.quality else None
-
 
 class Service:
-    """Brings a bundle into service and takes it out again. ``on_death`` is told when it cannot go on."""
+    """Brings a bundle into service and takes it out again. ``on_death`` is told when it cannot go on.
+
+    Raises TiersError for a file of tiers that cannot be used.
+    """
 
     def __init__(self, settings: Settings, bundle: Path) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.callers = read_tiers(settings.tiers) if settings.tiers else everybody()
+        self.operations_port: int | None = None  # where it is another one than the rest's
         self.on_death: Callable[[str], None] = lambda reason: None
         self.born = int(time())
         self._bundle = bundle
@@ -159,6 +157,22 @@ class Service:
         """Begin to load; `/health` answers meanwhile."""
         self._life = asyncio.create_task(self._load())
 
+    def reload_tiers(self) -> None:
+        """Read the tiers anew; a file that cannot be used leaves those in force that were."""
+        path, served = self.settings.tiers, self._served
+        if path is None or served is None:
+            return
+        try:
+            callers = read_tiers(path)
+            check_tiers(path, callers, served.planner)
+        except TiersError as error:
+            logs.event("tiers_kept", {"reason": error}, level=logging.ERROR)
+            return
+        callers.inherit(self.callers)
+        self.callers = callers
+        served.scheduler.shares.set({tier.name: tier.share for tier in callers.tiers})
+        logs.event("tiers_reloaded", {"tiers": ", ".join(tier.name for tier in callers.tiers)})
+
     async def drain(self) -> bool:
         """Accept nothing more and answer what was accepted; False when the time for it ran out.
 
@@ -230,14 +244,18 @@ class Service:
             workers=settings.tokenization_workers,
             default_prompt_name=settings.default_prompt_name,
         )
-        planner = Planner(manifest, allow_untrained=settings.allow_untrained)
+        name = settings.served_model_name or manifest.name
+        label = f"{name}@{manifest.revision}"
+        planner = Planner(manifest, label, allow_untrained=settings.allow_untrained)
+        if settings.tiers:
+            check_tiers(settings.tiers, self.callers, planner)
         limits = Limits(
             settings.max_batch_tokens, settings.max_batch_requests, settings.max_queue_texts, settings.max_queue_tokens
         )
         cost = CostModel()
         scheduler = Scheduler(pool, limits, self.metrics, cost, manifest.architecture.layers)
-        name = settings.served_model_name or manifest.name
-        served = self._served = Served(name, manifest, tokenizer, planner, cost, scheduler, pool)
+        scheduler.shares.set({tier.name: tier.share for tier in self.callers.tiers})
+        served = self._served = Served(name, label, manifest, tokenizer, planner, cost, scheduler, pool)
         self.metrics.model_opened(
             exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=installed_version()
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -21,9 +22,10 @@ def _option(group: str, default: Any, description: str, metavar: str | None = No
     return Field(default, description=description, json_schema_extra={"group": group, "metavar": metavar or ""})
 
 
-_MODEL, _HTTP, _ENGINE, _QUEUE, _REQUESTS, _RUN = (
+_MODEL, _HTTP, _CALLERS, _ENGINE, _QUEUE, _REQUESTS, _RUN = (
     "Model",
     "Address",
+    "Callers",
     "Engine",
     "Batches and queue",
     "Requests",
@@ -54,6 +56,14 @@ class Settings(BaseSettings):
 
     host: str = _option(_HTTP, "127.0.0.1", "address to listen on; the default is reachable from this machine only")
     port: Annotated[int, Field(ge=0, le=65535)] = _option(_HTTP, 8080, "port to listen on; 0 takes a free one")
+    operations_port: Annotated[int, Field(ge=0, le=65535)] | None = _option(
+        _HTTP, None, "port of /metrics, /docs and /info, without keys and only there (default: the same port)"
+    )
+
+    tiers: Path | None = _option(
+        _CALLERS, None, "TOML file of tiers and their keys, read again at SIGHUP (default: all served alike)", "FILE"
+    )
+    insecure: bool = _option(_CALLERS, False, "listen beyond this machine without any key")
 
     backend: Literal["auto", "torch", "onnxruntime"] = _option(
         _ENGINE, "auto", "what runs the model; auto measures both at start and takes the faster"

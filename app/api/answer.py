@@ -12,6 +12,8 @@ import numpy.typing as npt
 import orjson
 from starlette.responses import Response
 
+from app.planning.plan import Terms
+from app.planning.space import space_id
 from app.scheduling.answer import Answer
 
 RAW = "application/octet-stream"
@@ -22,6 +24,7 @@ class Embedded:
     """A request's vectors, and what may be said about how they came to be. Times in seconds."""
 
     answer: Answer
+    terms: Terms
     model: str  # name and revision: vectors of two revisions do not compare
     quality: float | None  # share of the reference's score, as measured for what the engine ran
     device: str
@@ -37,6 +40,9 @@ class Embedded:
             (b"x-strata-model", self.model.encode()),
             (b"x-strata-layers", b"%d" % answer.layers),
             (b"x-strata-dim", b"%d" % answer.dim),
+            (b"x-strata-space", space_id(self.model, answer.layers, answer.dim).encode()),
+            (b"x-strata-tier", self.terms.tier.encode()),
+            (b"x-strata-predicted-ms", b"%.1f" % (answer.predicted_s * 1000)),
             (
                 b"server-timing",
                 b"tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, total;dur=%.3f"
@@ -58,6 +64,8 @@ class Embedded:
         ]
         if self.quality is not None:
             found.append((b"x-strata-quality", b"%.4f" % self.quality))
+        if self.terms.deadline_s is not None:
+            found.append((b"x-strata-slack-ms", b"%.1f" % ((self.terms.deadline_s - self.total_s) * 1000)))
         return found
 
 

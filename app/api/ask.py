@@ -1,14 +1,26 @@
-"""What a caller may ask of depth and length: as query parameters, as body fields, or both if they agree."""
+"""What a caller may ask of depth, length and time: as query parameters, as body fields, as headers, or all of them."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Scope
 
+from app.api.body import OneError
 from app.api.errors import VALIDATION, Refusal
-from app.planning.plan import Ask
+from app.planning.plan import Ask, Exits
+
+_MOST_EXITS = 256
+_EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'
+
+_Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Exits = Annotated[str | list[int], OneError(_EXITS)]
 
 
 class ElasticBody(BaseModel):
@@ -24,41 +36,122 @@ class ElasticBody(BaseModel):
         Field(description="Length of the vectors: one of the dims in `/info`. Default: full.", examples=[256]),
     ] = None
     dimensions: Annotated[int | None, Field(description="The same as `dim`.")] = None
+    budget_ms: Annotated[
+        _Above0 | None,
+        Field(description="Milliseconds from arrival to answer; as deep as that allows. Default: the tier's."),
+    ] = None
+    min_quality: Annotated[
+        _Above0 | None,
+        Field(description="Least share of the model's full quality, by the table in `/info`.", examples=[0.95]),
+    ] = None
+    min_layers: Annotated[int | None, Field(description="Fewest layers to run.")] = None
+    exits: Annotated[
+        _Exits | None,
+        Field(description='Only these layers, as [6, 12] or "6,12"; or "shared": those that may share an index.'),
+    ] = None
+    tier: Annotated[str | None, Field(description="A lower tier than the key's; see `/info`.")] = None
+    space: Annotated[
+        str | None, Field(description="The vector space the answer must be in, as `X-Strata-Space` said it.")
+    ] = None
 
 
-# As query parameters too: a client library that fixes the body can still be pointed at `/embed?layers=6&dim=256`.
-_PARAMETERS = {"layers": "layers", "dim": "dim", "dimensions": "dim"}
-QUERY_DOCS: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "required": False, "schema": {"type": "integer", "minimum": 1}, "description": text}
-    for name, text in (
-        ("layers", "Layers to run; the same as the body's `layers`."),
-        ("dim", "Length of the vectors; the same as the body's `dim`."),
-    )
-]
+def whole(name: str, text: str) -> int:
+    """A whole number written in a query or a header. Raises Refusal."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Refusal(VALIDATION, f"`{name}` must be a whole number. Given: {text[:50]}", name)
+    return int(text)
 
 
-def ask_of(query: bytes, body: ElasticBody) -> Ask:
-    """The ask of a request. Raises Refusal naming the field where two places say different things."""
-    said: dict[str, tuple[str, int]] = {}  # asked -> where it was said, value
-    given = [(f"`{name}` in the body", name, getattr(body, name)) for name in _PARAMETERS]
-    if query:
-        given += [(f"`{name}` in the query", name, value) for name, value in _from_query(query)]
-    for where, name, value in given:
-        if value is None:
-            continue
-        field = _PARAMETERS[name]
-        first_where, first = said.setdefault(field, (where, value))
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not (isfinite(number) and number > 0):
+        raise Refusal(VALIDATION, f"`{name}` must be a number above 0. Given: {text[:50]}", name)
+    return number
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _exits(name: str, given: str | list[int]) -> Exits:
+    if given == "shared":
+        return "shared"
+    parts = given.split(",") if isinstance(given, str) else map(str, given[: _MOST_EXITS + 1])
+    texts = [part.strip() for part in parts]
+    if not 0 < len(texts) <= _MOST_EXITS or not all(re.fullmatch("[0-9]{1,9}", text) for text in texts):
+        raise Refusal(VALIDATION, f"`{name}` {_EXITS}. Given: {str(given)[:50]}", name)
+    return tuple(sorted(set(map(int, texts))))
+
+
+@dataclass(slots=True, frozen=True)
+class _Option:
+    """A field of Ask, and how it is read from text."""
+
+    field: str
+    read: Callable[[str, str], Any]
+    schema: dict[str, Any]
+
+
+_WHOLE, _ABOVE_0 = {"type": "integer", "minimum": 1}, {"type": "number", "exclusiveMinimum": 0}
+_OPTIONS = {
+    "layers": _Option("layers", whole, _WHOLE),
+    "dim": _Option("dim", whole, _WHOLE),
+    "dimensions": _Option("dim", whole, _WHOLE),
+    "budget_ms": _Option("budget_ms", _number, _ABOVE_0),
+    "min_quality": _Option("min_quality", _number, _ABOVE_0),
+    "min_layers": _Option("min_layers", whole, _WHOLE),
+    "exits": _Option("exits", _exits, {"type": "string", "pattern": r"^(shared|\d+(,\d+)*)$"}),
+    "tier": _Option("tier", _text, {"type": "string"}),
+    "space": _Option("space", _text, {"type": "string"}),
+}
+_HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
+_HEADERS = {header.lower().encode(): name for name, header in _HEADER_NAMES.items()}
+_NOTHING = Ask()
+
+
+def _docs(place: str, name: str, written: str) -> dict[str, Any]:
+    description = ElasticBody.model_fields[name].description
+    return {
+        "name": written,
+        "in": place,
+        "required": False,
+        "schema": _OPTIONS[name].schema,
+        "description": description,
+    }
+
+
+# A client library that fixes the body can still be pointed at `/embed?layers=6&dim=256`, or be given headers.
+QUERY_DOCS: list[dict[str, Any]] = [_docs("query", name, name) for name in _OPTIONS]
+ASK_DOCS = QUERY_DOCS + [_docs("header", name, header) for name, header in _HEADER_NAMES.items()]
+
+
+def ask_of(scope: Scope, body: ElasticBody | None = None) -> Ask:
+    """The ask of a request. Raises Refusal naming the field where a value cannot be, or two places differ."""
+    said: dict[str, tuple[Any, str]] = {}  # field of Ask -> value, where it was said
+    for name, value, where in _given(scope, body):
+        field = _OPTIONS[name].field
+        first, first_where = said.setdefault(field, (value, where))
         if first != value:
             message = f"`{field}` is given twice and differs: {first_where} is {first}, {where} is {value}"
             raise Refusal(VALIDATION, message, field)
-    return Ask(layers=said["layers"][1] if "layers" in said else None, dim=said["dim"][1] if "dim" in said else None)
+    return Ask(**{field: value for field, (value, _) in said.items()}) if said else _NOTHING
 
 
-def _from_query(query: bytes) -> list[tuple[str, int]]:
-    found = []
-    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in _PARAMETERS:
-            if not (text.isascii() and text.isdigit() and len(text) < 10):
-                raise Refusal(VALIDATION, f"`{name}` must be a whole number. Given: {text[:50]}", _PARAMETERS[name])
-            found.append((name, int(text)))
-    return found
+def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, str]]:
+    """(option, value, where it was said)."""
+    if body is not None:
+        for name in body.model_fields_set & _OPTIONS.keys():
+            value = getattr(body, name)
+            if value is not None:
+                yield name, _exits(name, value) if name == "exits" else value, f"`{name}` in the body"
+    if scope["query_string"]:
+        for name, text in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            if name in _OPTIONS:
+                yield name, _OPTIONS[name].read(name, text), f"`{name}` in the query"
+    for header, raw in scope["headers"]:
+        if header.startswith(b"x-strata-") and header in _HEADERS:
+            name = _HEADERS[header]
+            yield name, _OPTIONS[name].read(name, raw.decode("latin-1")), f"the header {_HEADER_NAMES[name]}"

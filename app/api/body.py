@@ -13,7 +13,7 @@ from app.api.errors import TOO_LARGE, ClientLeft, Refusal, misread
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class _OneError:
+class OneError:
     """Gives a union one message instead of one for every branch that did not fit."""
 
     def __init__(self, message: str) -> None:
@@ -26,7 +26,7 @@ class _OneError:
 
 Texts = Annotated[
     str | list[str] | list[int] | list[list[int]],
-    _OneError("must be a string, a list of strings, a list of token ids or a list of lists of token ids"),
+    OneError("must be a string, a list of strings, a list of token ids or a list of lists of token ids"),
     Field(union_mode="left_to_right"),
 ]
 

@@ -25,14 +25,16 @@ class PlainRoute(APIRoute):
         return self.endpoint
 
 
-def body_docs(model: type[BaseModel], *, examples: dict[str, Any], query: list[dict[str, Any]] | None = None) -> Any:
+def body_docs(
+    model: type[BaseModel], *, examples: dict[str, Any], parameters: list[dict[str, Any]] | None = None
+) -> Any:
     """``openapi_extra`` of a route that reads ``model`` from its body."""
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     content = {
         "schema": _inlined(schema, schema.pop("$defs", {})),
         "examples": {name: {"value": value} for name, value in examples.items()},
     }
-    return {"requestBody": {"required": True, "content": {"application/json": content}}, "parameters": query or []}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}, "parameters": parameters or []}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

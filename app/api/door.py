@@ -11,20 +11,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.api.docs import Endpoint, PlainRoute
-from app.api.errors import INTERNAL, ClientLeft, refusal_of, response
+from app.api.errors import INTERNAL, NOT_FOUND, ClientLeft, Refusal, refusal_of, response
 from app.api.visit import Visit
-from app.metrics import Metrics
+from app.service import Service
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
+_OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
+_OPERATIONS = frozenset({"/metrics", "/info", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
 
 
 class Door:
     """Pure ASGI: a request pays for one call and one header."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, direct: Mapping[tuple[str, str], Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, service: Service, direct: Mapping[tuple[str, str], Endpoint]) -> None:
         self._app = app
-        self._metrics = metrics
+        self._service = service
         self._direct = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,6 +41,8 @@ class Door:
             await send(message)
 
         try:
+            if scope["path"] not in _OPEN:
+                self._check(scope, visit)
             endpoint = self._direct.get((scope["method"], scope["path"]))
             if endpoint is None:
                 await self._app(scope, receive, send_marked)
@@ -46,7 +50,7 @@ class Door:
                 answer = await endpoint(Request(scope, receive))
                 await answer(scope, receive, send_marked)
         except ClientLeft:
-            self._metrics.client_left()
+            self._service.metrics.client_left()
             visit.status = _CLIENT_LEFT
         except Exception as error:
             refusal = refusal_of(error)
@@ -55,11 +59,22 @@ class Door:
                 logs.event("request_failed", facts, level=logging.ERROR, error=error)
             if visit.status:  # the answer had begun; all that is left is to break it off
                 raise
-            self._metrics.request_failed(refusal.kind.reason)
+            self._service.metrics.request_failed(refusal.kind.reason)
             visit.facts["error"] = str(refusal)
             await response(refusal, scope["path"])(scope, receive, send_marked)
         finally:
             self._log(scope, visit)
+
+    def _check(self, scope: Scope, visit: Visit) -> None:
+        """Refuse who has no key, and what is not on this port."""
+        port = self._service.operations_port
+        if port is not None:
+            here = scope["server"][1] == port
+            if here is not (scope["path"] in _OPERATIONS):
+                raise Refusal(NOT_FOUND, "this path is not on this port")
+            if here:
+                return
+        visit.caller = self._service.callers.caller(scope["headers"])
 
     def _log(self, scope: Scope, visit: Visit) -> None:
         if scope["path"] in _QUIET:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.answer import RAW, json_answer, raw_answer
-from app.api.ask import QUERY_DOCS, ElasticBody, ask_of
+from app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from app.api.body import Texts, listed, read
 from app.api.docs import PlainRoute, body_docs
 from app.api.embedding import embed
@@ -56,7 +56,7 @@ _DOCS = body_docs(
         "one text": {"inputs": "Deep learning in a nutshell"},
         "half the layers": {"inputs": ["A first text", "A second text"], "layers": 6, "dim": 256},
     },
-    query=QUERY_DOCS,
+    parameters=ASK_DOCS,
 )
 _RAW_DOCS = {
     "description": "One vector a text, in order. The headers tell the layers and dim that were run.",
@@ -74,7 +74,7 @@ async def embed_texts(request: Request) -> Response:
     service: Service = request.app.state.service
     body = await read(request, EmbedRequest, service.settings.payload_limit)
     inputs, method = listed(body.inputs)
-    ask = ask_of(request.scope["query_string"], body)
+    ask = ask_of(request.scope, body)
     embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
     if RAW in request.headers.get("accept", ""):
         return raw_answer(embedded.answer.vectors, embedded.headers())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
@@ -11,10 +13,13 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from app.api.answer import Embedded
-from app.api.errors import BATCH_SIZE, EMPTY, ClientLeft, Refusal
+from app.api.errors import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, Refusal, retry_after
 from app.api.visit import Visit
-from app.planning.plan import Ask
-from app.planning.tier import DEFAULT
+from app.metrics import Metrics
+from app.planning.callers import Caller
+from app.planning.feasibility import check_feasible
+from app.planning.plan import Ask, Infeasible
+from app.scheduling.errors import Overloaded, TooBusy
 from app.service import Service
 from app.tokenizer import Encode
 
@@ -39,17 +44,24 @@ async def embed(
 
     served = service.served()
     check_size(service, len(inputs), how.field)
-    terms = served.planner.terms(ask, DEFAULT)
-    with service.seat():
-        served.scheduler.check_room(len(inputs), 0)
+    caller = visit.caller
+    assert caller is not None
+    terms = served.planner.terms(ask, caller.tier(ask.tier))
+    check_rate(caller, len(inputs), metrics)
+    scheduler = served.scheduler
+    with refusals_counted(metrics, terms.tier), service.seat():
+        scheduler.check_room(len(inputs), 0)
         started = perf_counter()
         tokens = await served.tokenizer.encode(inputs, how)
         tokenization_s = perf_counter() - started
-        submitted = served.scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
+        if terms.deadline_s is not None:
+            alone = partial(scheduler.forecast, list(map(len, tokens)), queued=False)
+            check_feasible(terms, ask, served.planner.exits, len(inputs), alone)
+        submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
         answer = await while_connected(request.receive, submitted)
 
     total_s = visit.seconds
-    visit.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
+    visit.facts |= {"tier": terms.tier, "layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
     metrics.request_answered(
         method,
         len(inputs),
@@ -61,8 +73,9 @@ async def embed(
     )
     return Embedded(
         answer=answer,
+        terms=terms,
         model=served.label,
-        quality=served.quality(answer.layers, answer.dim),
+        quality=served.planner.quality(answer.layers, answer.dim),
         device=served.device,
         characters=sum(map(len, inputs)),
         tokenization_s=tokenization_s,
@@ -77,6 +90,26 @@ def check_size(service: Service, texts: int, field: str) -> None:
     limit = service.settings.max_client_batch_size
     if texts > limit:
         raise Refusal(BATCH_SIZE, f"batch size {texts} > maximum allowed batch size {limit}", field)
+
+
+def check_rate(caller: Caller, texts: int, metrics: Metrics) -> None:
+    """Refuse texts beyond the rate of the caller's key."""
+    bucket = caller.bucket
+    if bucket and (wait := bucket.take(texts)):
+        metrics.tier_refused(caller.own.name, "rate")
+        message = f"the rate of {bucket.rate:g} texts/s is used up; {texts} more can come in {wait:.1f} s"
+        raise Refusal(RATE_LIMITED, message, headers=retry_after(wait))
+
+
+@contextmanager
+def refusals_counted(metrics: Metrics, tier: str) -> Iterator[None]:
+    """Count a tier's requests that are refused; the scheduler counts those that would be late itself."""
+    try:
+        yield
+    except (Overloaded, Infeasible) as error:
+        if not isinstance(error, TooBusy):
+            metrics.tier_refused(tier, "infeasible" if isinstance(error, Infeasible) else "queue")
+        raise
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, Result]) -> Result:

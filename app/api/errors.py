@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.planning.plan import PlanRefused
-from app.scheduling.errors import EngineFailure, NotServing, Overloaded
+from app.planning.callers import KeyRefused
+from app.planning.plan import PlanRefused, TierRefused
+from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
 from app.tokenizer import TextRefused
 
 
@@ -34,10 +35,15 @@ BATCH_SIZE = Kind("Validation", 422, 400, _WRONG, "invalid_value", "batch_size")
 EMPTY = Kind("Empty", 400, 400, _WRONG, "empty_input", "empty")
 TOKENIZER = Kind("Tokenizer", 422, 400, _WRONG, "invalid_value", "tokenizer")
 TOO_LARGE = Kind("Validation", 413, 413, _WRONG, "request_too_large", "payload")
+UNAUTHORIZED = Kind("Unauthorized", 401, 401, _WRONG, "invalid_api_key", "unauthorized")
+FORBIDDEN = Kind("Forbidden", 403, 403, _WRONG, "tier_not_allowed", "forbidden")
 NOT_FOUND = Kind("Validation", 404, 404, _WRONG, "unknown_url", "not_found")
 MODEL_NOT_FOUND = Kind("Validation", 404, 404, _WRONG, "model_not_found", "not_found")
 NOT_ALLOWED = Kind("Validation", 405, 405, _WRONG, "method_not_supported", "method")
 OVERLOADED = Kind("Overloaded", 429, 429, "rate_limit_error", "rate_limit_exceeded", "overloaded")
+RATE_LIMITED = Kind("Overloaded", 429, 429, "rate_limit_error", "rate_limit_exceeded", "rate")
+TOO_BUSY = Kind("Overloaded", 503, 503, "server_error", "deadline_out_of_reach", "too_busy")
+DEADLINE_PASSED = Kind("Overloaded", 504, 504, "server_error", "deadline_passed", "deadline")
 BACKEND = Kind("Backend", 424, 500, "server_error", "engine_failure", "backend")
 UNHEALTHY = Kind("Unhealthy", 503, 503, "server_error", "service_unavailable", "unhealthy")
 INTERNAL = Kind("Backend", 500, 500, "server_error", "internal_error", "internal")
@@ -63,8 +69,15 @@ def refusal_of(error: Exception) -> Refusal:
         case Refusal():
             return error
         case Overloaded():
-            wait = str(max(1, math.ceil(error.retry_after_s)))
-            return Refusal(OVERLOADED, str(error), headers={"Retry-After": wait})
+            kind = TOO_BUSY if isinstance(error, TooBusy) else OVERLOADED
+            return Refusal(kind, str(error), headers=retry_after(error.retry_after_s))
+        case DeadlinePassed():
+            return Refusal(DEADLINE_PASSED, str(error))
+        case KeyRefused():
+            challenge = 'Bearer error="invalid_token"' if error.given else "Bearer"
+            return Refusal(UNAUTHORIZED, str(error), headers={"WWW-Authenticate": challenge})
+        case TierRefused():
+            return Refusal(FORBIDDEN, str(error), error.field)
         case NotServing():
             return Refusal(UNHEALTHY, str(error) or "not serving", headers={"Retry-After": "1"})
         case EngineFailure():
@@ -79,6 +92,11 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal(NOT_ALLOWED, "method not allowed", headers=dict(error.headers or {}))
         case _:
             return Refusal(INTERNAL, "internal error; the server's log has it under this request's id")
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header; it takes whole seconds."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def misread(error: ValidationError) -> Refusal:
@@ -130,18 +148,27 @@ class OpenAIError(BaseModel):
     error: OpenAIErrorDetail
 
 
+_FULL = "The queue is full, or the rate of the key is used up; come back after `Retry-After` seconds"
+_NOT_NOW = "Loading, draining, the engine is dead, or the deadline cannot be met with what is queued (`Retry-After`)"
+
 TEI_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": TeiError, "description": "`inputs` is empty"},
+    401: {"model": TeiError, "description": "No API key, or none that is known"},
+    403: {"model": TeiError, "description": "The key does not reach the tier asked for"},
     413: {"model": TeiError, "description": "The body is larger than the server accepts"},
     422: {"model": TeiError, "description": "A field has a value it cannot have; the message names it"},
     424: {"model": TeiError, "description": "The engine failed on this request"},
-    429: {"model": TeiError, "description": "The queue is full; come back after `Retry-After` seconds"},
-    503: {"model": TeiError, "description": "Loading, draining, or the engine is dead"},
+    429: {"model": TeiError, "description": _FULL},
+    503: {"model": TeiError, "description": _NOT_NOW},
+    504: {"model": TeiError, "description": "The deadline passed while the request waited"},
 }
 OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": OpenAIError, "description": "A field has a value it cannot have; `param` names it"},
+    401: {"model": OpenAIError, "description": "No API key, or none that is known"},
+    403: {"model": OpenAIError, "description": "The key does not reach the tier asked for"},
     413: {"model": OpenAIError, "description": "The body is larger than the server accepts"},
-    429: {"model": OpenAIError, "description": "The queue is full; come back after `Retry-After` seconds"},
+    429: {"model": OpenAIError, "description": _FULL},
     500: {"model": OpenAIError, "description": "The engine failed on this request"},
-    503: {"model": OpenAIError, "description": "Loading, draining, or the engine is dead"},
+    503: {"model": OpenAIError, "description": _NOT_NOW},
+    504: {"model": OpenAIError, "description": "The deadline passed while the request waited"},
 }

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.answer import base64_rows, json_answer
-from app.api.ask import QUERY_DOCS, ElasticBody, ask_of
+from app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from app.api.body import Texts, listed, read
 from app.api.docs import PlainRoute, body_docs
 from app.api.embedding import embed
@@ -78,7 +78,7 @@ _DOCS = body_docs(
         "one text": {"input": "Deep learning in a nutshell", "model": "strata"},
         "half the layers": {"input": ["A first text", "A second text"], "layers": 6, "dimensions": 256},
     },
-    query=QUERY_DOCS,
+    parameters=ASK_DOCS,
 )
 
 
@@ -88,7 +88,7 @@ async def create_embeddings(request: Request) -> Response:
     service: Service = request.app.state.service
     body = await read(request, EmbeddingsRequest, service.settings.payload_limit)
     inputs, method = listed(body.input)
-    ask = ask_of(request.scope["query_string"], body)
+    ask = ask_of(request.scope, body)
     how = Encode(service.settings.auto_truncate, field="input")
     embedded = await embed(request, inputs, ask, how, method=method)
     answer = embedded.answer

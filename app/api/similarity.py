@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.answer import json_answer
-from app.api.ask import QUERY_DOCS, ElasticBody, ask_of
+from app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from app.api.body import read
 from app.api.docs import PlainRoute, body_docs
 from app.api.embed import TextOptions
@@ -45,7 +45,7 @@ _DOCS = body_docs(
             "layers": 6,
         }
     },
-    query=QUERY_DOCS,
+    parameters=ASK_DOCS,
 )
 
 
@@ -56,7 +56,7 @@ async def similarity(request: Request) -> Response:
     body = await read(request, SimilarityRequest, service.settings.payload_limit)
     check_size(service, len(body.inputs.sentences), "inputs.sentences")
     how = (body.parameters or TextOptions()).encode(service)
-    ask = ask_of(request.scope["query_string"], body)
+    ask = ask_of(request.scope, body)
     sentences = [body.inputs.source_sentence, *body.inputs.sentences]
     embedded = await embed(request, sentences, ask, how, method="batch")
     vectors = embedded.answer.vectors

@@ -8,6 +8,8 @@ from time import perf_counter
 
 from starlette.types import Scope
 
+from app.planning.callers import Caller
+
 _KEY = "strata.visit"
 _LONGEST_ID = 128
 
@@ -19,6 +21,7 @@ class Visit:
     id: str
     started: float = field(default_factory=perf_counter)
     status: int = 0  # 0 until an answer has begun
+    caller: Caller | None = None  # None where the door asks nobody who they are
     facts: dict[str, object] = field(default_factory=dict)  # for the log: layers, dim, texts, tokens, the error
 
     @classmethod

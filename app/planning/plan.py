@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Exits = tuple[int, ...] | Literal["shared"]  # "shared": those that may share an index with full depth
+
 
 @dataclass(slots=True, frozen=True)
 class Ask:
@@ -15,7 +17,7 @@ class Ask:
     budget_ms: float | None = None  # from arrival to answer
     min_quality: float | None = None  # share of the model's full quality
     min_layers: int | None = None
-    exits: tuple[int, ...] | Literal["shared"] | None = None  # only these; "shared": those that may share an index
+    exits: Exits | None = None  # only these
     tier: str | None = None  # a lower tier than the key's
     space: str | None = None  # the vector space the answer must be in
 
@@ -47,3 +49,11 @@ class PlanRefused(ValueError):  # noqa: N818 - reads as what happened
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class Infeasible(PlanRefused):
+    """The fewest layers the terms allow take longer than the deadline, even with nothing else to do."""
+
+
+class TierRefused(PlanRefused):
+    """The caller asked for a tier above its own."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+from app.planning.plan import Exits
 
 
 @dataclass(slots=True, frozen=True)
@@ -14,7 +15,7 @@ class Tier:
     deadline_s: float | None = None  # from arrival to answer
     min_quality: float | None = None  # share of the model's full quality
     min_layers: int | None = None
-    exits: tuple[int, ...] | Literal["shared"] | None = None  # only these
+    exits: Exits | None = None  # only these
     share: float = 1.0  # of the engine under overload, relative to the other tiers'
     rate: float | None = None  # texts a second of one key, sustained
     burst: float | None = None  # texts that may come at once; None: one second's worth

@@ -1,0 +1,139 @@
+"""`GET /plan`: what a request would get now, and why; nothing is run."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.api.answer import json_answer
+from app.api.ask import ASK_DOCS, ask_of, whole
+from app.api.docs import PlainRoute
+from app.api.errors import TEI_ERRORS, VALIDATION, Refusal
+from app.api.visit import Visit
+from app.planning.feasibility import check_feasible
+from app.planning.space import space_id
+from app.service import Service
+
+router = APIRouter(route_class=PlainRoute, tags=["operations"])
+
+_SIZE = {"type": "integer", "minimum": 1}
+_DOCS = [
+    *ASK_DOCS,
+    {"name": "texts", "in": "query", "schema": {**_SIZE, "default": 1}, "description": "Texts in the request."},
+    {"name": "tokens", "in": "query", "schema": {**_SIZE, "default": 32}, "description": "Tokens of each text."},
+]
+
+
+class PlanTerms(BaseModel):
+    """What the request may be run at."""
+
+    tier: str
+    exits: list[int]
+    dim: int
+    deadline_ms: float | None
+
+
+class Chosen(BaseModel):
+    """What the scheduler would run now."""
+
+    layers: int
+    dim: int
+    quality: float | None
+    space: str
+    predicted_ms: float
+    in_time: bool | None
+
+
+class Alternative(BaseModel):
+    """An exit: what it is worth, what it takes, and why it is ruled out (null: it is not)."""
+
+    layers: int
+    quality: float | None
+    empty_ms: float
+    queued_ms: float
+    ruled_out: str | None
+
+
+class PlanAnswer(BaseModel):
+    """A plan and its alternatives. Times from now to the answer: with nothing else to do, and behind the queue."""
+
+    texts: int
+    tokens: int
+    terms: PlanTerms
+    plan: Chosen
+    alternatives: list[Alternative]
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": PlanAnswer},
+    **{status: TEI_ERRORS[status] for status in (401, 403, 422, 503)},
+}
+
+
+@router.get("/plan", openapi_extra={"parameters": _DOCS}, responses=_RESPONSES)
+async def plan(request: Request) -> Response:
+    """The plan for `texts` texts of `tokens` tokens each, under the budget that the other parameters give."""
+    service: Service = request.app.state.service
+    served, caller = service.served(), Visit.of(request.scope).caller
+    assert caller is not None
+    texts = _size(request.scope, "texts", 1, service.settings.max_client_batch_size)
+    tokens = _size(request.scope, "tokens", 32, served.manifest.max_tokens)
+    ask = ask_of(request.scope)
+    planner, scheduler, lengths = served.planner, served.scheduler, [tokens] * texts
+    explained = planner.explain(ask, caller.tier(ask.tier))
+    terms = explained.terms
+    empty = {layers: scheduler.forecast(lengths, layers, queued=False) for layers in planner.exits}
+    check_feasible(terms, ask, planner.exits, texts, lambda layers: empty[layers])
+    chosen = scheduler.plan(terms, lengths)
+    return json_answer(
+        {
+            "texts": texts,
+            "tokens": tokens,
+            "terms": {
+                "tier": terms.tier,
+                "exits": terms.exits,
+                "dim": terms.dim,
+                "deadline_ms": None if terms.deadline_s is None else _ms(terms.deadline_s),
+            },
+            "plan": {
+                "layers": chosen.layers,
+                "dim": chosen.dim,
+                "quality": _share(chosen.quality),
+                "space": space_id(served.label, chosen.layers, chosen.dim),
+                "predicted_ms": _ms(chosen.predicted_s),
+                "in_time": None if terms.deadline_s is None else chosen.predicted_s <= terms.deadline_s,
+            },
+            "alternatives": [
+                {
+                    "layers": layers,
+                    "quality": _share(planner.quality(layers, terms.dim)),
+                    "empty_ms": _ms(empty[layers]),
+                    "queued_ms": _ms(max(empty[layers], scheduler.forecast(lengths, layers, queued=True))),
+                    "ruled_out": explained.ruled_out.get(layers),
+                }
+                for layers in planner.exits
+            ],
+        }
+    )
+
+
+def _size(scope: Scope, name: str, default: int, most: int) -> int:
+    given = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)).get(name)
+    size = default if given is None else whole(name, given)
+    if not 1 <= size <= most:
+        raise Refusal(VALIDATION, f"`{name}` must be between 1 and {most}. Given: {size}", name)
+    return size
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _share(quality: float | None) -> Any:
+    return None if quality is None else round(quality, 4)

@@ -1,0 +1,105 @@
+"""Who may come in, and on which tier: API keys, known only by their SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+
+from app.planning.bucket import Bucket
+from app.planning.plan import PlanRefused, TierRefused
+from app.planning.tier import DEFAULT, Tier
+
+
+class KeyRefused(Exception):  # noqa: N818 - reads as what happened
+    """No key, or none that is known; ``given`` tells which."""
+
+    def __init__(self, message: str, *, given: bool) -> None:
+        super().__init__(message)
+        self.given = given
+
+
+@dataclass(slots=True, frozen=True)
+class Caller:
+    """The holder of a key, or everybody who needs none."""
+
+    tiers: tuple[Tier, ...]  # all there are, by rank
+    rank: int  # of its own
+    bucket: Bucket | None  # its texts a second
+
+    @property
+    def own(self) -> Tier:
+        """The tier the key stands for."""
+        return self.tiers[self.rank]
+
+    def tier(self, asked: str | None) -> Tier:
+        """The tier to serve a request on: its own, or a lower one by name. Raises PlanRefused."""
+        if asked is None:
+            return self.own
+        for rank, tier in enumerate(self.tiers):
+            if tier.name == asked and rank >= self.rank:
+                return tier
+        allowed = ", ".join(tier.name for tier in self.tiers[self.rank :])
+        higher = any(tier.name == asked for tier in self.tiers)
+        raise (TierRefused if higher else PlanRefused)(
+            "tier",
+            f"`tier` must be one of {allowed}{' with this key' if self.rank else ''}. Given: {asked[:100]}",
+        )
+
+
+class Callers:
+    """The tiers by rank, the keys to them, and the tier of those without a key, if they are let in."""
+
+    def __init__(self, tiers: Sequence[Tier], keys: Mapping[bytes, int], keyless: int | None) -> None:
+        """``keys``: SHA-256 of each key, and the rank of its tier. ``keyless``: the rank of callers without one."""
+        self.tiers = tuple(tiers)
+        self._keys = {
+            digest[:8]: (digest, Caller(self.tiers, rank, _bucket(tiers[rank]))) for digest, rank in keys.items()
+        }
+        self._keyless = None if keyless is None else Caller(self.tiers, keyless, _bucket(tiers[keyless]))
+
+    @property
+    def with_keys(self) -> bool:
+        """Whether any key is known."""
+        return bool(self._keys)
+
+    @property
+    def keyless(self) -> Tier | None:
+        """The tier of callers without a key; None: they are refused."""
+        return self._keyless.own if self._keyless else None
+
+    def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
+        """Who sent these headers. Raises KeyRefused. Where no key is known, none is looked at."""
+        given = next((value for name, value in headers if name == b"authorization"), b"") if self._keys else b""
+        if not given:
+            if self._keyless is None:
+                raise KeyRefused("an API key is needed: `Authorization: Bearer KEY`", given=False)
+            return self._keyless
+        scheme, _, key = given.partition(b" ")
+        digest = sha256(key.strip()).digest()
+        # Found by its first bytes, so that a look-up tells nothing of the rest by the time it takes.
+        known, caller = self._keys.get(digest[:8], (b"", None))
+        if caller is None or scheme.lower() != b"bearer" or not compare_digest(known, digest):
+            raise KeyRefused("the API key is not known; it is read from `Authorization: Bearer KEY`", given=True)
+        return caller
+
+    def inherit(self, before: Callers) -> None:
+        """Go on with the levels of ``before`` where a key's rate is still the same."""
+        for start, (digest, caller) in self._keys.items():
+            _, old = before._keys.get(start, (b"", None))
+            if old and caller.bucket and old.bucket and _same_rate(caller.bucket, old.bucket):
+                self._keys[start] = (digest, Caller(caller.tiers, caller.rank, old.bucket))
+
+
+def everybody() -> Callers:
+    """No tiers configured: all are served alike, without keys and without deadlines."""
+    return Callers([DEFAULT], {}, keyless=0)
+
+
+def _bucket(tier: Tier) -> Bucket | None:
+    return None if tier.rate is None else Bucket(tier.rate, tier.burst)
+
+
+def _same_rate(one: Bucket, other: Bucket) -> bool:
+    return (one.rate, one.burst) == (other.rate, other.burst)

@@ -1,0 +1,85 @@
+"""`strata plan`: ask a running server what it would run, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+_KEY = "STRATA_KEY"
+_ASKS = {
+    "budget-ms": "milliseconds from arrival to answer",
+    "min-quality": "least share of full quality",
+    "min-layers": "fewest layers",
+    "layers": "exactly these layers",
+    "exits": 'only these layers ("6,12"), or "shared"',
+    "dim": "length of the vectors",
+    "tier": "a lower tier than the key's",
+    "space": "the vector space the answer must be in",
+    "texts": "texts in the request (default: 1)",
+    "tokens": "tokens of each text (default: 32)",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the address and what may be asked; an API key is read from STRATA_KEY."""
+    parser.epilog = f"An API key is read from the environment variable {_KEY}."
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="of the server (default: %(default)s)")
+    for name, text in _ASKS.items():
+        parser.add_argument(f"--{name}", metavar="VALUE", help=text)
+    parser.add_argument("--json", action="store_true", help="print the server's answer as it came")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan; 1 when the server refuses or cannot be reached, with its reason."""
+    given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _ASKS}
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
+    try:
+        with urlopen(Request(f"{arguments.url.rstrip('/')}/plan?{query}", headers=headers), timeout=30) as answer:
+            plan = json.load(answer)
+    except HTTPError as error:
+        return _refused(_reason(error))
+    except (URLError, OSError, ValueError) as error:
+        return _refused(f"{arguments.url}: {error}")
+    print(json.dumps(plan, indent=2) if arguments.json else _table(plan))
+    return 0
+
+
+def _table(plan: dict[str, Any]) -> str:
+    terms, chosen = plan["terms"], plan["plan"]
+    deadline = "none" if terms["deadline_ms"] is None else f"{terms['deadline_ms']:g} ms"
+    lines = [
+        f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens",
+        f"now: {chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}, "
+        f"predicted {chosen['predicted_ms']:.1f} ms, space {chosen['space']}",
+        "",
+        f"{'layers':>6}  {'quality':>7}  {'empty ms':>8}  {'queued ms':>9}",
+    ]
+    lines += [
+        f"{row['layers']:>6}  {_share(row['quality']):>7}  {row['empty_ms']:>8.1f}  {row['queued_ms']:>9.1f}  "
+        + (row["ruled_out"] or ("<- now" if row["layers"] == chosen["layers"] else "allowed"))
+        for row in plan["alternatives"]
+    ]
+    return "\n".join(lines)
+
+
+def _share(quality: float | None) -> str:
+    return "-" if quality is None else f"{quality:.3f}"
+
+
+def _reason(error: HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return str(error)
+
+
+def _refused(message: str) -> int:
+    print(f"strata plan: {message}", file=sys.stderr)
+    return 1

@@ -1,0 +1,26 @@
+"""Whether a deadline can ever buy the fewest layers the terms allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from app.planning.plan import Ask, Infeasible, Terms
+
+
+def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, forecast: Callable[[int], float]) -> None:
+    """Raise Infeasible, saying what is possible, where even an idle server would be late.
+
+    ``exits``: all that could be allowed. ``forecast``: seconds to run the texts to a depth with nothing else to do.
+    """
+    deadline_s = terms.deadline_s
+    if deadline_s is None or (needed := forecast(terms.exits[0])) <= deadline_s:
+        return
+    possible = [str(layers) for layers in exits if layers < terms.exits[0] and forecast(layers) <= deadline_s]
+    whose = f"the deadline of tier `{terms.tier}`" if ask.budget_ms is None else "`budget_ms`"
+    raise Infeasible(
+        "budget_ms",
+        f"{whose}, {deadline_s * 1000:g} ms, is too short: the fewest layers these terms allow, {terms.exits[0]}, "
+        f"take about {needed * 1000:.1f} ms for {'this text' if texts == 1 else f'these {texts} texts'} with nothing "
+        f"else to do; give `budget_ms` at least that"
+        + (f", or allow {', '.join(possible)} layers" if possible else ""),
+    )
