@@ -50,19 +50,19 @@ class Address:
             raise ValueError(f"{url!r} is not an http:// URL")
         return cls(parts.hostname, parts.port or 80, parts.path.rstrip("/"))
 
-    def get(self, path: str) -> bytes:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
         """A GET request, ready to be written."""
-        return f"GET {self.prefix}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n\r\n".encode()
+        return self._head("GET", path, headers or {}).encode() + b"\r\n"
 
     def post(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> bytes:
         """A POST request with a JSON body, ready to be written."""
         content = json.dumps(body, ensure_ascii=False).encode()
-        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        head = (
-            f"POST {self.prefix}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n{more}"
-            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-        )
-        return head.encode() + content
+        more = {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}
+        return self._head("POST", path, more).encode() + b"\r\n" + content
+
+    def _head(self, method: str, path: str, headers: Mapping[str, str]) -> str:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"{method} {self.prefix}{path} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n{lines}"
 
 
 class Connection(asyncio.Protocol):

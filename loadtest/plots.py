@@ -96,7 +96,8 @@ def _edges(seconds: float) -> Numbers:
 
 
 def _rates(requests: Requests, edges: Numbers) -> Numbers:
-    return np.asarray(np.histogram(requests.due, edges)[0] / np.diff(edges))
+    counts: Numbers = np.histogram(requests.due, edges)[0] / np.diff(edges)
+    return counts
 
 
 def _binned(

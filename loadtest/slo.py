@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Trial:
 
     async def segment(self, policy: Policy, number: int) -> Requests:
         """One part of the schedule under one policy, from an empty queue until the last answer."""
-        await empty(self.server)
+        await empty(self.server, self.senders[-1])
         part = self.segments[number]
         order = Order(
             self.server,
@@ -92,7 +93,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
     async with any_server(args, "--tiers", str(args.tiers), *_ROOM) as server:
         address = server.address
-        info = (await fetch(address, address.get("/info"))).json()
+        info = await _info(address, mix[-1])
         report.facts["model"], report.facts["engine"] = info["model_id"], info["engine"]["reason"]
         full = info["layers"]
         policies = parse(args.policies or scenario.policies, info["exits"], len(mix), scenario.min_layers)
@@ -113,6 +114,13 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
             report.facts["capacity afterwards"] = f"{after:.1f} texts/s ({after / capacity - 1:+.0%})"
     requests = {name: Requests.joined(parts) for name, parts in found.items()}
     return conclude(requests, schedule, policies, trial, scenario, full, report, out)
+
+
+async def _info(address: Address, sender: Sender) -> Any:
+    response = await fetch(address, address.get("/info", sender.headers))
+    if response.status != 200:
+        raise LoadError(f"/info with the key of tier {sender.tier}: {response.body[:300].decode(errors='replace')}")
+    return response.json()
 
 
 def plan(scenario: Scenario, capacity: float, mix: Sequence[Sender], texts: int, args: argparse.Namespace) -> Schedule:
@@ -167,15 +175,16 @@ async def measure_capacity(address: Address, full: int, texts: list[str], sender
     return sample.rate
 
 
-async def empty(address: Address) -> None:
+async def empty(address: Address, sender: Sender) -> None:
     """Wait until the server's queue is empty, and a little more. Raises LoadError when it never is."""
     deadline = time.perf_counter() + _EMPTY_S
-    request = address.get("/metrics")
+    request = address.get("/metrics", sender.headers)
     while True:
-        lines = (await fetch(address, request)).body.decode().splitlines()
+        response = await fetch(address, request)
+        lines = response.body.decode().splitlines()
         size = next((float(line.split()[-1]) for line in lines if line.startswith("te_queue_size ")), None)
         if size is None:
-            raise LoadError("the server's /metrics has no te_queue_size")
+            raise LoadError(f"/metrics does not tell the length of the queue (status {response.status})")
         if size == 0:
             await asyncio.sleep(_REST_S)
             return
