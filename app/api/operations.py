@@ -75,6 +75,17 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "sha": None,
         "docker_label": None,
         "state": service.state,
+        "tiers": [
+            {
+                "name": tier.name,
+                "deadline_ms": None if tier.deadline_s is None else round(tier.deadline_s * 1000, 3),
+                "min_quality": tier.min_quality,
+                "min_layers": tier.min_layers,
+                "exits": tier.exits,
+                "without_key": tier == service.callers.keyless,
+            }
+            for tier in service.callers.tiers
+        ],
         "family": manifest.architecture.family,
         "layers": manifest.architecture.layers,
         "full_dim": manifest.full_dim,
