@@ -9,9 +9,9 @@ from app.scheduling.depths import Engine, at_level
 from app.scheduling.ladder import Ladders
 from app.scheduling.queue import Columns
 
-MARGIN = 0.9  # of a request's time that its predicted answer may take: predictions are wrong by that much
-_PROMISED = 0.95  # the same for what was let in before, which comes nearer to its deadline with every newcomer
-_OVER_SHARE = 0.7  # the same for a tier that has had more than its share: it leaves room for those that have not
+MARGIN = 0.8  # of a request's time that its predicted answer may take: predictions err, and every newcomer delays it
+_PROMISED = 0.9  # the same for what was let in before
+_OVER_SHARE = 0.6  # the same for a tier that has had more than its share: it leaves room for those that have not
 _MEMORY_S = 5.0  # how long work that was let in counts against its tier's share
 
 
@@ -21,7 +21,7 @@ def lateness(
     """Seconds by which a newcomer at place ``at`` would be late itself or make one behind it late; 0 if none.
 
     ``work`` in worker-seconds, ``slack`` in seconds until its deadline. Everything runs at its floor; the newcomer must
-    be ready within ``bound`` of its slack, the others by their deadlines. One that would be late without it does not count.
+    be ready within ``bound`` of its slack, the others by their deadlines; who is late without it does not count.
     """
     waiting = at_level(columns, 0, ladders, engine)
     before = float(waiting[:at].sum())

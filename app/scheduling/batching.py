@@ -10,6 +10,9 @@ from app.planning.cost import BatchBounds, CostModel, Load
 from app.scheduling.ticket import Admitted
 
 
+_PART = 0.9  # of the time left to a request that a batch it is in may be predicted to take
+
+
 @dataclass(slots=True, frozen=True)
 class Choice:
     """Tickets to run together, as (request, how many of its tickets, layers), and their load."""
@@ -32,7 +35,7 @@ def form(candidates: Iterable[tuple[Admitted, int]], bounds: BatchBounds, cost: 
         for ticket in request.waiting:
             more = load.with_row(len(ticket.tokens), layers)
             seconds = cost.seconds(more)
-            left = request.deadline - now if request.deadline > now else inf
+            left = _PART * (request.deadline - now) if request.deadline > now else inf
             if texts and (more.tokens > bounds.tokens or texts == bounds.texts or seconds > min(limit, left)):
                 break
             limit = max(min(limit, left), seconds)  # the first may take longer than any limit

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 
-from app.engine.batch import Batch, BatchResult, Row, TokenIds
+from app.engine.batch import Batch, BatchResult, Row, TokenIds, Vector
+from app.engine.link import EngineError
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
 from app.planning.cost import BatchBounds, CostModel, Load
@@ -22,6 +24,7 @@ from app.scheduling.depths import Engine, at_level, choose_levels
 from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
 from app.scheduling.ladder import Ladders
 from app.scheduling.queue import Columns, DeadlineQueue
+from app.scheduling.shadow import ShadowRuns
 from app.scheduling.ticket import Admitted, Ticket
 
 _ATTEMPTS = 2  # batches a text may fail in before its request fails
@@ -60,6 +63,7 @@ class Scheduler:
         cost: CostModel,
         layers: int,
         clock: Callable[[], float] = perf_counter,
+        shadow_share: float = 0.0,
     ) -> None:
         self._pool = pool
         self._limits = limits
@@ -68,6 +72,7 @@ class Scheduler:
         self._clock = clock
         self._ladders = Ladders(layers)
         self._queue = DeadlineQueue(self._ladders)
+        self._shadow = ShadowRuns(shadow_share, layers, metrics)
         self.shares = Shares()
         self._running: dict[asyncio.Task[None], float] = {}  # until when, as predicted
         self._shortest: tuple[float, float] = (math.inf, 0.0)  # deadline in seconds, and when it was seen
@@ -110,9 +115,11 @@ class Scheduler:
         0 before anything was measured.
         """
         if not queued:  # every request with a deadline asks this
-            longest = self._cost.seconds(Load.of([(max(lengths, default=0), layers)]))
-            work = self._cost.rows(float(sum(lengths)), float(layers), self.batch_tokens)
-            return max(work / max(1, self._pool.size), longest)
+            seconds, tokens = self._cost.seconds, sum(lengths)
+            work = seconds(Load(layers, tokens, tokens * layers))
+            work += (math.ceil(tokens / self.batch_tokens) - 1) * seconds(Load(layers))  # what every batch costs
+            longest = max(lengths, default=0)
+            return max(work / max(1, self._pool.size), seconds(Load(layers, longest, longest * layers)))
         engine, now = self._engine(), self._clock()
         terms = Terms((layers,), 0, (None,))
         columns, at = self._with(terms, sum(lengths), now, math.inf, self._queue.place(math.inf))
@@ -243,10 +250,22 @@ class Scheduler:
             # The pool marks a worker busy here and now; the task only awaits its answer.
             batch = Batch(rows)
             running = self._pool.run(batch)
-            task = asyncio.get_running_loop().create_task(self._finish(tickets, batch, choice.load, predicted, running))
-            self._running[task] = now + predicted
-            task.add_done_callback(self._running.pop)
+            self._keep(self._finish(tickets, batch, choice.load, predicted, running), until=now + predicted)
             self._metrics.decided(perf_counter() - began)
+        if self._shadow and not self._queue and self._pool.idle == self._pool.size > 0:
+            row, vector, layers = self._shadow.next()
+            load = Load.of([(len(row.tokens), row.layers)])
+            running = self._pool.run(Batch([row]))
+            self._keep(self._compare(vector, layers, running), until=self._clock() + self._cost.seconds(load))
+
+    def _keep(self, work: Coroutine[None, None, None], until: float) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running[task] = until
+        task.add_done_callback(self._running.pop)
+
+    async def _compare(self, vector: Vector, layers: int, running: Awaitable[BatchResult]) -> None:
+        with suppress(EngineError):  # nobody waits for it
+            self._shadow.compare(await running, vector, layers)
 
     def _drop_hopeless(self) -> bool:
         """Give up what cannot be in time any more, though its deadline has not passed; whether anything waits still.
@@ -293,6 +312,7 @@ class Scheduler:
         for ticket, vector, layers in zip(tickets, result.vectors, result.layers, strict=True):
             request = ticket.request
             request.inference_s = max(request.inference_s, took)
+            self._shadow.offer(ticket.tokens, vector, layers)
             if request.settle(ticket.index, vector, layers):
                 self._answered(request, now)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """``time()`` starts at 0 and moves only when nothing is left to do before a timer; nothing may wait for a socket."""
+    """``time()`` starts at 0 and moves when nothing is left to do before a timer; nothing may wait for a socket."""
 
     def __init__(self) -> None:
         self._now = 0.0

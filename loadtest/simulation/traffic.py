@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,7 +46,6 @@ class Replica:
     pool: SimulatedPool
     scheduler: Scheduler
     outstanding: int = 0
-    decisions: list[float] = field(default_factory=list)
 
 
 def simulate(
@@ -59,48 +58,56 @@ def simulate(
     seed: int = 0,
     shares: dict[str, float] | None = None,
     limits: Limits | None = None,
+    real_speed: Speed | None = None,
+    prepare: Callable[[SimulatedPool], None] = lambda pool: None,
+    watch: Callable[[tuple[int, int]], None] = lambda waiting: None,
 ) -> list[Replica]:
-    """Run the calls to their end, each on the replica with the fewest outstanding ones; they note their outcomes."""
+    """Run the calls to their end, each on the replica with the fewest outstanding ones; they note their outcomes.
+
+    ``speed`` is what is measured at warm-up, ``real_speed`` (default: the same) what batches take. ``prepare`` may
+    break an engine; ``watch`` is told the texts and tokens that wait, after each arrival.
+    """
     loop = VirtualLoop()
     speed = speed or Speed()
     try:
-        fleet = [_replica(loop, layers, workers, speed, seed + i, shares or {}, limits) for i in range(replicas)]
-        loop.run_until_complete(_run(loop, calls, fleet))
+        fleet = []
+        for number in range(replicas):
+            pool = SimulatedPool(workers, real_speed or speed, np.random.default_rng(seed + number))
+            prepare(pool)
+            fleet.append(_replica(loop, pool, layers, speed, shares or {}, limits or Limits()))
+        loop.run_until_complete(_run(loop, calls, fleet, watch))
     finally:
         loop.close()
     return fleet
 
 
 def _replica(
-    loop: VirtualLoop,
-    layers: int,
-    workers: int,
-    speed: Speed,
-    seed: int,
-    shares: dict[str, float],
-    limits: Limits | None,
+    loop: VirtualLoop, pool: SimulatedPool, layers: int, speed: Speed, shares: dict[str, float], limits: Limits
 ) -> Replica:
-    pool = SimulatedPool(workers, speed, np.random.default_rng(seed))
     cost = CostModel()
     shapes = [Load(d, n, n * d) for n in (16, 60, 200) for d in (1, layers // 2)]
     cost.measured([(load, speed.seconds(load)) for load in shapes])
-    scheduler = Scheduler(pool, limits or Limits(), Metrics(), cost, layers, clock=loop.time)  # type: ignore[arg-type]
+    scheduler = Scheduler(pool, limits, Metrics(), cost, layers, clock=loop.time)  # type: ignore[arg-type]
     scheduler.shares.set(shares)
     return Replica(pool, scheduler)
 
 
-async def _run(loop: VirtualLoop, calls: Sequence[Call], fleet: list[Replica]) -> None:
+async def _run(
+    loop: VirtualLoop, calls: Sequence[Call], fleet: list[Replica], watch: Callable[[tuple[int, int]], None]
+) -> None:
     tasks: list[asyncio.Task[None]] = []
     for call in sorted(calls, key=lambda c: c.at):
         if call.at > loop.time():
             await asyncio.sleep(call.at - loop.time())
         replica = min(fleet, key=lambda r: r.outstanding)
         tasks.append(loop.create_task(_call(loop, call, replica)))
+        watch((replica.scheduler.waiting_tickets, replica.scheduler.waiting_tokens))
     if tasks:
         _, unfinished = await asyncio.wait(tasks, timeout=_SETTLE_S)
         assert not unfinished, f"{len(unfinished)} requests were never answered"
         for task in tasks:
             task.result()
+    await asyncio.sleep(_SETTLE_S)  # batches whose callers have left run to their end
 
 
 async def _call(loop: VirtualLoop, call: Call, replica: Replica) -> None:

@@ -1,0 +1,1 @@
+"""The scheduler before a simulated engine and clock, and its parts."""

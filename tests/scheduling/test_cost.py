@@ -1,0 +1,82 @@
+"""The cost model: right about an engine like itself, and quick to follow one that changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.planning.cost import CostModel, Load
+from loadtest.simulation.engine import Speed
+
+
+def batches(count: int, seed: int) -> list[Load]:
+    rng = np.random.default_rng(seed)
+    loads = []
+    for _ in range(count):
+        rows = [
+            (int(n), int(rng.choice([1, 3, 6, 12])))
+            for n in np.clip(rng.lognormal(3.3, 0.7, rng.integers(1, 12)), 4, 400)
+        ]
+        loads.append(Load.of(rows))
+    return loads
+
+
+def model(speed: Speed) -> CostModel:
+    cost = CostModel()
+    cost.measured([(load, speed.seconds(load)) for load in (Load(1, 16, 16), Load(6, 16, 96), Load(6, 200, 1200))])
+    return cost
+
+
+def errors(cost: CostModel, speed: Speed, loads: list[Load], seed: int = 0) -> list[float]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for load in loads:
+        real = speed.seconds(load) * float(np.exp(0.1 * rng.standard_normal()))
+        found.append(abs(cost.seconds(load) - real) / real)
+        cost.observe(load, real)
+    return found
+
+
+def test_nothing_is_predicted_before_a_measurement() -> None:
+    cost = CostModel()
+    assert not cost.known
+    assert cost.seconds(Load(12, 100, 1200)) == 0.0
+    cost.observe(Load(12, 100, 1200), 0.1)
+    assert cost.known
+    assert cost.seconds(Load(12, 100, 1200)) == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_short_measurement_at_half_depth_tells_full_depth() -> None:
+    speed = Speed()
+    cost = model(speed)
+    assert all(cost.seconds(load) == pytest.approx(speed.seconds(load), rel=0.1) for load in batches(50, 1))
+
+
+def test_predictions_are_within_a_quarter_under_steady_load() -> None:
+    speed = Speed()
+    assert np.median(errors(model(speed), speed, batches(300, 2))) < 0.15
+
+
+@pytest.mark.parametrize("factor", [0.4, 3.0])
+def test_a_machine_that_changes_is_followed_within_fifty_batches(factor: float) -> None:
+    speed = Speed()
+    changed = Speed(*(factor * part for part in (speed.batch, speed.layer, speed.token, speed.token_layer)))
+    cost = model(speed)
+    errors(cost, speed, batches(200, 3))
+    assert np.median(errors(cost, changed, batches(100, 4))[50:]) < 0.2
+
+
+def test_another_shape_of_cost_is_learnt() -> None:
+    cost = model(Speed())
+    flat = Speed(batch=0.02, layer=0.0, token=1e-5, token_layer=1e-5)  # as on a GPU: a batch costs what a row costs
+    assert np.median(errors(cost, flat, batches(500, 5))[300:]) < 0.2
+
+
+def test_a_stall_is_not_a_trend() -> None:
+    speed = Speed()
+    cost = model(speed)
+    load = Load(12, 100, 1200)
+    errors(cost, speed, batches(100, 6))
+    before = cost.seconds(load)
+    cost.observe(load, 60.0)
+    assert cost.seconds(load) < 1.5 * before

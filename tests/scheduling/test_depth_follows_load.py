@@ -1,0 +1,88 @@
+"""Promise 5: as load rises depth falls, never under a floor, and it comes back when the load ebbs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loadtest.simulation.engine import Speed
+from loadtest.simulation.traffic import Call, simulate
+from tests.scheduling.callers import EXITS, FULL_PER_S, attainment, mean_depth, poisson, terms
+
+ELASTIC = terms(deadline_s=0.5)
+
+
+def test_at_low_load_everything_runs_to_full_depth() -> None:
+    calls = poisson(0.2 * FULL_PER_S, 30, ELASTIC)
+    simulate(calls)
+    assert attainment(calls) == 1.0
+    assert np.mean([call.layers == 12 for call in calls]) >= 0.99
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+def test_a_burst_is_met_with_less_depth_and_depth_returns(noise: float) -> None:
+    before = poisson(10, 5, ELASTIC, seed=1)
+    burst = poisson(4 * FULL_PER_S, 3, ELASTIC, seed=2, start=5)
+    after = poisson(10, 5, ELASTIC, seed=3, start=10)
+    calls = before + burst + after
+    simulate(calls, speed=Speed(noise=noise))
+    assert all(call.outcome == "answered" for call in calls), "four times full depth's load is within the floors' reach"
+    assert attainment(calls) >= 0.999
+    assert mean_depth(before) > 11.9
+    assert mean_depth(burst) < 6
+    assert mean_depth(after) > 11.5
+
+
+def test_a_pinned_request_keeps_its_depth_in_a_burst() -> None:
+    pinned = poisson(5, 3, terms([12], deadline_s=2.0), seed=1)
+    calls = pinned + poisson(2 * FULL_PER_S, 3, ELASTIC, seed=2)
+    simulate(calls)
+    assert {call.layers for call in pinned if call.outcome == "answered"} == {12}
+    assert attainment(pinned) >= 0.99
+
+
+def test_one_hurried_request_does_not_make_the_others_shallow() -> None:
+    calls = [Call(0.0, (40,), terms(deadline_s=5.0)) for _ in range(8)]
+    hurried = Call(0.0, (40,), terms(deadline_s=0.02))
+    simulate([*calls, hurried])
+    assert hurried.in_time
+    assert hurried.layers < 12
+    assert mean_depth(calls) == 12
+
+
+def test_overload_is_refused_at_the_door_with_when_to_come_back() -> None:
+    calls = poisson(14 * FULL_PER_S, 5, terms((3, 6, 12), deadline_s=0.5))
+    simulate(calls)
+    refused = [call for call in calls if call.outcome == "refused"]
+    assert len(refused) > 0.3 * len(calls), "three layers cannot carry fourteen times full depth's load"
+    assert attainment(calls) >= 0.99, "whoever was let in is answered in time"
+    assert all(0 < call.retry_after_s < 5 for call in refused)
+    assert all(call.seconds < 0.001 for call in refused)
+
+
+def test_no_tier_is_starved() -> None:
+    rich = poisson(10 * FULL_PER_S, 10, terms((3, 6, 12), 0.3, "rich"), seed=1)
+    poor = poisson(FULL_PER_S, 10, terms((3, 6, 12), 3.0, "poor"), seed=2)
+    simulate(rich + poor, shares={"rich": 10.0, "poor": 1.0})
+    for second in range(2, 10, 2):
+        window = [call for call in poor if second <= call.at < second + 2]
+        served = sum(call.in_time for call in window) / len(window)
+        assert served > 0.1, f"the lowest tier stood still from {second} s on"
+    share = sum(call.in_time for call in rich) / len(rich)
+    assert share > 0.1
+    assert attainment(rich) >= 0.99
+    assert attainment(poor) >= 0.99
+
+
+def test_requests_without_a_deadline_are_answered_however_many_have_one() -> None:
+    bulk = poisson(10, 10, terms([12]), seed=1)
+    simulate(bulk + poisson(3 * FULL_PER_S, 20, terms(EXITS, 0.5), seed=2))
+    assert all(call.outcome == "answered" for call in bulk)
+    assert max(call.seconds for call in bulk) < 15
+
+
+def test_a_slower_machine_is_noticed() -> None:
+    calls = poisson(FULL_PER_S, 20, ELASTIC)
+    simulate(calls, speed=Speed(), real_speed=Speed(layer=2.4e-3, token_layer=2.0e-4))
+    late = [call for call in calls if call.at > 2]
+    assert attainment(late) >= 0.99, "predictions made on a machine three times as fast mend themselves"

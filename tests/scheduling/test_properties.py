@@ -1,0 +1,74 @@
+"""What holds whatever arrives: random requests, a simulated engine, a virtual clock, the server's own scheduler."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.engine.batch import Batch
+from app.scheduling.scheduler import Limits
+from loadtest.simulation.engine import SimulatedPool, Speed
+from loadtest.simulation.traffic import Call, simulate
+from tests.scheduling.callers import EXITS, terms
+
+exits = st.sets(st.sampled_from(EXITS), min_size=1).map(lambda found: tuple(sorted(found)))
+calls = st.builds(
+    Call,
+    at=st.floats(0, 3),
+    lengths=st.lists(st.integers(2, 300), min_size=1, max_size=6).map(tuple),
+    terms=st.builds(
+        terms,
+        exits,
+        st.none() | st.floats(0.02, 4.0),
+        st.sampled_from(["gold", "silver", "bronze"]),
+    ),
+    leaves_after=st.none() | st.none() | st.floats(0.01, 2.0),
+)
+
+
+@given(st.lists(calls, min_size=1, max_size=60), st.integers(1, 3), st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_each_request_ends_once_at_a_depth_it_allowed(given_calls: list[Call], workers: int, seed: int) -> None:
+    fleet = simulate(given_calls, workers=workers, seed=seed, shares={"gold": 2.0})
+    for call in given_calls:
+        assert call.outcome in ("answered", "refused", "expired", "left")
+        assert call.answers == (call.outcome == "answered")
+        if call.outcome == "answered":
+            assert call.layers in call.terms.exits, "under the floor, or an exit that the caller did not accept"
+        if call.terms.deadline_s is None:
+            assert call.outcome in ("answered", "left"), "without a deadline there is nothing to refuse"
+    scheduler = fleet[0].scheduler
+    assert (scheduler.waiting_tickets, scheduler.waiting_tokens) == (0, 0)
+    assert fleet[0].pool.idle == workers
+
+
+@given(st.lists(calls, min_size=1, max_size=40), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_a_failing_engine_loses_no_request_and_fails_only_what_fails_twice(given_calls: list[Call], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def break_some(pool: SimulatedPool) -> None:
+        def fails(batch: Batch) -> bool:
+            # Texts of 13 tokens always break their batch, others by chance once in a while.
+            return any(len(row.tokens) == 13 for row in batch.rows) or rng.random() < 0.02
+
+        pool.fails = fails
+
+    simulate(given_calls, seed=seed, prepare=break_some)
+    for call in given_calls:
+        assert call.outcome in ("answered", "refused", "expired", "left", "failed")
+        if 13 in call.lengths:
+            assert call.outcome != "answered"
+
+
+@given(st.lists(calls, min_size=20, max_size=60))
+@settings(max_examples=20, deadline=None)
+def test_the_queue_never_holds_more_than_its_limits(given_calls: list[Call]) -> None:
+    limits = Limits(max_queue_texts=12, max_queue_tokens=900)
+    seen: list[tuple[int, int]] = []
+    for call in given_calls:
+        call.at /= 30
+    fleet = simulate(given_calls, limits=limits, speed=Speed(noise=0.3), watch=lambda s: seen.append(s))
+    assert all(texts <= 12 and tokens <= 900 for texts, tokens in seen)
+    assert fleet[0].scheduler.waiting_tickets == 0

@@ -1,0 +1,62 @@
+"""The queue: ordered by due time, counted in texts and tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.scheduling.ladder import Ladders
+from app.scheduling.queue import DeadlineQueue
+from app.scheduling.ticket import Admitted, Ticket
+from tests.scheduling.callers import terms
+
+
+def request(due: float, lengths: list[int]) -> Admitted:
+    loop = asyncio.new_event_loop()
+    made = Admitted(loop.create_future(), terms(), True, 0.0, due, inf, 0.0, [None] * len(lengths))
+    loop.close()
+    made.waiting.extend(Ticket(made, i, np.zeros(n, np.int32)) for i, n in enumerate(lengths))
+    made.waiting_tokens = made.tokens = sum(lengths)
+    return made
+
+
+requests = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 50), min_size=1, max_size=5)), max_size=30)
+
+
+@given(requests, st.randoms(use_true_random=False))
+def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int]]], random: object) -> None:
+    queue = DeadlineQueue(Ladders(12))
+    waiting: list[Admitted] = []
+    for due, lengths in made:
+        one = request(float(due), lengths)
+        queue.add(one)
+        waiting.append(one)
+        if len(waiting) % 3 == 0:
+            gone = waiting.pop(random.randrange(len(waiting)))  # type: ignore[attr-defined]
+            assert queue.remove(gone)
+            assert not queue.remove(gone), "it cannot be taken out twice"
+        if len(waiting) % 4 == 0 and waiting:
+            head = queue.requests[0]
+            taken = queue.take([(head, 1, 6)])
+            assert [ticket.request for ticket in taken] == [head]
+            assert head.exits == (6,), "the rest of a request runs at the depth of its first text"
+            if len(waiting) % 8 == 0:
+                queue.put_back(taken)
+            if not head.waiting:
+                waiting.remove(head)
+        assert [r.due for r in queue.requests] == sorted(r.due for r in waiting)
+        assert queue.texts == sum(len(r.waiting) for r in waiting)
+        assert queue.tokens == sum(len(t.tokens) for r in waiting for t in r.waiting)
+        assert queue.columns().tokens.sum() == queue.tokens
+
+
+def test_equal_deadlines_are_served_in_order_of_arrival() -> None:
+    queue = DeadlineQueue(Ladders(12))
+    made = [request(1.0, [4]) for _ in range(5)]
+    for one in made:
+        queue.add(one)
+    assert queue.requests == made
