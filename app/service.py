@@ -253,7 +253,9 @@ class Service:
             settings.max_batch_tokens, settings.max_batch_requests, settings.max_queue_texts, settings.max_queue_tokens
         )
         cost = CostModel()
-        scheduler = Scheduler(pool, limits, self.metrics, cost, manifest.architecture.layers)
+        scheduler = Scheduler(
+            pool, limits, self.metrics, cost, manifest.architecture.layers, shadow_share=settings.shadow_share
+        )
         scheduler.shares.set({tier.name: tier.share for tier in self.callers.tiers})
         served = self._served = Served(name, label, manifest, tokenizer, planner, cost, scheduler, pool)
         self.metrics.model_opened(

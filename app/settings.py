@@ -81,9 +81,14 @@ class Settings(BaseSettings):
         "most tokens run together; a longer text runs in a batch of its own (default: 512 on a CPU, 16384 on a GPU)",
     )
     max_batch_requests: PositiveInt | None = _option(_QUEUE, None, "most texts run together (default: no limit)")
-    max_concurrent_requests: PositiveInt = _option(_QUEUE, 512, "requests in the house at once; more are refused (429)")
+    max_concurrent_requests: PositiveInt = _option(
+        _QUEUE, 2048, "requests in the house at once; more are refused (429)"
+    )
     max_queue_texts: PositiveInt = _option(_QUEUE, 8192, "texts that may wait; a request that does not fit is refused")
     max_queue_tokens: PositiveInt = _option(_QUEUE, 524_288, "tokens that may wait, likewise")
+    shadow_share: Annotated[float, Field(ge=0, le=1)] = _option(
+        _QUEUE, 0.001, "share of the shallow answers that are also run to full depth at idle, to know their quality"
+    )
 
     # TEI's default of 32 fails clients that send whole document lists (LangChain sends 1,000 at once): a request is
     # cut into batches here anyway, and its size is bounded by the payload and by the queue.
