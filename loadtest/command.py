@@ -98,7 +98,7 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--scenario", choices=SCENARIOS, default="burst-gamma", help="the load (%(default)s)")
     add("--trace", type=Path, metavar="FILE", help="CSV with a TIMESTAMP column, for burst-trace")
-    add("--seconds", type=float, metavar="S", help="length of the schedule, run once for each policy")
+    add("--seconds", type=int, metavar="S", help="length of the schedule, run once for each policy")
     add("--mean", type=float, metavar="X", help="mean load, times what full depth can carry")
     add("--peak", type=float, metavar="X", help="highest load of any second, likewise")
     add("--cv2", type=float, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")

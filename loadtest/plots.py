@@ -92,7 +92,8 @@ def _colours(count: int) -> list[str]:
 
 
 def _edges(seconds: float) -> Numbers:
-    return np.minimum(np.arange(int(np.ceil(seconds / _BIN_S)) + 1) * _BIN_S, seconds)
+    edges: Numbers = np.minimum(np.arange(int(np.ceil(seconds / _BIN_S)) + 1) * _BIN_S, seconds)
+    return edges
 
 
 def _rates(requests: Requests, edges: Numbers) -> Numbers:

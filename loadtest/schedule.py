@@ -47,7 +47,9 @@ class Schedule:
         return found
 
     def _quietest(self, around: float, reach: float) -> float:
-        starts = np.arange(max(0.0, around - reach), around + reach)
+        starts = np.arange(np.ceil(around - reach), around + reach)
+        if not len(starts):
+            return around
         counts = [np.count_nonzero((self.times >= start) & (self.times < start + 1)) for start in starts]
         fewest = starts[np.asarray(counts) == min(counts)]
         return float(fewest[np.abs(fewest - around).argmin()])

@@ -102,8 +102,8 @@ def generator_figures(runs: Sequence[Requests], cpu_s: Mapping[str, float], open
     """Whether the load came as it was meant to, and what sending it cost."""
     lag = np.concatenate([run.lag for run in runs]) * 1e3
     lag = lag[~np.isnan(lag)]
-    tightest = min(run.deadline.min() for run in runs) * 1e3
-    p50, p99, most = np.percentile(lag, [50, 99, 100]) if len(lag) else (np.nan,) * 3
+    tightest = float(min(run.deadline.min() for run in runs)) * 1e3
+    p50, p99, most = map(float, np.percentile(lag, [50, 99, 100])) if len(lag) else (float("nan"),) * 3
     figures = [
         Figure("the generator's own lag, p99", p99, "ms", at_most=LAG_SHARE * tightest),
         Figure("  p50", p50, "ms"),

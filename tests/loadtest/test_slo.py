@@ -1,0 +1,79 @@
+"""`strata loadtest slo` as a user types it, small, against a real server with tiers."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from tests.conftest import RunningServer, ServerFactory
+
+_SERVE = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def tiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("tiers") / "tiers.toml"
+    file.write_text(
+        "\n".join(
+            f'[[tier]]\nname = "{name}"\ndeadline_ms = {ms}\n'
+            f'keys = ["sha256:{sha256(f"loadtest-{name}".encode()).hexdigest()}"]'
+            for name, ms in (("fast", 2000), ("slow", 8000))
+        )
+    )
+    return file
+
+
+def test_policies_meet_the_same_arrivals_and_are_reported(
+    tiny_bundle: Path, tiers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = ["--scenario", "overload", "--mean", "1", "--capacity", "60", "--seconds", "2", "--rounds", "2"]
+    who = ["--tiers", str(tiers), "--mix", "fast=1", "slow=1", "--policies", "full", "static", "elastic"]
+    serve = ["--", "--model", str(tiny_bundle), *_SERVE]
+    assert main(["loadtest", "slo", *load, *who, "--out", str(tmp_path / "out"), *serve]) == 0
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    policies = written["rounds"]["policies"]
+    assert list(policies) == ["always-4", "static-2/4", "elastic"]
+    for found in policies.values():
+        assert found["all"]["offered"] == 120
+        assert [found[tier]["offered"] for tier in ("fast", "slow")] == [
+            policies["elastic"][tier]["offered"] for tier in ("fast", "slow")
+        ]
+        assert found["all"]["errors"] == 0
+        assert found["all"]["in_time"] > 0
+    assert policies["always-4"]["all"]["depth"] == 4
+    assert policies["static-2/4"]["fast"]["depth"] == 2
+    assert policies["static-2/4"]["slow"]["depth"] == 4
+    names = {figure["name"].strip() for figure in written["figures"]}
+    assert {"the generator's own lag, p99", "goodput, times always-4's", "its CPU, share of the server's"} <= names
+    for plot in ("over-time", "always-4", "static-2-4", "elastic"):
+        assert (tmp_path / "out" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    assert "120 texts in 2 s: 1.00 x capacity" in capsys.readouterr().out
+
+
+def test_a_server_without_these_tiers_is_not_measured(
+    server: RunningServer, tiers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--tiers", str(tiers), "--mix", "fast=1", "--capacity", "9", "--seconds", "1", "--out", str(tmp_path)]
+    assert main(["loadtest", "slo", "--url", server.url, *options]) == 1
+    assert "tier fast: the server served it as tier default" in capsys.readouterr().err
+
+
+def test_the_capacity_is_measured_when_it_is_not_given(
+    start_server: ServerFactory, tiny_bundle: Path, tiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import loadtest.slo
+
+    monkeypatch.setattr(loadtest.slo, "_WARM_UP_S", 0.2)
+    monkeypatch.setattr(loadtest.slo, "_CAPACITY_S", 0.5)
+    server = start_server(tiny_bundle, "--tiers", str(tiers))
+    options = ["--tiers", str(tiers), "--mix", "slow=1", "--seconds", "1", "--rounds", "1", "--out", str(tmp_path)]
+    assert main(["loadtest", "slo", "--url", server.url, "--scenario", "low", "--policies", "elastic", *options]) == 0
+    facts = json.loads((tmp_path / "report.json").read_text())["facts"]
+    capacity = float(facts["capacity of full depth"].split()[0])
+    assert capacity > 0
+    assert float(facts["capacity afterwards"].split()[0]) > 0
+    assert f"{round(0.2 * capacity)} texts in 1 s" in facts["offered"]
