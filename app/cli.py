@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": ("app.planning.command", "ask a running server what it would run, and why"),
     "keys": ("app.planning.keys", "make API keys"),
     "models": ("model_store.command", "list, add and verify models"),
+    "profile": ("model_store.profiling.command", "measure what a model is worth at every exit"),
     "train": ("model_store.training.command", "train a 2D Matryoshka model"),
     "loadtest": ("loadtest.command", "measure a running server"),
 }

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from model_store.training.recipe import Recipe
 
 
@@ -38,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made.add_argument("--name", help="its name (default: the output folder's)")
     made.add_argument("--source", help="what to call the base (default: what its own files call it)")
     made.add_argument("--licence", help="licence of the base, and so of the result (default: what its card says)")
-    made.add_argument("--sts", action="append", default=[], metavar="[NAME=]FILE", help="measure on this STS tsv")
-    made.add_argument(
-        "--beir", action="append", default=[], metavar="[NAME=]FOLDER[@SPLIT]", help="measure search here"
-    )
+    add_benchmark_arguments(made)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from model_store.profiling.retrieval import read_beir
-    from model_store.profiling.sts import read_sts
-    from model_store.training.finish import Benchmarks, Origin, finish
+    from model_store.training.finish import Origin, finish
     from model_store.training.precision import pick_device
     from model_store.training.sources import parse_source, read_groups, read_lines
     from model_store.training.trainer import Trainer
@@ -73,13 +69,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
     recipe = _recipe(args)
-    benchmarks = Benchmarks(
-        sts=[read_sts(Path(path), name) for name, path in map(_named, args.sts)],
-        retrieval=[
-            read_beir(Path(path.partition("@")[0]), path.partition("@")[2] or "test", name)
-            for name, path in map(_named, args.beir)
-        ],
-    )
+    benchmarks = Benchmarks.read(args)
     work = args.work or args.output.with_name(args.output.name + ".work")
     trainer = Trainer(
         recipe,
@@ -125,8 +115,3 @@ def _made_with() -> str:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
-
-
-def _named(argument: str) -> tuple[str | None, str]:
-    name, equals, path = argument.partition("=")
-    return (name, path) if equals else (None, argument)

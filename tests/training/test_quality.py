@@ -56,7 +56,7 @@ def test_search_finds_a_text_by_itself_at_every_depth(tiny_bert: Path) -> None:
 
 def test_report_is_plain_data(tiny_bert: Path) -> None:
     pairs = StsPairs("pairs", ["a cat", "a dog", "the river"], ["the cat", "a fish", "fire"], [5.0, 2.0, 1.0])
-    report = measure_quality(tiny_bert, (8, 32), exits=(1, 3), sts=[pairs]).as_data()
+    report = measure_quality(ReferenceEncoder(tiny_bert), (8, 32), exits=(1, 3), sts=[pairs]).as_data()
     assert report["sts"][0]["scores"].keys() == {1, 3}
     assert all(isinstance(score, float) for score in report["sts"][0]["scores"][1].values())
 

@@ -1,0 +1,78 @@
+"""What per-text exit saves in time, measured with the engine's encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from app.engine.batch import Batch, Row, TokenIds
+from app.engine.encoder import Encoder
+from app.engine.host import BACKENDS
+from app.engine.weights import heads
+from model_store.bundle import TOKENIZER, Bundle
+from model_store.measured import AutoExit
+
+BATCHES = {1: 48, 32: 128}  # texts of a batch -> texts timed
+_ROUNDS = 3
+WORTH = 0.02  # share of full depth's time that must be saved, beyond what noise may pretend
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Per-text exit against full depth, in batches of so many texts."""
+
+    batch: int
+    mean_depth: float  # layers
+    saved: float  # share of full depth's time; below 0 where testing costs more than it saves
+
+
+def measure_saving(
+    bundle: Bundle, auto: AutoExit, texts: Sequence[str], backend: str, dtype: str, device: str, progress: bool = False
+) -> list[Saving]:
+    """Time of per-text exit as a share of full depth's on one thread, both in turn; the best of three rounds each."""
+    manifest = bundle.manifest.model_copy(update={"auto_exit": auto})
+    built = import_module(f"app.engine.backends.{BACKENDS[backend]}").build(
+        bundle, dtype=dtype, device=device, threads=1
+    )
+    encoder = Encoder(manifest, built, heads(bundle))
+    tokens = _tokens(bundle, texts[: max(BATCHES.values())])
+    last, dim = manifest.exits[-1], manifest.full_dim
+    found = []
+    for size, count in BATCHES.items():
+        spent, depths = np.zeros(2), []
+        groups = [tokens[i : i + size] for i in range(0, min(count, len(tokens)), size)]
+        for group in tqdm(groups, desc=f"per-text exit, batch {size}", unit="batch", disable=not progress):
+            pair = [Batch([Row(ids, last, dim, threshold=bar) for ids in group]) for bar in (None, auto.threshold)]
+            spent += np.min([[_seconds(encoder, batch) for batch in pair] for _ in range(_ROUNDS)], axis=0)
+            depths += encoder.run(pair[1]).layers
+        found.append(Saving(size, float(np.mean(depths)), float(1 - spent[1] / spent[0])))
+    return found
+
+
+def judged(auto: AutoExit, savings: Sequence[Saving]) -> AutoExit:
+    """The calibration, refused where no batch size saves time."""
+    if auto.refused or any(saving.saved >= WORTH for saving in savings):
+        return auto
+    told = ", ".join(f"{saving.saved:.0%} at batch {saving.batch}" for saving in savings)
+    return auto.model_copy(update={"refused": f"no gain: the time saved by leaving early was {told}"})
+
+
+def _seconds(encoder: Encoder, batch: Batch) -> float:
+    began = time.perf_counter()
+    encoder.run(batch)
+    return time.perf_counter() - began
+
+
+def _tokens(bundle: Bundle, texts: Sequence[str]) -> list[TokenIds]:
+    tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    cased = [text.lower() for text in texts] if bundle.manifest.lowercase else list(texts)
+    limit = bundle.manifest.max_tokens
+    return [np.array(e.ids[:limit], np.int32) for e in tokenizer.encode_batch_fast(cased)]

@@ -1,0 +1,98 @@
+"""``strata profile``: what a model is worth at every exit, measured and written into its manifest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from model_store.profiling.benchmarks import add_benchmark_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Measure a bundle and write the tables into its manifest, report and card: quality per exit and dim on the "
+        "sets named, agreement between exits and the threshold of per-text exit on unlabelled text; and, into the "
+        "user's cache, latency on this machine and a picture. With --url, similarity through a running server."
+    )
+    parser.add_argument("model", nargs="?", metavar="BUNDLE", help="a name from `strata models list`, or a folder")
+    parser.add_argument("--url", metavar="URL", help="measure a running server (--sts only) and compare with its /info")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; compare with what is written, exit with 1 if 0.2 apart"
+    )
+    quality = parser.add_argument_group("quality", "The first set of each kind is the manifest's.")
+    add_benchmark_arguments(quality)
+    quality.add_argument(
+        "--base",
+        type=Path,
+        metavar="FOLDER",
+        help="the original model: its full-depth scores are 1.0 (default: as "
+        "the manifest has it, else the bundle's own full depth)",
+    )
+    quality.add_argument("--exits", type=_numbers, metavar="N,N", help="with --url, exits to measure (default: all)")
+    quality.add_argument("--dims", type=_numbers, metavar="N,N", help="with --url, dims to measure (default: all)")
+    agreement = parser.add_argument_group("agreement and per-text exit")
+    agreement.add_argument(
+        "--text",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="unlabelled text, one a line (default: prose of Python's manual)",
+    )
+    agreement.add_argument("--texts", type=_number, default=800, metavar="N", help="texts of it (%(default)s)")
+    agreement.add_argument("--no-agreement", action="store_true", help="leave both out")
+    latency = parser.add_argument_group("latency", "Through the engine, as `strata serve` would run it.")
+    latency.add_argument("--batches", type=_numbers, default=(1, 8, 32), metavar="N,N", help="texts (1,8,32)")
+    latency.add_argument("--lengths", type=_numbers, default=(16, 64, 128), metavar="N,N", help="tokens (16,64,128)")
+    latency.add_argument("--backend", choices=("auto", "torch", "onnxruntime"), default="auto")
+    latency.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "int8"), default="auto")
+    latency.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    latency.add_argument("--no-latency", action="store_true", help="leave it out")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="where the PNG goes (default: the cache)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; the exit status: 1 when something cannot be measured, or with ``--check`` differs."""
+    import importlib.util
+
+    missing = [name for name in ("scipy", "tqdm", "matplotlib", "httpx") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"strata profile needs {', '.join(missing)}: pip install 'strata-embed[train]'", file=sys.stderr)
+        return 1
+    from app.engine.link import EngineError
+    from model_store.registry import NotFoundError
+
+    try:
+        _check_options(args)
+        if args.url:
+            from model_store.profiling.server_profile import profile_server
+
+            return profile_server(args)
+        from model_store.profiling.bundle_profile import profile_bundle
+
+        return profile_bundle(args)
+    except (ValueError, OSError, NotFoundError, EngineError) as error:  # an option, a file or a server at fault
+        print(f"strata profile: {error}", file=sys.stderr)
+        return 1
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if bool(args.url) == bool(args.model):
+        raise ValueError("name a BUNDLE or a --url, one of the two")
+    if args.url and (args.beir or args.base or args.text or not args.sts):
+        raise ValueError("--url measures similarity: it needs --sts, and takes no --beir, --base or --text")
+    if args.model and (args.exits or args.dims):
+        raise ValueError("--exits and --dims go with --url; a bundle is measured at all that it was trained for")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_number(part) for part in text.split(","))

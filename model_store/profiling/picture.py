@@ -1,0 +1,63 @@
+"""A picture of what depth costs and what it gives: quality over exit and dim, latency over exit and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.latency import LatencyProfile
+from model_store.measured import Quality
+
+
+def draw(file: Path, name: str, quality: Quality | None, latency: LatencyProfile | None) -> bool:
+    """Write the PNG with a panel for each of the two that is there; False where neither is."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")  # no display is needed, or looked for
+    from matplotlib import pyplot as plt
+
+    panels = [panel for panel in (_quality(quality), _latency(latency)) if panel]
+    if not panels:
+        return False
+    figure, places = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 6), squeeze=False, layout="constrained")
+    figure.suptitle(name)
+    for place, (title, across, exits, columns, values, shape) in zip(places[0], panels, strict=True):
+        place.imshow(values if "Quality" in title else np.log(values), aspect="auto", origin="lower", cmap="viridis")
+        place.set_title(title, fontsize=9)
+        place.set_xlabel(across)
+        place.set_ylabel("layers")
+        place.set_xticks(range(len(columns)), columns)
+        place.set_yticks(range(len(exits)), exits)
+        for (row, column), value in np.ndenumerate(values):
+            place.text(column, row, shape.format(value), ha="center", va="center", color="white", fontsize=8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+    return True
+
+
+Panel = tuple[str, str, Sequence[int], Sequence[int], npt.NDArray[np.float64], str]
+
+
+def _quality(table: Quality | None) -> Panel | None:
+    if table is None:
+        return None
+    exits, dims = sorted(table.scores), sorted(next(iter(table.scores.values())))
+    values = np.array([[table.scores[exit][dim] for dim in dims] for exit in exits])
+    title = f"Quality: {table.benchmark}\n({table.reference}: {table.reference_score:.1f})"
+    return title, "dims", exits, dims, values, "{:.1f}"
+
+
+def _latency(profile: LatencyProfile | None) -> Panel | None:
+    if profile is None:
+        return None
+    lengths = sorted({timing.tokens for timing in profile.timings})
+    length = lengths[len(lengths) // 2]
+    found = {(t.layers, t.texts): 1000 * t.seconds for t in profile.timings if t.tokens == length}
+    exits, batches = sorted({e for e, _ in found}), sorted({n for _, n in found})
+    values = np.array([[found[exit, batch] for batch in batches] for exit in exits])
+    title = f"Latency in ms, texts of {length} tokens\n({profile.backend} {profile.dtype}, {profile.machine})"
+    return title, "texts in the batch", exits, batches, values, "{:.3g}"
