@@ -68,7 +68,7 @@ def arrival_times(scenario: Scenario, capacity: float, file: Path | None, random
         )
     mean, peak = (scenario.mean or 0.0) * capacity, (scenario.peak or 0.0) * capacity
     if file is not None:
-        window = trace.window(trace.read(file), scenario.seconds)
+        window = trace.window(trace.read(file), scenario.seconds, busy=mean / peak)
         return trace.scale(window, scenario.seconds, mean, peak, random)
     profile = [(at * scenario.seconds, share * (mean or peak)) for at, share in scenario.shape]
     return arrivals.draw(profile, scenario.cv2 or 1.0, random)

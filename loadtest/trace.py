@@ -31,12 +31,12 @@ def read(file: Path) -> Times:
     return np.array(sorted((moment - moments[0]).total_seconds() for moment in moments))
 
 
-def window(times: Times, seconds: int) -> Times:
+def window(times: Times, seconds: int, busy: float = 0.0) -> Times:
     """The stretch of the trace that is most like the whole, its seconds counted from its own start.
 
-    Of all stretches that begin at a whole second: the one whose counts per second and per ten seconds, sorted, differ
-    least from the trace's (the sum of both Wasserstein distances, each as a share of the mean). No luck and no choice:
-    the same trace and length give the same window. Raises ValueError when the trace is shorter.
+    Of all stretches that begin at a whole second and have an arrival in at least the share ``busy`` of their seconds:
+    the one whose counts per second and per ten seconds, sorted, differ least from the trace's (the sum of both
+    Wasserstein distances, each as a share of the mean). No luck and no choice: the same trace and length give the same window. Raises ValueError when the trace is shorter, or nowhere so busy.
     """
     counts = np.bincount(times.astype(int))
     if seconds > len(counts):
@@ -47,7 +47,10 @@ def window(times: Times, seconds: int) -> Times:
         views = np.sort(np.lib.stride_tricks.sliding_window_view(sums, max(1, seconds - scale + 1)), axis=1)
         whole = np.quantile(sums, (np.arange(views.shape[1]) + 0.5) / views.shape[1])
         distance += np.abs(views - whole).mean(axis=1)[: len(distance)] / sums.mean()
-    start = int(distance.argmin())
+    share = np.convolve(counts > 0, np.ones(seconds), "valid") / seconds
+    if share.max() < busy:
+        raise ValueError(f"no {seconds} s of the trace have arrivals in {busy:.0%} of their seconds")
+    start = int(np.where(share < busy, np.inf, distance).argmin())
     inside = times[(times >= start) & (times < start + seconds)]
     return inside - start
 

@@ -89,6 +89,9 @@ def test_the_window_is_the_stretch_most_like_the_whole() -> None:
     times = at(idle + typical + busy)
     found = per_second(window(times, 20), 20)
     assert found.sum() == pytest.approx(200, abs=20)
+    assert (per_second(window(times, 20, busy=0.7), 20) > 0).mean() >= 0.7
+    with pytest.raises(ValueError, match="no 70 s of the trace"):
+        window(times, 70, busy=0.9)
     with pytest.raises(ValueError, match="120 s long"):
         window(times, 121)
 
