@@ -36,7 +36,8 @@ def window(times: Times, seconds: int, busy: float = 0.0) -> Times:
 
     Of all stretches that begin at a whole second and have an arrival in at least the share ``busy`` of their seconds:
     the one whose counts per second and per ten seconds, sorted, differ least from the trace's (the sum of both
-    Wasserstein distances, each as a share of the mean). No luck and no choice: the same trace and length give the same window. Raises ValueError when the trace is shorter, or nowhere so busy.
+    Wasserstein distances, each as a share of the mean). No luck and no choice: the same arguments give the
+    same window. Raises ValueError when the trace is shorter, or nowhere so busy.
     """
     counts = np.bincount(times.astype(int))
     if seconds > len(counts):
