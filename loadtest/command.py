@@ -25,6 +25,7 @@ _BENCHMARKS = {
     "overhead": "throughput through the server as a share of the bare engine's",
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
+    "simulate": "the scheduler before many computed replicas and a virtual clock",
     "slo": "deadlines under open-loop load: depth chosen by the server against depth fixed by clients",
 }
 
@@ -116,7 +117,19 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR", help="report.json and plots go here (default: runs/slo-SCENARIO-TIME)")
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=1)
+    add = parser.add_argument
+    add("--replicas", type=int, default=64, metavar="N", help="servers of two workers (%(default)s)")
+    add("--mean", type=float, default=0.7, metavar="X", help="load, times what full depth carries (%(default)s)")
+    add("--rate", type=float, metavar="N", help="texts a second instead")
+    add("--cv2", type=float, default=8.0, metavar="N", help="burstiness of the arrivals (%(default)s)")
+    add("--seconds", type=int, default=20, metavar="S", help="virtual length (%(default)s)")
+    add("--seed", type=int, default=1, metavar="N", help="of arrivals and lengths (%(default)s)")
+
+
 _ADD = {
+    "simulate": _add_simulate,
     "depth": _add_depth,
     "overhead": _add_overhead,
     "peers": _add_peers,

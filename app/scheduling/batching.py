@@ -9,7 +9,6 @@ from math import inf
 from app.planning.cost import BatchBounds, CostModel, Load
 from app.scheduling.ticket import Admitted
 
-
 _PART = 0.9  # of the time left to a request that a batch it is in may be predicted to take
 
 

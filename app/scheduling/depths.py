@@ -54,7 +54,9 @@ def at_level(columns: Columns, level: npt.NDArray[np.intp] | int, ladders: Ladde
     return engine.cost.rows(columns.tokens, ladders.depth(columns.ladders, level), engine.bounds)
 
 
-def choose_levels(columns: Columns, now: float, enough_tokens: float, ladders: Ladders, engine: Engine) -> list[int]:
+def choose_levels(
+    columns: Columns, now: float, enough_tokens: float, ladders: Ladders, engine: Engine
+) -> npt.NDArray[np.intp]:
     """The level of each request from the head of the queue, up to at least ``enough_tokens`` of them."""
     top = ladders.layers
     slack = columns.goals - now
@@ -90,4 +92,4 @@ def choose_levels(columns: Columns, now: float, enough_tokens: float, ladders: L
     behind = np.flatnonzero(floor_misses)
     if len(behind):
         levels[: int(behind[-1]) + 1] = 0
-    return levels.tolist()  # type: ignore[no-any-return]
+    return levels

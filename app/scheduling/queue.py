@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -79,12 +79,12 @@ class DeadlineQueue:
 
     def remove(self, request: Admitted) -> bool:
         """Take a request out, wherever it is; whether it was there."""
-        at = bisect_right(self._dues, request.due) - 1
-        while at >= 0 and self._dues[at] == request.due:
+        at = bisect_left(self._dues, request.due)
+        while at < len(self._dues) and self._dues[at] == request.due:  # of those due together the first leave first
             if self.requests[at] is request:
                 self._delete(at)
                 return True
-            at -= 1
+            at += 1
         return False
 
     def columns(self) -> Columns:

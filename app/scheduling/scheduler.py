@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import numpy as np
-
 from app.engine.batch import Batch, BatchResult, Row, TokenIds, Vector
 from app.engine.link import EngineError
 from app.engine.pool import EnginePool
@@ -132,9 +130,7 @@ class Scheduler:
         at = self._queue.place(self._due(now, deadline))
         columns, at = self._with(terms, sum(lengths), now, deadline, at)
         engine = self._engine()
-        levels = np.full(len(columns.tokens), self._ladders.layers, np.intp)
-        chosen = choose_levels(columns, now, math.inf, self._ladders, engine)
-        levels[: len(chosen)] = chosen
+        levels = choose_levels(columns, now, math.inf, self._ladders, engine)
         layers = int(self._ladders.depth(columns.ladders[at : at + 1], levels[at])[0])
         predicted = float(engine.finish(at_level(columns, levels, self._ladders, engine))[at])
         return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
@@ -289,8 +285,8 @@ class Scheduler:
         bounds = replace(engine.bounds, tokens=min(share, engine.bounds.tokens))
         columns = queue.columns()
         levels = choose_levels(columns, now, bounds.tokens, self._ladders, engine)
-        self.level = levels[0]
-        layers = self._ladders.depth(columns.ladders, np.array(levels, np.intp))
+        self.level = int(levels[0])
+        layers = self._ladders.depth(columns.ladders, levels)
         return form(zip(queue.requests, map(int, layers), strict=True), bounds, self._cost, now)
 
     async def _finish(

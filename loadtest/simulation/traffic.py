@@ -39,12 +39,26 @@ class Call:
         return self.outcome == "answered" and self.seconds <= (self.terms.deadline_s or np.inf)
 
 
+class Decisions(Metrics):
+    """Metrics that keep how long each choice of a batch took, in real seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decisions: list[float] = []
+
+    def decided(self, seconds: float) -> None:
+        """A batch and its depths were chosen."""
+        super().decided(seconds)
+        self.decisions.append(seconds)
+
+
 @dataclass
 class Replica:
     """One server: its scheduler and its engine."""
 
     pool: SimulatedPool
     scheduler: Scheduler
+    metrics: Decisions
     outstanding: int = 0
 
 
@@ -87,9 +101,10 @@ def _replica(
     cost = CostModel()
     shapes = [Load(d, n, n * d) for n in (16, 60, 200) for d in (1, layers // 2)]
     cost.measured([(load, speed.seconds(load)) for load in shapes])
-    scheduler = Scheduler(pool, limits, Metrics(), cost, layers, clock=loop.time)  # type: ignore[arg-type]
+    metrics = Decisions()
+    scheduler = Scheduler(pool, limits, metrics, cost, layers, clock=loop.time)  # type: ignore[arg-type]
     scheduler.shares.set(shares)
-    return Replica(pool, scheduler)
+    return Replica(pool, scheduler, metrics)
 
 
 async def _run(
