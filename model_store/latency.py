@@ -14,7 +14,7 @@ from model_store.strict import Strict
 
 
 class Timing(Strict):
-    """One kind of batch, run alone on one worker: median seconds from handing it over to its answer."""
+    """One kind of batch, run alone on one worker: seconds from handing it over to its answer, best of three."""
 
     layers: PositiveInt
     texts: PositiveInt

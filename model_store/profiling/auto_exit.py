@@ -17,6 +17,7 @@ FAITHFUL = 0.98  # cosine to full depth that a text's vector must have
 SHARE = 0.95  # of the texts that must have it
 WORTH = 0.9  # mean depth, as a share of all layers, above which there is no gain
 _GRID = 60  # thresholds tried for a list of exits
+_HIGHEST = 0.9999
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,13 +64,14 @@ def calibrate(vectors: Mapping[int, Vectors], texts: str) -> AutoExit | None:
     best: tuple[float, tuple[int, ...], float] | None = None
     for tested in sorted(_lists(len(exits))):
         cosines = np.concatenate([found.between(i, j) for i, j in pairwise(tested)])
-        for threshold in np.quantile(cosines, np.linspace(0, 1, _GRID)):
-            depth, faithful = found.outcome(tested, float(threshold))
+        # Rounded before they are tried; a cosine of 1 would be a lottery of rounding errors.
+        thresholds = np.quantile(cosines, np.linspace(0, 1, _GRID)).round(4).clip(max=_HIGHEST)
+        for threshold in np.unique(thresholds).tolist():
+            depth, faithful = found.outcome(tested, threshold)
             if faithful >= wanted and (best is None or depth < best[0]):
-                best = depth, tested, float(threshold)
-    # At the highest threshold hardly a text leaves early, so there is a list that keeps the promise: the last two.
-    _, tested, threshold = best or (0.0, (len(exits) - 2, len(exits) - 1), 1.0)
-    threshold = round(threshold, 5)
+                best = depth, tested, threshold
+    assert best is not None  # between the last two exits every text leaves at the last one
+    _, tested, threshold = best
     depth, faithful = tried.outcome(tested, threshold)
     return AutoExit(
         texts=texts,

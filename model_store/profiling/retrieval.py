@@ -45,7 +45,8 @@ class RetrievalResult:
 
 def read_beir(folder: Path, split: str = "test", name: str | None = None) -> RetrievalSet:
     """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/{split}.tsv`` (or ``queries_{split}.jsonl`` and
-    ``qrels_{split}.tsv``). Only judged queries are kept. Raises FileNotFoundError naming what is missing.
+    ``qrels_{split}.tsv``). Only judged queries are kept. Raises FileNotFoundError naming what is missing,
+    ValueError where there is none.
     """
     documents = {d["_id"]: f"{d.get('title', '')} {d['text']}".strip() for d in _jsonl(folder / "corpus.jsonl")}
     queries = _jsonl(_first(folder / "queries.jsonl", folder / f"queries_{split}.jsonl"))
@@ -55,6 +56,8 @@ def read_beir(folder: Path, split: str = "test", name: str | None = None) -> Ret
             if int(row["score"]) > 0:
                 relevance.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
     judged = {q["_id"]: q["text"] for q in queries if q["_id"] in relevance}
+    if not judged:
+        raise ValueError(f"{folder}: no query of the split {split!r} has a relevant document")
     return RetrievalSet(name or folder.name, judged, documents, relevance)
 
 

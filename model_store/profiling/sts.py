@@ -41,6 +41,8 @@ def read_sts(path: Path, name: str | None = None) -> StsPairs:
         scores = [float(score) for score in columns[0]]
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: needs columns score, sentence1 and sentence2: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: needs columns score, sentence1 and sentence2, and a row: it has none")
     return StsPairs(name or path.stem, columns[1], columns[2], scores)
 
 
