@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from app.planning.plan import Ask, Infeasible, Terms
 
+_SURE = 1.5  # times the deadline: what is nearer may be a slow moment, and is for admission to judge
+
 
 def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, forecast: Callable[[int], float]) -> None:
     """Raise Infeasible, saying what is possible, where even an idle server would be late.
@@ -13,7 +15,7 @@ def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, for
     ``exits``: all that could be allowed. ``forecast``: seconds to run the texts to a depth with nothing else to do.
     """
     deadline_s = terms.deadline_s
-    if deadline_s is None or (needed := forecast(terms.exits[0])) <= deadline_s:
+    if deadline_s is None or (needed := forecast(terms.exits[0])) <= _SURE * deadline_s:
         return
     possible = [str(layers) for layers in exits if layers < terms.exits[0] and forecast(layers) <= deadline_s]
     whose = f"the deadline of tier `{terms.tier}`" if ask.budget_ms is None else "`budget_ms`"
