@@ -185,12 +185,11 @@ def test_the_example_serves_callers_without_a_key(start_server: ServerFactory) -
 def test_nothing_listens_beyond_this_machine_without_keys(tiny_bundle: Path, tmp_path: Path) -> None:
     keyless = tmp_path / "keyless.toml"
     keyless.write_text("[[tier]]\nname = 'all'\nanonymous = true\n")
-    for host in ("0.0.0.0", "::", "10.1.2.3", "example.org"):
-        for flags in ((), ("--tiers", str(keyless))):
-            result = strata("serve", "--model", str(tiny_bundle), "--host", host, "--port", "0", *flags)
-            assert result.returncode == 2
-            assert result.stderr.startswith(f"strata serve: --host: {host} can be reached from other machines")
-            assert "--insecure" in result.stderr
+    for host, flags in (("0.0.0.0", ()), ("::", ("--tiers", str(keyless))), ("example.org", ())):
+        result = strata("serve", "--model", str(tiny_bundle), "--host", host, "--port", "0", *flags)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"strata serve: --host: {host} can be reached from other machines")
+        assert "--insecure" in result.stderr
 
 
 def test_a_broken_file_of_tiers_ends_the_start_with_a_line(tiny_bundle: Path, tmp_path: Path) -> None:

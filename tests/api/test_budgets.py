@@ -1,0 +1,250 @@
+"""Budgets through the front door: time, floors, exits and spaces, said three ways; and what to ask instead."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from httpx import Client, Response
+
+from tests.conftest import RunningServer, ServerFactory
+
+TEXT = "the river and the mountain"
+
+
+def embed(client: Client, *, query: str = "", headers: dict[str, str] | None = None, **fields: object) -> Response:
+    return client.post("/embed" + query, json={"inputs": TEXT, **fields}, headers=headers)
+
+
+def ran(response: Response) -> int:
+    assert response.status_code == 200, response.text
+    return int(response.headers["x-strata-layers"])
+
+
+def refused(response: Response, status: int = 422) -> str:
+    assert response.status_code == status, response.text
+    return str(response.json()["error"])
+
+
+def test_a_budget_is_met_at_full_depth_when_there_is_time(client: Client) -> None:
+    response = embed(client, budget_ms=60_000)
+    assert ran(response) == 4
+    assert response.headers["x-strata-tier"] == "default"
+    assert 0 < float(response.headers["x-strata-slack-ms"]) < 60_000
+    assert float(response.headers["x-strata-predicted-ms"]) > 0
+    assert "x-strata-slack-ms" not in embed(client).headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "layers"),
+    [
+        ({"min_layers": 2}, 2),
+        ({"min_layers": 3}, 4),
+        ({"min_quality": 0.7}, 1),
+        ({"min_quality": 0.76}, 2),
+        ({"min_quality": 0.76, "min_layers": 4}, 4),
+        ({"exits": [1, 2]}, 2),
+        ({"exits": "1,2", "budget_ms": 60_000}, 2),
+        ({"exits": "shared", "budget_ms": 60_000}, 4),
+        ({"layers": 2, "budget_ms": 60_000, "min_layers": 1}, 2),
+    ],
+)
+def test_floors_and_exits_decide_the_depth(client: Client, asked: dict[str, object], layers: int) -> None:
+    assert ran(embed(client, **asked)) == layers
+    texts = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in asked.items()
+    }
+    headers = {"X-Strata-" + name.replace("_", "-").title(): value for name, value in texts.items()}
+    assert ran(embed(client, headers=headers)) == layers
+    assert ran(client.post("/embed", params=texts, json={"inputs": TEXT})) == layers
+    assert ran(client.post("/v1/embeddings", json={"input": TEXT, **asked})) == layers
+    pair = {"source_sentence": TEXT, "sentences": [TEXT]}
+    assert ran(client.post("/similarity", json={"inputs": pair, **asked})) == layers
+
+
+def test_given_twice_and_different_names_both_places(client: Client) -> None:
+    message = refused(embed(client, query="?budget_ms=500", headers={"X-Strata-Budget-Ms": "600"}))
+    assert "`budget_ms` in the query is 500" in message
+    assert "the header X-Strata-Budget-Ms is 600" in message
+    message = refused(embed(client, query="?exits=1,2", exits=[2, 4]))
+    assert "`exits` is given twice" in message
+    assert ran(embed(client, query="?exits=2,1&budget_ms=60000", exits=[1, 2], budget_ms=60_000)) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("budget_ms", 0),
+        ("budget_ms", -5),
+        ("budget_ms", "soon"),
+        ("min_quality", 0),
+        ("min_quality", "high"),
+        ("min_quality", 1.01),
+        ("min_layers", 0),
+        ("min_layers", 5),
+        ("min_layers", 1.5),
+        ("exits", [3]),
+        ("exits", []),
+        ("exits", "all"),
+        ("exits", "1;2"),
+        ("tier", "gold"),
+        ("space", "somewhere"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_naming_the_field(client: Client, field: str, value: object) -> None:
+    assert f"`{field}`" in refused(embed(client, **{field: value}))
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    assert f"`{field}`" in refused(client.post("/embed", params={field: text}, json={"inputs": TEXT}))
+    error = client.post("/v1/embeddings", json={"input": TEXT, field: value})
+    assert (error.status_code, error.json()["error"]["param"]) == (400, field)
+
+
+def test_vectors_of_one_space_are_asked_for_by_its_name(client: Client) -> None:
+    first = embed(client, layers=2, dim=16)
+    space = first.headers["x-strata-space"]
+    assert space == f"{first.headers['x-strata-model']}/2x16"
+    again = embed(client, space=space, budget_ms=60_000)
+    assert again.headers["x-strata-space"] == space
+    np.testing.assert_allclose(again.json(), first.json(), atol=1e-5)
+    assert embed(client, headers={"X-Strata-Space": space}).headers["x-strata-space"] == space
+    assert "`dim` is 8" in refused(embed(client, space=space, dim=8))
+    assert space.split("/")[0] in refused(embed(client, space="tiny@000000000000/2x16"))
+
+
+def test_a_deadline_no_server_could_meet_is_refused_saying_what_is_possible(client: Client) -> None:
+    body = {"inputs": ["river bread coffee window " * 10] * 100}
+    response = client.post("/embed?budget_ms=0.01&min_layers=2", json=body)
+    message = refused(response)
+    assert "`budget_ms`, 0.01 ms, is too short: the fewest layers these terms allow, 2, take about" in message
+    needed = float(message.split("take about ")[1].split()[0])
+    assert needed > 0.01
+    metrics = client.get("/metrics").text
+    assert 'strata_tier_refused_total{reason="infeasible",tier="default"}' in metrics
+    error = client.post("/v1/embeddings?budget_ms=0.01", json={"input": body["inputs"]})
+    assert (error.status_code, error.json()["error"]["param"]) == (400, "budget_ms")
+
+
+@contextmanager
+def engine_held(server: RunningServer) -> Iterator[None]:
+    """The engine stands still, as if its work took for ever; what is answered meanwhile is answered without it."""
+    workers = [
+        int(pid)
+        for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()
+    ]
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_behind_a_long_queue_a_short_deadline_is_refused_at_once(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle, "--max-batch-tokens", "200")
+    text = "river bread coffee window " * 50  # cut to 160 tokens
+    alone = server.client.get("/plan?texts=100&tokens=160").json()["alternatives"][-1]["empty_ms"]
+    body = {"inputs": [text] * 100, "layers": 4, "budget_ms": 3 * alone}
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        with engine_held(server):
+            requests = [threads.submit(server.client.post, "/embed", json=body) for _ in range(8)]
+            done, _ = concurrent.futures.wait(
+                requests, timeout=alone / 1000, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+        found = [request.result() for request in requests]
+    busy = [response for response in found if response.status_code == 503]
+    assert done
+    assert busy
+    assert {response.status_code for response in found} <= {200, 503, 504}
+    for response in busy:
+        assert int(response.headers["retry-after"]) >= 1
+        assert "too late" in refused(response, 503)
+    metrics = server.client.get("/metrics").text
+    assert f'strata_tier_refused_total{{reason="deadline",tier="default"}} {len(busy)}.0' in metrics
+
+
+def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_nothing(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle)
+    embed(server.client)  # connections and caches are warm
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        with engine_held(server):
+            held = threads.submit(embed, server.client)
+            time.sleep(0.3)  # the only worker has it
+            started = time.monotonic()
+            tei = threads.submit(embed, server.client, budget_ms=500)
+            openai = threads.submit(server.client.post, "/v1/embeddings?budget_ms=500", json={"input": TEXT})
+            assert "deadline of 500 ms has passed" in refused(tei.result(), 504)
+            assert 0.3 < time.monotonic() - started < 3
+            assert openai.result().status_code == 504
+            assert openai.result().json()["error"]["code"] == "deadline_passed"
+        assert ran(held.result()) == 4
+    assert 'strata_tier_expired_total{tier="default"} 2.0' in server.client.get("/metrics").text
+
+
+def test_the_plan_is_what_is_then_run(client: Client) -> None:
+    for query in ("", "?budget_ms=60000", "?min_layers=2", "?exits=1,2&dim=16", "?layers=1"):
+        plan = client.get("/plan" + query).json()["plan"]
+        answer = embed(client, query=query).headers
+        assert plan["space"] == answer["x-strata-space"]
+        assert f"{plan['quality']:.4f}" == answer["x-strata-quality"]
+
+
+def test_the_plan_tells_the_alternatives_and_why_not(client: Client) -> None:
+    plan = client.get("/plan?budget_ms=60000&min_layers=2&texts=4&tokens=32").json()
+    assert (plan["texts"], plan["tokens"]) == (4, 32)
+    assert plan["terms"] == {"tier": "default", "exits": [2, 4], "dim": 32, "deadline_ms": 60_000.0}
+    assert plan["plan"]["in_time"] is True
+    rows = {row["layers"]: row for row in plan["alternatives"]}
+    assert set(rows) == {1, 2, 4}
+    assert "min_layers" in rows[1]["ruled_out"]
+    assert rows[2]["ruled_out"] is rows[4]["ruled_out"] is None
+    assert 0 < rows[1]["empty_ms"] < rows[4]["empty_ms"]
+    assert rows[4]["queued_ms"] >= rows[4]["empty_ms"]
+    assert [rows[layers]["quality"] for layers in (1, 2, 4)] == [0.75, 0.875, 1.0]
+
+
+@pytest.mark.parametrize("query", ["texts=0", "tokens=many", "tokens=161", "texts=100000", "min_quality=2", "layers=3"])
+def test_a_plan_refuses_as_the_request_would(client: Client, query: str) -> None:
+    assert f"`{query.split('=')[0]}`" in refused(client.get(f"/plan?{query}"))
+
+
+def test_strata_plan_asks_a_running_server(server: RunningServer) -> None:
+    def plan(*flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "app.cli", "plan", "--url", server.url, *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+    told = plan("--min-layers", "2", "--texts", "4")
+    assert told.returncode == 0, told.stderr
+    assert "now: 2 layers, 32 dims, quality 0.875" in told.stdout
+    assert "under `min_layers` 2" in told.stdout
+    wrong = plan("--layers", "3")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr == "strata plan: `layers` must be one of 1, 2, 4. Given: 3\n"
+
+
+def test_every_option_is_documented_for_query_body_and_header(client: Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in ("/embed", "/v1/embeddings", "/similarity"):
+        operation = paths[path]["post"]
+        places = {(parameter["in"], parameter["name"]) for parameter in operation["parameters"]}
+        body = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        for name in ("layers", "dim", "budget_ms", "min_quality", "min_layers", "exits", "tier", "space"):
+            assert ("query", name) in places
+            assert ("header", "X-Strata-" + name.replace("_", "-").title()) in places
+            assert name in body
+        assert all(parameter["description"] for parameter in operation["parameters"])
