@@ -46,7 +46,7 @@ class Engine:
 
     def work(self, tokens: int, layers: int) -> float:
         """Worker-seconds of so many tokens at a depth."""
-        return float(self.cost.rows(np.asarray(float(tokens)), np.asarray(float(layers)), self.bounds))
+        return self.cost.row(tokens, layers, self.bounds)
 
 
 def at_level(columns: Columns, level: npt.NDArray[np.intp] | int, ladders: Ladders, engine: Engine) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.planning.cost import CostModel, Load
+from app.planning.cost import BatchBounds, CostModel, Load
 from loadtest.simulation.engine import Speed
 
 
@@ -70,6 +70,14 @@ def test_another_shape_of_cost_is_learnt() -> None:
     cost = model(Speed())
     flat = Speed(batch=0.02, layer=0.0, token=1e-5, token_layer=1e-5)  # as on a GPU: a batch costs what a row costs
     assert np.median(errors(cost, flat, batches(500, 5))[300:]) < 0.2
+
+
+def test_one_row_costs_what_it_costs_among_many() -> None:
+    cost = model(Speed())
+    for bounds in (BatchBounds(512), BatchBounds(512, seconds=0.05, text_tokens=30.0)):
+        many = cost.rows(np.array([5.0, 30.0, 700.0]), np.array([12.0, 6.0, 1.0]), bounds)
+        one = [cost.row(5, 12, bounds), cost.row(30, 6, bounds), cost.row(700, 1, bounds)]
+        assert many.tolist() == pytest.approx(one)
 
 
 def test_a_stall_is_not_a_trend() -> None:
