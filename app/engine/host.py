@@ -69,7 +69,7 @@ class Host:
         worker.serve(sock, encoder)
 
 
-BACKENDS = {"torch": "torch_backend", "onnxruntime": "onnx_backend"}
+_MODULES = {"torch": "torch_backend", "onnxruntime": "onnx_backend"}
 
 
 def _give_back_memory() -> None:
@@ -96,7 +96,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
     # Importing takes longest, so it starts before the first command.
-    backend = importlib.import_module(f"app.engine.backends.{BACKENDS[sys.argv[1]]}")
+    backend = importlib.import_module(f"app.engine.backends.{_MODULES[sys.argv[1]]}")
     host: Host | None = None
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])

@@ -1,21 +1,19 @@
-"""What per-text exit saves in time, measured with the engine's encoder."""
+"""What per-text exit saves in time, measured with the engine."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from app.engine.batch import Batch, Row, TokenIds
-from app.engine.encoder import Encoder
-from app.engine.host import BACKENDS
-from app.engine.weights import heads
-from model_store.bundle import TOKENIZER, Bundle
+from app.engine.pool import EngineOptions, EnginePool
+from model_store.bundle import TOKENIZER, Bundle, write_manifest
 from model_store.measured import AutoExit
 
 BATCHES = {1: 48, 32: 128}  # texts of a batch -> texts timed
@@ -32,26 +30,39 @@ class Saving:
     saved: float  # share of full depth's time; below 0 where testing costs more than it saves
 
 
-def measure_saving(
-    bundle: Bundle, auto: AutoExit, texts: Sequence[str], backend: str, dtype: str, device: str, progress: bool = False
+async def measure_saving(
+    bundle: Bundle, auto: AutoExit, texts: Sequence[str], engine: EngineOptions, progress: bool = False
 ) -> list[Saving]:
-    """Time of per-text exit as a share of full depth's on one thread, both in turn; the best of three rounds each."""
+    """Time of per-text exit as a share of full depth's, both in turn on one worker; the best of three rounds each.
+
+    Raises EngineError when the engine cannot start.
+    """
     manifest = bundle.manifest.model_copy(update={"auto_exit": auto})
-    built = import_module(f"app.engine.backends.{BACKENDS[backend]}").build(
-        bundle, dtype=dtype, device=device, threads=1
-    )
-    encoder = Encoder(manifest, built, heads(bundle))
     tokens = _tokens(bundle, texts[: max(BATCHES.values())])
     last, dim = manifest.exits[-1], manifest.full_dim
-    found = []
-    for size, count in BATCHES.items():
-        spent, depths = np.zeros(2), []
-        groups = [tokens[i : i + size] for i in range(0, min(count, len(tokens)), size)]
-        for group in tqdm(groups, desc=f"per-text exit, batch {size}", unit="batch", disable=not progress):
-            pair = [Batch([Row(ids, last, dim, threshold=bar) for ids in group]) for bar in (None, auto.threshold)]
-            spent += np.min([[_seconds(encoder, batch) for batch in pair] for _ in range(_ROUNDS)], axis=0)
-            depths += encoder.run(pair[1]).layers
-        found.append(Saving(size, float(np.mean(depths)), float(1 - spent[1] / spent[0])))
+    with TemporaryDirectory() as folder:  # the engine reads where to test from the manifest
+        for name in manifest.files:
+            place = Path(folder) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to((bundle.path / name).resolve())
+        write_manifest(Path(folder), manifest)
+        pool = EnginePool(Path(folder), replace(engine, workers=1, threads=1))
+        try:
+            await pool.start()
+            found = []
+            for size, count in BATCHES.items():
+                spent, depths = np.zeros(2), []
+                groups = [tokens[i : i + size] for i in range(0, min(count, len(tokens)), size)]
+                for group in tqdm(groups, desc=f"per-text exit, batch {size}", unit="batch", disable=not progress):
+                    pair = [
+                        Batch([Row(ids, last, dim, threshold=bar) for ids in group]) for bar in (None, auto.threshold)
+                    ]
+                    rounds = [[await pool.run(batch) for batch in pair] for _ in range(_ROUNDS)]
+                    spent += np.min([[result.seconds for result in results] for results in rounds], axis=0)
+                    depths += rounds[0][1].layers
+                found.append(Saving(size, float(np.mean(depths)), float(1 - spent[1] / spent[0])))
+        finally:
+            await pool.stop()
     return found
 
 
@@ -61,12 +72,6 @@ def judged(auto: AutoExit, savings: Sequence[Saving]) -> AutoExit:
         return auto
     told = ", ".join(f"{saving.saved:.0%} at batch {saving.batch}" for saving in savings)
     return auto.model_copy(update={"refused": f"no gain: the time saved by leaving early was {told}"})
-
-
-def _seconds(encoder: Encoder, batch: Batch) -> float:
-    began = time.perf_counter()
-    encoder.run(batch)
-    return time.perf_counter() - began
 
 
 def _tokens(bundle: Bundle, texts: Sequence[str]) -> list[TokenIds]:

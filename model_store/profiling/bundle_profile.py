@@ -15,7 +15,7 @@ from model_store.profiling.auto_exit import calibrate
 from model_store.profiling.auto_time import judged, measure_saving
 from model_store.profiling.benchmarks import Benchmarks
 from model_store.profiling.comparison import compare_agreement, compare_reports, compare_tables
-from model_store.profiling.latency import chosen_engine, measure_latency
+from model_store.profiling.latency import measure_latency
 from model_store.profiling.picture import draw
 from model_store.profiling.quality import QualityReport, measure_quality
 from model_store.profiling.reference import ReferenceEncoder
@@ -99,12 +99,8 @@ def _agreement(
     auto = calibrate(vectors, texts.name)
     if auto is None:
         return manifest.model_copy(update={"agreement": agreement})
-    if latency:
-        engine = latency.backend, latency.dtype, latency.device
-    else:
-        choice = asyncio.run(chosen_engine(bundle.path, EngineOptions(args.backend, args.dtype, args.device)))
-        engine = choice.backend, choice.dtype, choice.device
-    savings = measure_saving(bundle, auto, texts.lines, *engine, progress)
+    kind = (latency.backend, latency.dtype, latency.device) if latency else (args.backend, args.dtype, args.device)
+    savings = asyncio.run(measure_saving(bundle, auto, texts.lines, EngineOptions(*kind), progress))
     auto = judged(auto, savings)
     print(
         f"per-text exit, tested at {' '.join(map(str, auto.exits))} with threshold {auto.threshold}: mean depth "

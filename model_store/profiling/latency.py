@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from app.engine.batch import Batch, Row
-from app.engine.choose import EngineChoice, sample_tokens
+from app.engine.choose import sample_tokens
 from app.engine.pool import EngineOptions, EnginePool
 from model_store.bundle import Bundle
 from model_store.latency import LatencyProfile, Timing, machine
@@ -62,12 +61,3 @@ async def measure_latency(
         threads=choice.threads,
         timings=tuple(Timing(layers=e, texts=n, tokens=t, seconds=min(took)) for (e, n, t), took in seconds.items()),
     )
-
-
-async def chosen_engine(bundle: Path, options: EngineOptions) -> EngineChoice:
-    """What the server would run this bundle on. Raises EngineError."""
-    pool = EnginePool(bundle, options)
-    await pool.start()
-    await pool.stop()
-    assert pool.choice is not None
-    return pool.choice

@@ -25,14 +25,17 @@ def draw(file: Path, name: str, quality: Quality | None, latency: LatencyProfile
     figure, places = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 6), squeeze=False, layout="constrained")
     figure.suptitle(name)
     for place, (title, across, exits, columns, values, shape) in zip(places[0], panels, strict=True):
-        place.imshow(values if "Quality" in title else np.log(values), aspect="auto", origin="lower", cmap="viridis")
+        shades = values if "Quality" in title else np.log(values)
+        place.imshow(shades, aspect="auto", origin="lower", cmap="Blues")
         place.set_title(title, fontsize=9)
         place.set_xlabel(across)
         place.set_ylabel("layers")
         place.set_xticks(range(len(columns)), columns)
         place.set_yticks(range(len(exits)), exits)
         for (row, column), value in np.ndenumerate(values):
-            place.text(column, row, shape.format(value), ha="center", va="center", color="white", fontsize=8)
+            dark = shades[row, column] > (shades.min() + shades.max()) / 2
+            colour = "white" if dark else "black"
+            place.text(column, row, shape.format(value), ha="center", va="center", color=colour, fontsize=8)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
     plt.close(figure)
@@ -60,4 +63,4 @@ def _latency(profile: LatencyProfile | None) -> Panel | None:
     exits, batches = sorted({e for e, _ in found}), sorted({n for _, n in found})
     values = np.array([[found[exit, batch] for batch in batches] for exit in exits])
     title = f"Latency in ms, texts of {length} tokens\n({profile.backend} {profile.dtype}, {profile.machine})"
-    return title, "texts in the batch", exits, batches, values, "{:.3g}"
+    return title, "texts in the batch", exits, batches, values, "{:.1f}"
