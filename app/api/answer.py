@@ -38,9 +38,8 @@ class Embedded:
         total = b"%d" % (self.total_s * 1000)
         found = [
             (b"x-strata-model", self.model.encode()),
-            (b"x-strata-layers", b"%d" % answer.layers),
+            (b"x-strata-layers", ",".join(map(str, answer.depths or (answer.layers,))).encode()),
             (b"x-strata-dim", b"%d" % answer.dim),
-            (b"x-strata-space", space_id(self.model, answer.layers, answer.dim).encode()),
             (b"x-strata-tier", self.terms.tier.encode()),
             (b"x-strata-predicted-ms", b"%.1f" % (answer.predicted_s * 1000)),
             (
@@ -62,8 +61,10 @@ class Embedded:
             (b"x-queue-time", b"%d" % (answer.queue_s * 1000)),
             (b"x-inference-time", b"%d" % (answer.inference_s * 1000)),
         ]
-        if self.quality is not None:
-            found.append((b"x-strata-quality", b"%.4f" % self.quality))
+        if not answer.depths:  # vectors of several depths are in several spaces
+            found.append((b"x-strata-space", space_id(self.model, answer.layers, answer.dim).encode()))
+            if self.quality is not None:
+                found.append((b"x-strata-quality", b"%.4f" % self.quality))
         if self.terms.deadline_s is not None:
             found.append((b"x-strata-slack-ms", b"%.1f" % ((self.terms.deadline_s - self.total_s) * 1000)))
         return found

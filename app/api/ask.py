@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,7 @@ _MOST_EXITS = 256
 _EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'
 
 _Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Layers = Annotated[int | Literal["auto"], OneError('must be a whole number or "auto"')]
 _Exits = Annotated[str | list[int], OneError(_EXITS)]
 
 
@@ -29,7 +30,12 @@ class ElasticBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     layers: Annotated[
-        int | None, Field(description="Layers to run: one of the exits in `/info`. Default: all.", examples=[6])
+        _Layers | None,
+        Field(
+            description='Layers to run: one of the exits in `/info`; or "auto": each text as many as it needs. '
+            "Default: all.",
+            examples=[6],
+        ),
     ] = None
     dim: Annotated[
         int | None,
@@ -60,6 +66,10 @@ def whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Refusal(VALIDATION, f"`{name}` must be a whole number. Given: {text[:50]}", name)
     return int(text)
+
+
+def _layers(name: str, text: str) -> int | str:
+    return text if text == "auto" else whole(name, text)
 
 
 def _number(name: str, text: str) -> float:
@@ -97,7 +107,7 @@ class _Option:
 
 _WHOLE, _ABOVE_0 = {"type": "integer", "minimum": 1}, {"type": "number", "exclusiveMinimum": 0}
 _OPTIONS = {
-    "layers": _Option("layers", whole, _WHOLE),
+    "layers": _Option("layers", _layers, {"oneOf": [_WHOLE, {"const": "auto"}]}),
     "dim": _Option("dim", whole, _WHOLE),
     "dimensions": _Option("dim", whole, _WHOLE),
     "budget_ms": _Option("budget_ms", _number, _ABOVE_0),

@@ -12,7 +12,7 @@ Exits = tuple[int, ...] | Literal["shared"]  # "shared": those that may share an
 class Ask:
     """The caller's side: None means not said."""
 
-    layers: int | None = None  # exactly this depth
+    layers: int | Literal["auto"] | None = None  # exactly this depth; "auto": each text its own
     dim: int | None = None
     budget_ms: float | None = None  # from arrival to answer
     min_quality: float | None = None  # share of the model's full quality
@@ -31,6 +31,7 @@ class Terms:
     quality: tuple[float | None, ...]  # share of full quality at each of ``exits`` and ``dim``; None: not measured
     deadline_s: float | None = None  # from arrival to answer; None: whenever its turn comes
     tier: str = "default"
+    threshold: float | None = None  # per-text exit: a text may leave before, where its vectors have settled
 
 
 @dataclass(slots=True, frozen=True)

@@ -64,7 +64,10 @@ class Planner:
         floor = self._above_layers(left, ask, tier)
         floor |= self._above_quality(left, ask, tier, dim)
         deadline_s = tier.deadline_s if ask.budget_ms is None else ask.budget_ms / 1000
-        if ask.layers is not None:
+        threshold = None
+        if ask.layers == "auto":
+            threshold = self._per_text(left)
+        elif ask.layers is not None:
             self._pin(left, ask.layers)
         elif deadline_s is None:
             which, chosen = ("shallowest", left.exits[0]) if floor else ("deepest", left.exits[-1])
@@ -73,7 +76,8 @@ class Planner:
             for layers, better in self._beaten(left.exits, dim).items():
                 left.rule_out(layers, f"not better than {better} layers, which take less time")
         quality = tuple(self.quality(layers, dim) for layers in left.exits)
-        return Explanation(Terms(tuple(left.exits), dim, quality, deadline_s, tier.name), left.ruled_out)
+        terms = Terms(tuple(left.exits), dim, quality, deadline_s, tier.name, threshold)
+        return Explanation(terms, left.ruled_out)
 
     def _in_space(self, ask: Ask, space: str) -> Ask:
         """The ask with depth and length pinned to those of the space."""
@@ -161,6 +165,19 @@ class Planner:
             why = f" ({left.ruled_out[layers]})" if layers in left.ruled_out else ""
             raise PlanRefused("layers", f"`layers` must be one of {_listed(left.exits)}. Given: {layers}{why}")
         left.keep([layers], f"`layers` is {layers}")
+
+    def _per_text(self, left: _Left) -> float:
+        """The threshold of per-text exit; left is full depth, at which the last texts leave. Raises PlanRefused."""
+        auto = self._manifest.auto_exit
+        if auto is None or auto.refused:
+            why = auto.refused if auto and auto.refused else "it was not calibrated (`strata profile` does that)"
+            raise PlanRefused("layers", f'`layers` "auto" is not offered by `{self._manifest.name}`: {why}')
+        missing = [layers for layers in auto.exits[1:] if layers not in left.exits]
+        if missing:
+            why = "; ".join(f"{layers}: {left.ruled_out[layers]}" for layers in missing)
+            raise PlanRefused("layers", f'`layers` "auto" needs the exits {_listed(auto.exits[1:])} ({why})')
+        left.keep(auto.exits[-1:], '`layers` is "auto": each text leaves by itself')
+        return auto.threshold
 
     def _beaten(self, exits: Iterable[int], dim: int) -> dict[int, int]:
         """Exits that are worth no more than a shallower one, and that one. What was not measured is not judged."""

@@ -13,9 +13,10 @@ class Answer:
     """Vectors of one request, and what the engine says it ran."""
 
     vectors: npt.NDArray[np.float32]  # [texts, dim]
-    layers: int  # as reported by the engine
+    layers: int  # as reported by the engine; of the deepest text where each had its own
     dim: int
     tokens: int
     queue_s: float  # longest wait of its texts before their batch was sent
     inference_s: float  # longest stay of its texts with the engine
+    depths: tuple[int, ...]  # of each text, where each had its own; else empty
     predicted_s: float  # from arrival to answer, as foreseen when it was let in

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from app.engine.batch import Batch, BatchResult, Row, TokenIds, Vector
+from app.engine.batch import Batch, BatchResult, TokenIds, Vector
 from app.engine.link import EngineError
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
@@ -158,6 +158,7 @@ class Scheduler:
         request.waiting.extend(Ticket(request, index, ids) for index, ids in enumerate(texts))
         request.tokens = request.waiting_tokens = tokens
         request.missing = len(texts)
+        request.ran = [0] * len(texts)
         self._text_tokens += 0.01 * (tokens / len(texts) - self._text_tokens)
         self._queue.add(request)
         self._wake()
@@ -241,7 +242,7 @@ class Scheduler:
             now = self._clock()
             choice = self._choose(now)
             tickets = self._queue.take(choice.parts)
-            rows = [Row(t.tokens, t.request.layers, t.request.terms.dim, t.request.normalize) for t in tickets]
+            rows = [t.row() for t in tickets]
             predicted = self._cost.seconds(choice.load)
             # The pool marks a worker busy here and now; the task only awaits its answer.
             batch = Batch(rows)
@@ -303,6 +304,9 @@ class Scheduler:
         now = self._clock()
         took = now - sent
         self._metrics.batch_done(len(tickets), batch.tokens, result.padded_tokens, result.seconds, result.layers)
+        if any(row.threshold is not None for row in batch.rows):  # how deep they would go, nobody knew
+            load = Load.of((len(row.tokens), ran) for row, ran in zip(batch.rows, result.layers, strict=True))
+            predicted = self._cost.seconds(load)
         self._metrics.batch_predicted(predicted, took)
         self._cost.observe(load, took)
         for ticket, vector, layers in zip(tickets, result.vectors, result.layers, strict=True):
@@ -317,7 +321,7 @@ class Scheduler:
         terms = request.terms
         self._metrics.tier_answered(
             terms.tier,
-            layers=request.ran,
+            layers=max(request.ran),
             quality=terms.quality[terms.exits.index(request.layers)],
             slack_s=request.deadline - now if terms.deadline_s else None,
             predicted_s=request.predicted_s,

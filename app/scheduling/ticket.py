@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.engine.batch import TokenIds, Vector
+from app.engine.batch import Row, TokenIds, Vector
 from app.planning.plan import Terms
 from app.scheduling.answer import Answer
 
@@ -21,6 +21,11 @@ class Ticket:
     index: int  # of the text in its request
     tokens: TokenIds
     attempts: int = 0  # batches it was in that failed
+
+    def row(self) -> Row:
+        """The text as the engine takes it, once its request has its depth."""
+        request = self.request
+        return Row(self.tokens, request.layers, request.terms.dim, request.normalize, request.terms.threshold)
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +46,7 @@ class Admitted:
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = 0  # chosen when its first ticket is run, the same for all; 0 before
-    ran: int = 0  # layers as the engine reported
+    ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported
     queue_s: float = 0.0
     inference_s: float = 0.0
 
@@ -58,13 +63,22 @@ class Admitted:
     def settle(self, index: int, vector: Vector, layers: int) -> bool:
         """Take one text's vector; whether it completed the answer."""
         self.vectors[index] = vector
-        self.ran = layers
+        self.ran[index] = layers
         self.missing -= 1
         if self.missing or self.over:
             return False
         rows = np.stack([v for v in self.vectors if v is not None])
         self.answer.set_result(
-            Answer(rows, layers, self.terms.dim, self.tokens, self.queue_s, self.inference_s, self.predicted_s)
+            Answer(
+                rows,
+                max(self.ran),
+                self.terms.dim,
+                self.tokens,
+                self.queue_s,
+                self.inference_s,
+                tuple(self.ran) if self.terms.threshold is not None else (),
+                self.predicted_s,
+            )
         )
         return True
 

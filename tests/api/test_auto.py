@@ -1,0 +1,74 @@
+"""`layers=auto`: each text leaves where its own vectors have settled, where the model was calibrated for it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model_store.bundle import read_manifest, write_manifest
+from model_store.measured import AutoExit
+from tests.conftest import RunningServer, ServerFactory
+
+TEXTS = ["one", "a somewhat longer text than the first", "rain", "42", "What time is it now, and where?", "x y z"]
+
+
+def calibrated(bundle: Path, folder: Path, threshold: float, refused: str | None = None) -> Path:
+    """A copy of a bundle that says where its texts may leave."""
+    shutil.copytree(bundle, folder)
+    manifest = read_manifest(folder)
+    auto = AutoExit(
+        texts="none", count=1, exits=manifest.exits, threshold=threshold, mean_depth=2, faithful=1, refused=refused
+    )
+    write_manifest(folder, manifest.model_copy(update={"auto_exit": auto}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settling(
+    start_session_server: ServerFactory, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> RunningServer:
+    folder = calibrated(tiny_bundle, tmp_path_factory.mktemp("auto") / "settling", threshold=0.9)
+    return start_session_server(folder)
+
+
+def test_each_text_has_its_own_depth_and_the_vector_of_that_depth(settling: RunningServer) -> None:
+    answer = settling.client.post("/embed?layers=auto", json={"inputs": TEXTS})
+    assert answer.status_code == 200, answer.text
+    depths = [int(layers) for layers in answer.headers["x-strata-layers"].split(",")]
+    assert len(depths) == len(TEXTS)
+    assert "x-strata-space" not in answer.headers, "vectors of several depths are in several spaces"
+    for text, layers, vector in zip(TEXTS, depths, answer.json(), strict=True):
+        alone = settling.client.post(f"/embed?layers={layers}", json={"inputs": text}).json()[0]
+        assert vector == pytest.approx(alone, abs=1e-5)
+        again = settling.client.post("/v1/embeddings", json={"input": text, "layers": "auto"})
+        assert again.headers["x-strata-layers"] == str(layers), "a text leaves where it leaves, whoever is with it"
+
+
+def test_floors_that_forbid_an_early_exit_are_refused_by_name(settling: RunningServer) -> None:
+    answer = settling.client.post("/embed?layers=auto&min_layers=4", json={"inputs": "text"})
+    assert answer.status_code == 422
+    assert '`layers` "auto" needs the exits' in answer.json()["error"]
+
+
+def test_a_model_without_a_gain_refuses_with_the_reason_it_was_found(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, server: RunningServer
+) -> None:
+    folder = calibrated(tiny_bundle, tmp_path / "refusing", threshold=1.0, refused="texts need 11.9 of 12 layers")
+    refusing = start_server(folder)
+    answer = refusing.client.post("/embed", json={"inputs": "text", "layers": "auto"})
+    assert answer.status_code == 422
+    assert "texts need 11.9 of 12 layers" in answer.json()["error"]
+    uncalibrated = server.client.post("/embed", json={"inputs": "text", "layers": "auto"})
+    assert uncalibrated.status_code == 422
+    assert "strata profile" in uncalibrated.json()["error"]
+
+
+def test_any_other_word_is_refused(settling: RunningServer) -> None:
+    for answer in (
+        settling.client.post("/embed?layers=all", json={"inputs": "text"}),
+        settling.client.post("/embed", json={"inputs": "text", "layers": "deep"}),
+    ):
+        assert answer.status_code == 422
+        assert "layers" in answer.json()["error"]
