@@ -13,6 +13,8 @@ Floats = npt.NDArray[np.float64]
 
 _FORGET = 0.995  # weight of the past at every batch: the shape of the cost follows the last few hundred
 _QUICK = 0.1  # weight of the newest batch in the ratio that follows a machine that became faster or slower
+_SLOW = 0.02  # the same for how far predictions are out
+_SPREAD = 0.1  # which is assumed at first
 _REFIT = 16  # batches between two fits of the shape
 _HOLD = 2.0  # times, how much the measurement at warm-up weighs against a later batch
 _SWEEPS = 60  # of the coordinate descent
@@ -60,6 +62,7 @@ class CostModel:
         self._gram: Floats = np.zeros((4, 4))
         self._target: Floats = np.zeros(4)
         self._log_ratio = 0.0
+        self.spread = _SPREAD  # mean of |log(real / predicted)| of late: how far a prediction is out
         self._since_fit = 0
         self._now = (0.0, 0.0, 0.0, 0.0)  # the weights times the ratio
 
@@ -82,7 +85,9 @@ class CostModel:
         raw = float(self._weights @ _features(load))
         if raw > 0:
             # The logarithm, so that twice as slow and twice as fast weigh the same; clipped: one stall is not a trend.
-            self._log_ratio += _QUICK * (min(max(log(seconds / raw), -1.5), 1.5) - self._log_ratio)
+            error = min(max(log(seconds / raw), -1.5), 1.5) - self._log_ratio
+            self._log_ratio += _QUICK * error
+            self.spread += _SLOW * (abs(error) - self.spread)
         self._gram *= _FORGET
         self._target *= _FORGET
         self._add(load, seconds)

@@ -25,12 +25,13 @@ def lateness(
     """
     waiting = at_level(columns, 0, ladders, engine)
     before = float(waiting[:at].sum())
-    own = engine.finish_one(before, work) - bound * slack
+    doubt = 1 + engine.cost.spread
+    own = doubt * engine.finish_one(before, work) - bound * slack
     if at == len(waiting):
         return max(0.0, own)
     left = (columns.deadlines - now)[at:]
     finish = engine.finish(waiting)[at:]
-    after = finish + work / engine.workers - _PROMISED * left
+    after = doubt * (finish + work / engine.workers) - _PROMISED * left
     made_late = (finish <= left) & (after > 0)
     return max(0.0, own, float(after[made_late].max()) if made_late.any() else 0.0)
 
