@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
 
-from app.api.body import OneError
+from app.api.body import Ids, OneError
 from app.api.errors import VALIDATION, Refusal
 from app.planning.plan import Ask, Exits
 
@@ -21,7 +21,7 @@ _EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12
 
 _Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Layers = Annotated[int | Literal["auto"], OneError('must be a whole number or "auto"')]
-_Exits = Annotated[str | list[int], OneError(_EXITS)]
+_Exits = Annotated[str | Ids, OneError(_EXITS)]
 
 
 class ElasticBody(BaseModel):

@@ -24,8 +24,21 @@ class OneError:
         return cast(CoreSchema, union)
 
 
+class FirstError:
+    """Ends a list at its first element that does not fit; else a million of them are noted, for seconds.
+
+    As pydantic's FailFast, which cannot be hashed and so not be part of a union.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return cast(CoreSchema, {**handler(source), "fail_fast": True})
+
+
+Strings = Annotated[list[str], FirstError()]
+Ids = Annotated[list[int], FirstError()]
+IdLists = Annotated[list[Ids], FirstError()]
 Texts = Annotated[
-    str | list[str] | list[int] | list[list[int]],
+    str | Strings | Ids | IdLists,
     OneError("must be a string, a list of strings, a list of token ids or a list of lists of token ids"),
     Field(union_mode="left_to_right"),
 ]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app.api.answer import json_answer
 from app.api.ask import ASK_DOCS, ElasticBody, ask_of
-from app.api.body import read
+from app.api.body import Strings, read
 from app.api.docs import PlainRoute, body_docs
 from app.api.embed import TextOptions
 from app.api.embedding import check_size, embed
@@ -27,7 +27,7 @@ class Comparison(BaseModel):
     model_config = ConfigDict(strict=True)
 
     source_sentence: str
-    sentences: list[str]
+    sentences: Strings
 
 
 class SimilarityRequest(ElasticBody):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.answer import json_answer
-from app.api.body import listed, read
+from app.api.body import IdLists, Ids, Strings, listed, read
 from app.api.docs import PlainRoute, body_docs
 from app.api.embedding import check_size
 from app.api.errors import TEI_ERRORS
@@ -24,7 +24,7 @@ class TokenizeRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    inputs: str | list[str]
+    inputs: str | Strings
     add_special_tokens: Annotated[bool, Field(description="With the tokens the model puts around a text.")] = True
     prompt_name: Annotated[str | None, Field(description="Prompt put before every text.")] = None
 
@@ -34,7 +34,7 @@ class DecodeRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    ids: list[int] | list[list[int]]
+    ids: Ids | IdLists
     skip_special_tokens: bool = True
 
 
