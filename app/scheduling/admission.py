@@ -10,7 +10,6 @@ from app.scheduling.ladder import Ladders
 from app.scheduling.queue import Columns
 
 MARGIN = 0.8  # of a request's time that its predicted answer may take: predictions err, and every newcomer delays it
-_PROMISED = 0.9  # the same for what was let in before
 _OVER_SHARE = 0.6  # the same for a tier that has had more than its share: it leaves room for those that have not
 _MEMORY_S = 5.0  # how long work that was let in counts against its tier's share
 
@@ -21,7 +20,7 @@ def lateness(
     """Seconds by which a newcomer at place ``at`` would be late itself or make one behind it late; 0 if none.
 
     ``work`` in worker-seconds, ``slack`` in seconds until its deadline. Everything runs at its floor; the newcomer must
-    be ready within ``bound`` of its slack, the others by their deadlines; who is late without it does not count.
+    be ready within ``bound`` of its slack, the others by their limits; who is late without it does not count.
     """
     waiting = at_level(columns, 0, ladders, engine)
     before = float(waiting[:at].sum())
@@ -31,7 +30,7 @@ def lateness(
         return max(0.0, own)
     left = (columns.deadlines - now)[at:]
     finish = engine.finish(waiting)[at:]
-    after = doubt * (finish + work / engine.workers) - _PROMISED * left
+    after = doubt * (finish + work / engine.workers) - (columns.limits - now)[at:]
     made_late = (finish <= left) & (after > 0)
     return max(0.0, own, float(after[made_late].max()) if made_late.any() else 0.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from app.scheduling.ticket import Admitted, Ticket
 
 Floats = npt.NDArray[np.float64]
 
+RESERVE = 0.1  # share of its time that a request must be predicted to have left at the end
 HEADROOM = 0.8  # share of its time within which an elastic request is to be answered
 
 
@@ -22,14 +24,16 @@ class Columns:
     """The queue in order of due time, a place a request."""
 
     deadlines: Floats  # inf: none
+    limits: Floats  # a little before: until when it must be predicted to be answered, or nobody more is let in
     goals: Floats  # when it should be answered, if that can be had for less depth
     tokens: Floats  # that still wait
     ladders: npt.NDArray[np.intp]
 
-    def inserted(self, at: int, deadline: float, goal: float, tokens: int, ladder: int) -> Columns:
+    def inserted(self, at: int, deadline: float, limit: float, goal: float, tokens: int, ladder: int) -> Columns:
         """These columns with one request more."""
         return Columns(
             np.insert(self.deadlines, at, deadline),
+            np.insert(self.limits, at, limit),
             np.insert(self.goals, at, goal),
             np.insert(self.tokens, at, tokens),
             np.insert(self.ladders, at, ladder),
@@ -39,7 +43,7 @@ class Columns:
 class DeadlineQueue:
     """Requests ordered by due time; a request whose caller left, or that is over, is not in it.
 
-    Parallel lists, so that a decision over a thousand requests starts with four array conversions.
+    Parallel lists, so that a decision over a thousand requests starts with a few array conversions.
     """
 
     def __init__(self, ladders: Ladders) -> None:
@@ -47,6 +51,7 @@ class DeadlineQueue:
         self.requests: list[Admitted] = []
         self._dues: list[float] = []
         self._deadlines: list[float] = []
+        self._limits: list[float] = []
         self._goals: list[float] = []
         self._tokens: list[int] = []
         self._numbers: list[int] = []
@@ -55,6 +60,11 @@ class DeadlineQueue:
 
     def __bool__(self) -> bool:
         return bool(self.requests)
+
+    @staticmethod
+    def limit(arrived: float, deadline: float) -> float:
+        """Until when a request must be predicted to be answered: what is in reserve does not shrink as it waits."""
+        return deadline - RESERVE * (deadline - arrived) if deadline < inf else inf
 
     @staticmethod
     def goal(arrived: float, deadline: float, exits: tuple[int, ...]) -> float:
@@ -71,6 +81,7 @@ class DeadlineQueue:
         self.requests.insert(at, request)
         self._dues.insert(at, request.due)
         self._deadlines.insert(at, request.deadline)
+        self._limits.insert(at, self.limit(request.arrived, request.deadline))
         self._goals.insert(at, self.goal(request.arrived, request.deadline, request.exits))
         self._tokens.insert(at, request.waiting_tokens)
         self._numbers.insert(at, self._ladders.number(request.exits))
@@ -91,6 +102,7 @@ class DeadlineQueue:
         """The columns as arrays."""
         return Columns(
             np.array(self._deadlines, np.float64),
+            np.array(self._limits, np.float64),
             np.array(self._goals, np.float64),
             np.array(self._tokens, np.float64),
             np.array(self._numbers, np.intp),
@@ -128,7 +140,7 @@ class DeadlineQueue:
 
     def _delete(self, at: int) -> None:
         request = self.requests.pop(at)
-        for column in (self._dues, self._deadlines, self._goals, self._tokens, self._numbers):
+        for column in (self._dues, self._deadlines, self._limits, self._goals, self._tokens, self._numbers):
             del column[at]
         self.texts -= len(request.waiting)
         self.tokens -= request.waiting_tokens

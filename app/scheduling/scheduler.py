@@ -201,9 +201,9 @@ class Scheduler:
 
     def _with(self, terms: Terms, tokens: int, now: float, deadline: float, at: int) -> tuple[Columns, int]:
         """The queue's columns with a request that is not in it, and its place."""
-        goal = self._queue.goal(now, deadline, terms.exits)
+        goal, limit = self._queue.goal(now, deadline, terms.exits), self._queue.limit(now, deadline)
         ladder = self._ladders.number(terms.exits)
-        return self._queue.columns().inserted(at, deadline, goal, tokens, ladder), at
+        return self._queue.columns().inserted(at, deadline, limit, goal, tokens, ladder), at
 
     def _engine(self) -> Engine:
         now = self._clock()
