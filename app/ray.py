@@ -1,0 +1,93 @@
+"""Strata on Ray Serve: the same application and engine, as replicas that Ray scales with the requests in progress.
+
+    serve run app.ray:replicas min_replicas=2 max_replicas=8 cpus=2
+
+Options of the server are STRATA_* variables of the cluster's processes. Needs the extra: pip install '.[ray]'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from pydantic import BaseModel, PositiveFloat, PositiveInt
+from ray import serve
+
+from app import logs, settings
+from app.main import create_app
+from app.service import Service
+from model_store import registry
+
+_DRAIN_SLACK_S = 10.0  # beyond the server's own drain, before Ray ends a replica by force
+_IN_HAND = 256  # requests that Ray hands to one replica at most; beyond its own queue's limits Strata refuses
+
+
+class Scale(BaseModel, extra="forbid"):
+    """How many replicas, and of what size."""
+
+    min_replicas: PositiveInt = 1
+    max_replicas: PositiveInt = 4
+    cpus: PositiveInt = 1  # of each replica: as many engine workers, with one thread each
+    requests: PositiveFloat = 16  # in progress at a replica, that Ray aims at
+
+
+def replicas(arguments: dict[str, Any]) -> Any:
+    """The Ray Serve application; ``arguments`` are those of `serve run`, or ``args`` in a configuration: a Scale."""
+    scale = Scale.model_validate(arguments)
+    deployment = serve.deployment(
+        serve.ingress(build)(Replica),
+        name="strata",
+        ray_actor_options={"num_cpus": scale.cpus},
+        max_ongoing_requests=_IN_HAND,
+        graceful_shutdown_timeout_s=settings.from_arguments({}).drain_seconds + _DRAIN_SLACK_S,
+        health_check_period_s=2,
+        autoscaling_config={
+            "min_replicas": scale.min_replicas,
+            "max_replicas": max(scale.min_replicas, scale.max_replicas),
+            "target_ongoing_requests": scale.requests,
+            "upscale_delay_s": 5,
+            "downscale_delay_s": 300,
+        },
+    )
+    return deployment.bind()
+
+
+class Replica:
+    """One server, as Ray sees it."""
+
+    app: FastAPI  # what `build` made
+
+    def check_health(self) -> None:
+        """Raise when the engine is dead: Ray then replaces the replica."""
+        service: Service = self.app.state.service
+        if service.state == "dead":
+            raise RuntimeError(service.why_not("dead"))
+
+
+def build() -> FastAPI:
+    """The application of one replica, in its own process; its start ends when the model is ready."""
+    cores = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
+    options = settings.from_arguments({})
+    if options.workers is None:
+        options = options.model_copy(update={"workers": max(1, cores), "threads": options.threads or 1})
+    logs.configure(options.log_format, options.log_level, requests=options.log_requests)
+    app = create_app(options, registry.find(options.model or registry.DEFAULT))
+    load = app.router.lifespan_context
+    service: Service = app.state.service
+
+    @asynccontextmanager
+    async def ready(app: FastAPI) -> AsyncIterator[None]:
+        async with load(app):
+            while service.state == "loading":
+                await asyncio.sleep(0.05)
+            if service.state == "dead":
+                raise RuntimeError(service.why_not("dead"))
+            yield
+            await service.drain()
+
+    app.router.lifespan_context = ready
+    return app
