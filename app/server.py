@@ -6,12 +6,15 @@ import asyncio
 import ipaddress
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from app import logs
+from app.connections import BoundedProtocol, Connections, raise_file_limit
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings, SettingsError
@@ -29,10 +32,14 @@ def serve(settings: Settings, bundle: Path) -> int:
             f"--host: {settings.host} can be reached from other machines, and nobody would need a key: "
             "give --tiers a file with keys, or --insecure"
         )
+    bounds = Connections(settings.client_seconds, raise_file_limit())
+    protocol: Any = partial(BoundedProtocol, bounds=bounds)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        http=protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -89,6 +89,7 @@ class Service:
         self._served: Served | None = None
         self._loaded = self._draining = False
         self._dead: str | None = None
+        self._held_bytes = 0  # of the bodies of all requests in the house
         self._seated: set[asyncio.Task[Any]] = set()
         self._evicted: set[asyncio.Task[Any]] = set()
         self._life: asyncio.Task[None] | None = None
@@ -130,6 +131,17 @@ class Service:
             "draining": "the server is shutting down",
             "dead": self._dead or "the engine is dead",
         }[state]
+
+    def hold(self, size: int) -> None:
+        """Account for ``size`` bytes more of a request's body. Raises Overloaded when all bodies take too much."""
+        limit = self.settings.payload_memory
+        if self._held_bytes + size > limit:
+            raise Overloaded(f"the bodies of all requests take {limit} bytes (--payload-memory)", retry_after_s=1)
+        self._held_bytes += size
+
+    def let_go(self, size: int) -> None:
+        """A request that held so many bytes is over."""
+        self._held_bytes -= size
 
     @contextmanager
     def seat(self) -> Iterator[None]:

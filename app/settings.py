@@ -60,6 +60,13 @@ class Settings(BaseSettings):
         _HTTP, None, "port of /metrics, /docs and /info, without keys and only there (default: the same port)"
     )
 
+    client_seconds: PositiveFloat = _option(
+        _HTTP,
+        60.0,
+        "longest a client may take to send a whole request, or to take its answer and send the next",
+        "SECONDS",
+    )
+
     tiers: Path | None = _option(
         _CALLERS, None, "TOML file of tiers and their keys, read again at SIGHUP (default: all served alike)", "FILE"
     )
@@ -94,6 +101,9 @@ class Settings(BaseSettings):
     # cut into batches here anyway, and its size is bounded by the payload and by the queue.
     max_client_batch_size: PositiveInt = _option(_REQUESTS, 1024, "most texts in one request")
     payload_limit: PositiveInt = _option(_REQUESTS, 2_000_000, "largest request body, in bytes", "BYTES")
+    payload_memory: PositiveInt = _option(
+        _REQUESTS, 256_000_000, "bytes of request bodies in the house at once; more are refused (429)", "BYTES"
+    )
     auto_truncate: bool = _option(_REQUESTS, True, "cut texts that are too long unless the request says otherwise")
     tokenization_workers: PositiveInt = _option(_REQUESTS, 2, "threads that tokenize long requests")
 
@@ -110,6 +120,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_queue_texts {self.max_queue_texts} is less than max_client_batch_size "
                 f"{self.max_client_batch_size}: the largest request could never be accepted"
+            )
+        if self.payload_memory < self.payload_limit:
+            raise ValueError(
+                f"payload_memory {self.payload_memory} is less than payload_limit {self.payload_limit}: "
+                "the largest body could never be read"
             )
         return self
 

@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 from starlette.requests import Request
 
-from app.api.errors import TOO_LARGE, ClientLeft, Refusal, misread
+from app.api.errors import ENCODED, TOO_LARGE, ClientLeft, Refusal, misread
+from app.api.visit import Visit
+from app.service import Service
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -54,7 +56,13 @@ def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[s
 
 
 async def read(request: Request, model: type[Body], limit: int) -> Body:
-    """The body of a request as ``model``. Raises Refusal (413 without reading on, or what does not fit)."""
+    """The body of a request as ``model``. Raises Refusal (413 without reading on, or what does not fit).
+
+    Raises Overloaded when the bodies in the house are as much as it holds.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":  # a small body that unfolds into a large one is nothing to spend memory on
+        raise Refusal(ENCODED, f"`Content-Encoding: {encoding[:50]}` is not read here; send the body as it is")
     raw = await _bytes(request, limit)
     try:
         return model.model_validate_json(raw)
@@ -66,6 +74,8 @@ async def _bytes(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
+    service: Service = request.app.state.service
+    visit = Visit.of(request.scope)
     chunks, size, more = [], 0, True
     while more:
         message = await request.receive()
@@ -75,6 +85,8 @@ async def _bytes(request: Request, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        service.hold(len(chunk))
+        visit.body_bytes += len(chunk)
         chunks.append(chunk)
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

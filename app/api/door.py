@@ -63,6 +63,7 @@ class Door:
             visit.facts["error"] = str(refusal)
             await response(refusal, scope["path"])(scope, receive, send_marked)
         finally:
+            self._service.let_go(visit.body_bytes)
             self._log(scope, visit)
 
     def _check(self, scope: Scope, visit: Visit) -> None:

@@ -35,6 +35,7 @@ BATCH_SIZE = Kind("Validation", 422, 400, _WRONG, "invalid_value", "batch_size")
 EMPTY = Kind("Empty", 400, 400, _WRONG, "empty_input", "empty")
 TOKENIZER = Kind("Tokenizer", 422, 400, _WRONG, "invalid_value", "tokenizer")
 TOO_LARGE = Kind("Validation", 413, 413, _WRONG, "request_too_large", "payload")
+ENCODED = Kind("Validation", 415, 415, _WRONG, "unsupported_encoding", "encoding")
 UNAUTHORIZED = Kind("Unauthorized", 401, 401, _WRONG, "invalid_api_key", "unauthorized")
 FORBIDDEN = Kind("Forbidden", 403, 403, _WRONG, "tier_not_allowed", "forbidden")
 NOT_FOUND = Kind("Validation", 404, 404, _WRONG, "unknown_url", "not_found")
@@ -156,6 +157,7 @@ TEI_ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": TeiError, "description": "No API key, or none that is known"},
     403: {"model": TeiError, "description": "The key does not reach the tier asked for"},
     413: {"model": TeiError, "description": "The body is larger than the server accepts"},
+    415: {"model": TeiError, "description": "The body is compressed"},
     422: {"model": TeiError, "description": "A field has a value it cannot have; the message names it"},
     424: {"model": TeiError, "description": "The engine failed on this request"},
     429: {"model": TeiError, "description": _FULL},
@@ -167,6 +169,7 @@ OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": OpenAIError, "description": "No API key, or none that is known"},
     403: {"model": OpenAIError, "description": "The key does not reach the tier asked for"},
     413: {"model": OpenAIError, "description": "The body is larger than the server accepts"},
+    415: {"model": OpenAIError, "description": "The body is compressed"},
     429: {"model": OpenAIError, "description": _FULL},
     500: {"model": OpenAIError, "description": "The engine failed on this request"},
     503: {"model": OpenAIError, "description": _NOT_NOW},

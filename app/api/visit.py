@@ -22,6 +22,7 @@ class Visit:
     started: float = field(default_factory=perf_counter)
     status: int = 0  # 0 until an answer has begun
     caller: Caller | None = None  # None where the door asks nobody who they are
+    body_bytes: int = 0  # of its body, held until the visit ends
     facts: dict[str, object] = field(default_factory=dict)  # for the log: layers, dim, texts, tokens, the error
 
     @classmethod

@@ -1,0 +1,113 @@
+"""Clients that connect and then do little: bounded in time and in number, so that others are still served.
+
+uvicorn bounds only the pause between requests. Half a request, or an answer that is never taken, would stay for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_SWEEP_S = 1.0
+_MOST_FILES = 65_536
+_OTHER_FILES = 256  # descriptors that are no clients: the engine's sockets, the bundle, the libraries
+
+
+class Connections:
+    """Open connections whose next move is the client's, the longest waiting first.
+
+    ``limit`` connections may be open. One more closes the one that has waited longest: who is slow on purpose makes
+    room for who is not.
+    """
+
+    def __init__(self, client_s: float, limit: int) -> None:
+        self._client_s = client_s
+        self._limit = limit
+        self._waiting: dict[BoundedProtocol, float] = {}  # since when
+        self._sweeping = False
+
+    def opened(self, connection: BoundedProtocol) -> None:
+        """A client connected."""
+        if not self._sweeping:
+            self._sweeping = True
+            self._sweep(connection.loop)
+        if len(connection.connections) > self._limit:
+            victim = next(iter(self._waiting), connection)
+            self.closed(victim)
+            victim.transport.abort()
+
+    def closed(self, connection: BoundedProtocol) -> None:
+        """It is gone."""
+        self._waiting.pop(connection, None)
+
+    def turn(self, connection: BoundedProtocol, *, clients: bool) -> None:
+        """Whether the next move is the client's."""
+        if not clients:
+            self._waiting.pop(connection, None)
+        elif connection not in self._waiting:
+            self._waiting[connection] = connection.loop.time()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        too_old = loop.time() - self._client_s
+        for connection in [c for c, since in self._waiting.items() if since < too_old]:
+            self.closed(connection)
+            connection.transport.abort()
+        loop.call_later(_SWEEP_S, self._sweep, loop)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol; tells whose turn it is."""
+
+    def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The client must send."""
+        super().connection_made(transport)
+        self._bounds.opened(self)
+        self._settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody's turn any more."""
+        self._bounds.closed(self)
+        super().connection_lost(exc)
+
+    def on_message_complete(self) -> None:
+        """The server must answer."""
+        super().on_message_complete()
+        self._settle()
+
+    def on_response_complete(self) -> None:
+        """The client must take the answer, and may send the next request."""
+        super().on_response_complete()
+        self._settle()
+
+    def pause_writing(self) -> None:
+        """The client must read first."""
+        super().pause_writing()
+        self._settle()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._settle()
+
+    def _settle(self) -> None:
+        cycle = self.cycle
+        working = cycle is not None and not cycle.response_complete and not cycle.more_body
+        self._bounds.turn(self, clients=not working or self.flow.write_paused)
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may, up to 65,536; the number of connections that leaves room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    files = _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    return max(files - _OTHER_FILES, files // 2)
