@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
-from app.engine.link import Worker
+from app.engine.link import BatchFailed, Worker
 from model_store.bundle import TOKENIZER, Bundle
 from model_store.manifest import Manifest
 
@@ -83,13 +83,19 @@ async def measure(
     answers: dict[tuple[str, str], BatchResult] = {}
     bound = float("inf")
     for key, worker in workers.items():
-        await worker.run(probe, _TIMEOUT_S)  # the first run of a worker pays for its set-up
-        took = (await worker.run(probe, _TIMEOUT_S)).seconds
-        if took > bound:
-            found[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
+        try:
+            await worker.run(probe, _TIMEOUT_S)  # the first run of a worker pays for its set-up
+            took = (await worker.run(probe, _TIMEOUT_S)).seconds
+            if took > bound:
+                found[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
+                continue
+            answers[key] = await worker.run(at_exits, _TIMEOUT_S)
+        except BatchFailed as error:  # as where a narrower dtype overflows
+            if not answers:
+                raise
+            found[key] = Candidate(*key, None, None, f"failed: {error}")
             continue
         bound = min(bound, _HOPELESS * took)
-        answers[key] = await worker.run(at_exits, _TIMEOUT_S)
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in answers}
     for _ in range(_ROUNDS):
         for key in answers:

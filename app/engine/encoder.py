@@ -45,7 +45,8 @@ class Encoder:
     def run(self, batch: Batch) -> BatchResult:
         """Embed a batch. Each row is pooled, cut and normalised at its own exit and costs nothing after it.
 
-        A row with a threshold finds its exit on the way, by its own vectors alone.
+        A row with a threshold finds its exit on the way, by its own vectors alone. Raises FloatingPointError where a
+        vector is not all numbers: other rows of the batch may have it from their neighbour, so none is answered.
         """
         began = time.perf_counter()
         vectors: list[Vector] = [np.empty(0, np.float32)] * len(batch.rows)
@@ -99,6 +100,8 @@ class Encoder:
         if layers in self._heads:
             weight, bias = self._heads[layers]
             pooled = pooled @ weight.T + bias
+        if not np.isfinite(pooled).all():
+            raise FloatingPointError(f"a vector at layer {layers} holds NaN or infinity")
         return pooled
 
 

@@ -18,6 +18,10 @@ from app.engine.wire import HEAD, Kind, decode_result, encode_batch, frame, json
 
 T = TypeVar("T")
 
+_LOAD_S = 600.0  # for a host to load a model from a slow disk
+_FORK_S = 20.0  # for a host to fork
+_WORKER_READY_S = 120.0  # for a worker that sets up a GPU
+
 # glibc maps and unmaps every large buffer anew by default, which costs a page fault per 4 KB of every layer.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
 # Thread pools must not exist before the fork, and waiting threads must not burn the cores that others work on.
@@ -90,7 +94,7 @@ class Worker:
         """Take over a worker's socket and wait until it is ready. Raises WorkerLost."""
         transport, frames = await asyncio.get_running_loop().create_unix_connection(_Frames, sock=sock)
         worker = cls(pid, transport, frames)
-        await worker._answer()
+        await worker._answer_within(_WORKER_READY_S)
         return worker
 
     async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
@@ -98,19 +102,18 @@ class Worker:
         if self._transport.is_closing():  # it died after it was picked and before this turn of the loop
             raise WorkerLost(f"engine worker {self.pid} died")
         self._transport.write(frame(Kind.BATCH, encode_batch(batch)))
-        try:
-            async with asyncio.timeout(timeout_s):
-                kind, payload = await self._answer()
-        except TimeoutError as error:
-            self.kill()
-            raise WorkerLost(f"no answer from engine worker {self.pid} within {timeout_s:.0f} s") from error
+        kind, payload = await self._answer_within(timeout_s)
         if kind is Kind.FAILURE:
             raise BatchFailed(payload.decode())
         return decode_result(payload)
 
-    async def _answer(self) -> tuple[Kind, bytes]:
+    async def _answer_within(self, timeout_s: float) -> tuple[Kind, bytes]:
         try:
-            return await self._frames.answer()
+            async with asyncio.timeout(timeout_s):
+                return await self._frames.answer()
+        except TimeoutError as error:
+            self.kill()
+            raise WorkerLost(f"no answer from engine worker {self.pid} within {timeout_s:.0f} s") from error
         except OSError as error:
             raise WorkerLost(f"engine worker {self.pid} died") from error
 
@@ -159,18 +162,22 @@ class HostLink:
 
     async def load(self, dtypes: list[str], *, warm: bool = False) -> None:
         """Hold the model in exactly these dtypes, run once if ``warm``. Raises EngineError with the host's reason."""
-        await self._ask({"do": "load", "dtypes": dtypes, "warm": warm, **self._about}, self._reply)
+        await self._ask({"do": "load", "dtypes": dtypes, "warm": warm, **self._about}, self._reply, _LOAD_S)
 
     async def fork(self, dtype: str) -> Worker:
         """A new worker, ready to run. Raises EngineError."""
-        pid, sock = await self._ask({"do": "fork", "dtype": dtype}, self._forked)
+        pid, sock = await self._ask({"do": "fork", "dtype": dtype}, self._forked, _FORK_S)
         return await Worker.connect(pid, sock)
 
-    async def _ask(self, command: dict[str, Any], hear: Callable[[], T]) -> T:
+    async def _ask(self, command: dict[str, Any], hear: Callable[[], T], timeout_s: float) -> T:
         async with self._turn:
+            self._control.settimeout(timeout_s)
             try:
                 self._control.sendall(json_frame(command))
                 return await asyncio.to_thread(hear)  # rare, and the only blocking reads of the front
+            except TimeoutError as error:
+                await self._end()  # whatever it answers later would be taken for the answer to something else
+                raise EngineError(f"no answer from the engine host ({self._backend}) in {timeout_s:.0f} s") from error
             except OSError as error:
                 raise EngineError(f"the engine host ({self._backend}) died") from error
 
@@ -189,6 +196,8 @@ class HostLink:
         answer = json.loads(data[HEAD.size :])
         if "error" in answer:
             raise EngineError(answer["error"])
+        if not descriptors:  # the front is at its limit of open files
+            raise EngineError(f"no descriptor came with engine worker {answer['pid']}")
         return answer["pid"], socket.socket(fileno=descriptors[0])
 
     async def stop(self) -> None:
@@ -197,9 +206,13 @@ class HostLink:
         try:
             await asyncio.wait_for(self._process.wait(), 2)
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            await self._end()
         self._control.close()
+
+    async def _end(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
 
     async def ended(self) -> None:
         """Wait for the process to end."""

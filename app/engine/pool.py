@@ -26,7 +26,8 @@ Event = Callable[..., None]
 _DTYPES = {"torch": ("float32", "bfloat16"), "onnxruntime": ("float32", "int8")}
 _AUTO = ("float32", "bfloat16")
 _DEATHS = 8  # worker deaths within the window that end the engine
-_DEATH_WINDOW_S = 60.0
+_DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
+_PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
 _PAUSE_S = 0.5  # between attempts to start a host
 
 
@@ -39,7 +40,6 @@ class EngineOptions:
     device: str = "auto"
     workers: int | None = None
     threads: int | None = None
-    batch_timeout_s: float = 120.0
 
 
 class EnginePool:
@@ -130,13 +130,16 @@ class EnginePool:
         if self._host:
             await self._host.stop()
 
-    def run(self, batch: Batch) -> Coroutine[None, None, BatchResult]:
-        """Take an idle worker (there must be one) and run a batch on it. Raises BatchFailed or WorkerLost."""
-        return self._run(self._idle.pop(), batch)
+    def run(self, batch: Batch, patience_s: float = _PATIENCE_S) -> Coroutine[None, None, BatchResult]:
+        """Take an idle worker (there must be one) and run a batch on it. Raises BatchFailed or WorkerLost.
 
-    async def _run(self, worker: Worker, batch: Batch) -> BatchResult:
+        A worker without an answer after ``patience_s`` is held to hang, and replaced.
+        """
+        return self._run(self._idle.pop(), batch, patience_s)
+
+    async def _run(self, worker: Worker, batch: Batch, patience_s: float) -> BatchResult:
         try:
-            result = await worker.run(batch, self._options.batch_timeout_s)
+            result = await worker.run(batch, patience_s)
         except WorkerLost as error:
             self._workers.discard(worker)
             self._mend(str(error))

@@ -34,6 +34,8 @@ _LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs
 _PATIENCE_S = 10.0  # where a request without a deadline stands in the queue: behind all that is due before
 _BATCH_SHARE = 0.25  # of the shortest deadline lately seen that a batch may take: whoever has it may come any time
 _SHORTEST_FORGET_S = 60.0
+_HANGS = 20.0  # times its predicted time, after which a batch's worker is held to hang,
+_HANGS_S = 10.0  # but never before this: a machine that is short of time is no fault of the worker's
 _HOPELESS = 0.75  # of the predicted time: what has less left is given up
 
 
@@ -246,14 +248,20 @@ class Scheduler:
             predicted = self._cost.seconds(choice.load)
             # The pool marks a worker busy here and now; the task only awaits its answer.
             batch = Batch(rows)
-            running = self._pool.run(batch)
+            running = self._run(batch, predicted)
             self._keep(self._finish(tickets, batch, choice.load, predicted, running), until=now + predicted)
             self._metrics.decided(perf_counter() - began)
         if self._shadow and not self._queue and self._pool.idle == self._pool.size > 0:
             row, vector, layers = self._shadow.next()
             load = Load.of([(len(row.tokens), row.layers)])
-            running = self._pool.run(Batch([row]))
-            self._keep(self._compare(vector, layers, running), until=self._clock() + self._cost.seconds(load))
+            predicted = self._cost.seconds(load)
+            running = self._run(Batch([row]), predicted)
+            self._keep(self._compare(vector, layers, running), until=self._clock() + predicted)
+
+    def _run(self, batch: Batch, predicted: float) -> Coroutine[None, None, BatchResult]:
+        if not self._cost.known:
+            return self._pool.run(batch)
+        return self._pool.run(batch, max(_HANGS_S, _HANGS * predicted))
 
     def _keep(self, work: Coroutine[None, None, None], until: float) -> None:
         task = asyncio.get_running_loop().create_task(work)

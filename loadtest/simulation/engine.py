@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from math import inf
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,8 +45,8 @@ class SimulatedPool:
         self._speed = speed
         self._rng = rng
 
-    def run(self, batch: Batch) -> Coroutine[None, None, BatchResult]:
-        """Take an idle worker and run a batch on it."""
+    def run(self, batch: Batch, patience_s: float = inf) -> Coroutine[None, None, BatchResult]:
+        """Take an idle worker and run a batch on it; it never hangs."""
         assert self.idle > 0, "a batch was sent to a busy engine"
         self.idle -= 1
         return self._run(batch)
