@@ -41,6 +41,8 @@ RUN python -c "import tomllib; print(*tomllib.load(open('/pins/pyproject.toml', 
     > /pins/requirements.txt && ${INSTALL} --requirement /pins/requirements.txt
 
 FROM ${PYTHON} AS base
+# As process 1 it passes signals on from the first moment, and reaps what a killed engine leaves.
+RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/*
 ENV PATH=/strata/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -54,7 +56,7 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["pyth
     "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['STRATA_PORT']), timeout=2); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
 # The server answers what it accepted (STRATA_DRAIN_SECONDS, 30) and ends: give it longer before it is killed.
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["strata"]
+ENTRYPOINT ["tini", "--", "strata"]
 CMD ["serve"]
 
 FROM base AS slim
