@@ -14,6 +14,7 @@ from app.api.docs import PlainRoute
 from app.api.errors import TEI_ERRORS, UNHEALTHY, Refusal
 from app.cli import installed_version
 from app.service import Served, Service
+from model_store.measured import Quality, Scores
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 
@@ -57,7 +58,7 @@ async def root(request: Request) -> Response:
 def described(service: Service, served: Served) -> dict[str, Any]:
     """TEI's `/info` fields, then Strata's own."""
     settings, manifest, choice = service.settings, served.manifest, served.pool.choice
-    quality = manifest.quality
+    auto = manifest.auto_exit
     return {
         "model_id": served.name,
         "model_sha": manifest.revision,
@@ -95,16 +96,28 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "only_full_depth_is_trained": not manifest.elastic,
         "warning": served.warning,
         "prompts": manifest.prompts,
-        "quality": quality
+        "quality": manifest.quality and _shares(manifest.quality, manifest.quality.scores),
+        "search": manifest.search
         and {
-            "benchmark": quality.benchmark,
-            "share_of": quality.reference,
-            "reference_score": quality.reference_score,
-            "shares": {
-                str(layers): {str(dim): round(score / quality.reference_score, 4) for dim, score in row.items()}
-                for layers, row in quality.scores.items()
-            },
+            "same_exit": _shares(manifest.search, manifest.search.scores),
+            "on_full_depth": _shares(manifest.search, manifest.search.to_last),
         },
+        "shared_exits": {str(dim): manifest.sharing_at(dim) for dim in manifest.dims},
+        "layers_auto": auto
+        and {"offered": auto.refused is None, "why_not": auto.refused, "mean_depth": auto.mean_depth},
         "engine": served.engine and {**served.engine, "candidates": choice.candidates if choice else []},
         "provenance": manifest.provenance.model_dump(),
+    }
+
+
+def _shares(quality: Quality, scores: Scores) -> dict[str, Any]:
+    """A table of scores as shares of what they are shares of."""
+    return {
+        "benchmark": quality.benchmark,
+        "share_of": quality.reference,
+        "reference_score": quality.reference_score,
+        "shares": {
+            str(layers): {str(dim): round(score / quality.reference_score, 4) for dim, score in row.items()}
+            for layers, row in scores.items()
+        },
     }
