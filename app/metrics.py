@@ -101,6 +101,8 @@ class Metrics(Collector):
         self._decision_seconds = _Histogram(_DECISION)
         self._agreement: dict[int, _Histogram] = {}
         self._level: Callable[[], int] = lambda: 0
+        self._in_progress: Callable[[], int] = lambda: 0
+        self._tasks: Callable[[], int] = lambda: 0
         self._queue_size: Callable[[], int] = lambda: 0
         self._queue_tokens: Callable[[], int] = lambda: 0
         self._ready: Callable[[], bool] = lambda: False
@@ -221,6 +223,8 @@ class Metrics(Collector):
     def watch(
         self,
         *,
+        in_progress: Callable[[], int],
+        tasks: Callable[[], int],
         queue_size: Callable[[], int],
         queue_tokens: Callable[[], int],
         level: Callable[[], int],
@@ -229,7 +233,7 @@ class Metrics(Collector):
     ) -> None:
         """Where to read what is only looked at when somebody scrapes."""
         self._queue_size, self._queue_tokens, self._ready, self._resident = queue_size, queue_tokens, ready, resident
-        self._level = level
+        self._level, self._in_progress, self._tasks = level, in_progress, tasks
 
     def text(self) -> bytes:
         """All series in Prometheus' text format."""
@@ -285,6 +289,8 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "strata_client_disconnects", "Clients that left before their answer", value=self._disconnects
         )
+        yield GaugeMetricFamily("strata_requests_in_progress", "Requests with a seat", value=self._in_progress())
+        yield GaugeMetricFamily("strata_tasks", "Tasks of the event loop", value=self._tasks())
         yield GaugeMetricFamily("strata_queue_tokens", "Tokens waiting", value=self._queue_tokens())
         yield GaugeMetricFamily("strata_ready", "1 when requests are accepted", value=float(self._ready()))
         resident = GaugeMetricFamily(

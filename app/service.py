@@ -274,6 +274,8 @@ class Service:
             exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=installed_version()
         )
         self.metrics.watch(
+            in_progress=lambda: len(self._seated),
+            tasks=lambda: len(asyncio.all_tasks()),
             queue_size=lambda: scheduler.waiting_tickets,
             queue_tokens=lambda: scheduler.waiting_tokens,
             level=lambda: scheduler.level,
