@@ -183,7 +183,6 @@ class Scheduler:
         engine, queue = self._engine(), self._queue
         if terms.deadline_s:
             now = self._clock()
-            self._shorter(terms.deadline_s, now)
             work = engine.work(tokens, terms.exits[0])
             bound = self.shares.bound(terms.tier, now, engine.workers)
             at = queue.place(due)
@@ -196,6 +195,7 @@ class Scheduler:
                     late,
                 )
             self.shares.let_in(terms.tier, work, now)
+            self._shorter(terms.deadline_s, now)
         # All that waits, at the present level: near enough for a forecast, and no work to find.
         before = engine.work(queue.tokens, self.level)
         depth = max((e for e in terms.exits if e <= self.level), default=terms.exits[0])
