@@ -79,6 +79,8 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of the bundle at ``path``, its files unchecked. Raises BundleError."""
     file = path / MANIFEST_NAME
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for, a device read without end
+            raise BundleError(f"{file}: not a file")
         if file.stat().st_size > _MANIFEST_LIMIT:
             raise BundleError(f"{file}: larger than {_MANIFEST_LIMIT} bytes; not a manifest")
         raw = file.read_bytes()
