@@ -23,7 +23,8 @@ from app.planning.cost import CostModel
 from app.planning.planner import Planner
 from app.planning.tiers_file import TiersError, check_tiers, read_tiers
 from app.scheduling.errors import NotServing, Overloaded
-from app.scheduling.scheduler import Limits, Scheduler
+from app.scheduling.limits import Limits
+from app.scheduling.scheduler import Scheduler
 from app.scheduling.warmup import measure
 from app.settings import Settings
 from app.tokenizer import Tokenizer
@@ -278,7 +279,7 @@ class Service:
             tasks=lambda: len(asyncio.all_tasks()),
             queue_size=lambda: scheduler.waiting_tickets,
             queue_tokens=lambda: scheduler.waiting_tokens,
-            level=lambda: scheduler.level,
+            level=lambda: scheduler.outlook.level,
             ready=lambda: self.state == "ready",
             resident=lambda: {"front": resident_bytes(), **pool.memory_bytes()},
         )

@@ -55,7 +55,7 @@ async def embed(
         tokens = await served.tokenizer.encode(inputs, how)
         tokenization_s = perf_counter() - started
         if terms.deadline_s is not None:
-            alone = partial(scheduler.forecast, list(map(len, tokens)), queued=False)
+            alone = partial(scheduler.outlook.forecast, list(map(len, tokens)), queued=False)
             check_feasible(terms, ask, served.planner.exits, len(inputs), alone)
         submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
         answer = await while_connected(request.receive, submitted)

@@ -85,12 +85,12 @@ async def plan(request: Request) -> Response:
     texts = _size(request.scope, "texts", 1, service.settings.max_client_batch_size)
     tokens = _size(request.scope, "tokens", 32, served.manifest.max_tokens)
     ask = ask_of(request.scope)
-    planner, scheduler, lengths = served.planner, served.scheduler, [tokens] * texts
+    planner, outlook, lengths = served.planner, served.scheduler.outlook, [tokens] * texts
     explained = planner.explain(ask, caller.tier(ask.tier))
     terms = explained.terms
-    empty = {layers: scheduler.forecast(lengths, layers, queued=False) for layers in planner.exits}
+    empty = {layers: outlook.forecast(lengths, layers, queued=False) for layers in planner.exits}
     check_feasible(terms, ask, planner.exits, texts, lambda layers: empty[layers])
-    chosen = scheduler.plan(terms, lengths)
+    chosen = outlook.plan(terms, lengths)
     return json_answer(
         {
             "texts": texts,
@@ -114,7 +114,7 @@ async def plan(request: Request) -> Response:
                     "layers": layers,
                     "quality": _share(planner.quality(layers, terms.dim)),
                     "empty_ms": _ms(empty[layers]),
-                    "queued_ms": _ms(max(empty[layers], scheduler.forecast(lengths, layers, queued=True))),
+                    "queued_ms": _ms(max(empty[layers], outlook.forecast(lengths, layers, queued=True))),
                     "ruled_out": explained.ruled_out.get(layers),
                 }
                 for layers in planner.exits

@@ -13,8 +13,11 @@ from app.api.answer import json_answer
 from app.api.body import IdLists, Ids, Strings, listed, read
 from app.api.docs import PlainRoute, body_docs
 from app.api.embedding import check_size
-from app.api.errors import TEI_ERRORS
+from app.api.errors import TEI_ERRORS, VALIDATION, Refusal
 from app.service import Service
+
+# Describing tokens is Python's work, 5 us each, which everybody waits for; a token takes 300 times a character's memory.
+_MOST = 200_000
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 
@@ -56,11 +59,12 @@ _DECODE_DOCS = body_docs(DecodeRequest, examples={"one text": {"ids": [101, 2784
     "/tokenize", openapi_extra=_TOKENIZE_DOCS, responses={200: {"model": list[list[SimpleToken]]}, **TEI_ERRORS}
 )
 async def tokenize(request: Request) -> Response:
-    """The tokens of each text, uncut, and where each lies in it."""
+    """The tokens of each text, uncut, and where each lies in it; of at most 200,000 characters in all."""
     service: Service = request.app.state.service
     body = await read(request, TokenizeRequest, service.settings.payload_limit)
     inputs, _ = listed(body.inputs)
     check_size(service, len(inputs), "inputs")
+    _check_length(inputs, "inputs", "characters")
     tokens = await service.opened().tokenizer.tokens(
         inputs,  # type: ignore[arg-type]
         add_special_tokens=body.add_special_tokens,
@@ -71,10 +75,17 @@ async def tokenize(request: Request) -> Response:
 
 @router.post("/decode", openapi_extra=_DECODE_DOCS, responses={200: {"model": list[str]}, **TEI_ERRORS})
 async def decode(request: Request) -> Response:
-    """The texts that token ids stand for."""
+    """The texts that token ids stand for; at most 200,000 in all."""
     service: Service = request.app.state.service
     body = await read(request, DecodeRequest, service.settings.payload_limit)
     ids, _ = listed(body.ids)
     check_size(service, len(ids), "ids")
+    _check_length(ids, "ids", "ids")
     texts = service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens)  # type: ignore[arg-type]
     return json_answer(texts)
+
+
+def _check_length(inputs: list[str] | list[list[int]], field: str, unit: str) -> None:
+    length = sum(map(len, inputs))
+    if length > _MOST:
+        raise Refusal(VALIDATION, f"`{field}`: at most {_MOST} {unit} in one request. Given: {length}", field)

@@ -6,47 +6,27 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from time import perf_counter
 
 from app.engine.batch import Batch, BatchResult, TokenIds, Vector
 from app.engine.link import EngineError
 from app.engine.pool import EnginePool
 from app.metrics import Metrics
-from app.planning.cost import BatchBounds, CostModel, Load
-from app.planning.plan import Plan, Terms
-from app.scheduling.admission import Shares, lateness
+from app.planning.cost import CostModel, Load
+from app.planning.plan import Terms
+from app.scheduling.admission import Shares
 from app.scheduling.answer import Answer
-from app.scheduling.batching import Choice, form
-from app.scheduling.depths import Engine, at_level, choose_levels
 from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
-from app.scheduling.ladder import Ladders
-from app.scheduling.queue import Columns, DeadlineQueue
+from app.scheduling.limits import Limits
+from app.scheduling.outlook import Outlook
 from app.scheduling.shadow import ShadowRuns
 from app.scheduling.ticket import Admitted, Ticket
 
 _ATTEMPTS = 2  # batches a text may fail in before its request fails
-# On a CPU a batch of a few hundred tokens is as fast as a large one and keeps the next decision near; a GPU wants bulk.
-_BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 # A request takes two turns of the loop from its socket to the queue. No wait window: an idle loop turns at once.
 _TURNS = 3
-_LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs more than it saves
-_PATIENCE_S = 10.0  # where a request without a deadline stands in the queue: behind all that is due before
-_BATCH_SHARE = 0.25  # of the shortest deadline lately seen that a batch may take: whoever has it may come any time
-_SHORTEST_FORGET_S = 60.0
 _HANGS = 20.0  # times its predicted time, after which a batch's worker is held to hang,
 _HANGS_S = 10.0  # but never before this: a machine that is short of time is no fault of the worker's
-_HOPELESS = 0.75  # of the predicted time: what has less left is given up
-
-
-@dataclass(slots=True, frozen=True)
-class Limits:
-    """Sizes of a batch and of the queue."""
-
-    max_batch_tokens: int | None = None  # None: what suits the device
-    max_batch_requests: int | None = None  # texts
-    max_queue_texts: int = 8192
-    max_queue_tokens: int = 524_288
 
 
 class Scheduler:
@@ -70,15 +50,11 @@ class Scheduler:
         self._metrics = metrics
         self._cost = cost
         self._clock = clock
-        self._ladders = Ladders(layers)
-        self._queue = DeadlineQueue(self._ladders)
+        self.outlook = Outlook(pool, limits, cost, layers, clock)
+        self._queue = self.outlook.queue
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
         self.shares = Shares()
-        self._running: dict[asyncio.Task[None], float] = {}  # until when, as predicted
-        self._shortest: tuple[float, float] = (math.inf, 0.0)  # deadline in seconds, and when it was seen
-        self._text_tokens = 32.0  # of an average text, lately
         self._woken = False
-        self.level = layers
         pool.on_idle = self._wake
 
     @property
@@ -91,12 +67,6 @@ class Scheduler:
         """Tokens in the queue."""
         return self._queue.tokens
 
-    @property
-    def batch_tokens(self) -> int:
-        """Most tokens of a batch."""
-        device = self._pool.choice.device if self._pool.choice else "cpu"
-        return self._limits.max_batch_tokens or _BATCH_TOKENS[device]
-
     def check_room(self, texts: int, tokens: int) -> None:
         """Raise Overloaded when the queue cannot take this much more, NotServing when the engine is dead."""
         if self._pool.status == "dead":
@@ -106,36 +76,8 @@ class Scheduler:
             raise Overloaded(
                 f"the queue holds {queue.texts} texts ({queue.tokens} tokens) of at most {limits.max_queue_texts} "
                 f"({limits.max_queue_tokens}); there is no room for {texts} more",
-                self._seconds_to_clear(),
+                self.outlook.seconds_to_clear(),
             )
-
-    def forecast(self, lengths: Sequence[int], layers: int, *, queued: bool) -> float:
-        """Seconds until texts of these token lengths are answered at this depth: behind what is queued now, or alone.
-
-        0 before anything was measured.
-        """
-        if not queued:  # every request with a deadline asks this
-            seconds, tokens = self._cost.seconds, sum(lengths)
-            work = seconds(Load(layers, tokens, tokens * layers))
-            work += (math.ceil(tokens / self.batch_tokens) - 1) * seconds(Load(layers))  # what every batch costs
-            longest = max(lengths, default=0)
-            return max(work / max(1, self._pool.size), seconds(Load(layers, longest, longest * layers)))
-        engine, now = self._engine(), self._clock()
-        terms = Terms((layers,), 0, (None,))
-        columns, at = self._with(terms, sum(lengths), now, math.inf, self._queue.place(math.inf))
-        return float(engine.finish(at_level(columns, self.level, self._ladders, engine))[at])
-
-    def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
-        """What a request on these terms would get if it came now."""
-        now = self._clock()
-        deadline = now + terms.deadline_s if terms.deadline_s else math.inf
-        at = self._queue.place(self._due(now, deadline))
-        columns, at = self._with(terms, sum(lengths), now, deadline, at)
-        engine = self._engine()
-        levels = choose_levels(columns, now, math.inf, self._ladders, engine)
-        layers = int(self._ladders.depth(columns.ladders[at : at + 1], levels[at])[0])
-        predicted = float(engine.finish(at_level(columns, levels, self._ladders, engine))[at])
-        return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
 
     async def submit(
         self, texts: Sequence[TokenIds], terms: Terms, *, normalize: bool, arrived: float | None = None
@@ -150,7 +92,7 @@ class Scheduler:
         tokens = sum(map(len, texts))
         self.check_room(len(texts), tokens)
         deadline = arrived + terms.deadline_s if terms.deadline_s else math.inf
-        due = self._due(arrived, deadline)
+        due = self.outlook.due(arrived, deadline)
         predicted = self._admit(terms, tokens, deadline - now, due)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -161,7 +103,7 @@ class Scheduler:
         request.tokens = request.waiting_tokens = tokens
         request.missing = len(texts)
         request.ran = [0] * len(texts)
-        self._text_tokens += 0.01 * (tokens / len(texts) - self._text_tokens)
+        self.outlook.let_in(len(texts), tokens, terms.deadline_s)
         self._queue.add(request)
         self._wake()
         expiry = loop.call_later(deadline - now, self._expire, request) if terms.deadline_s else None
@@ -175,19 +117,12 @@ class Scheduler:
             if expiry:
                 expiry.cancel()
 
-    def _due(self, arrived: float, deadline: float) -> float:
-        return min(deadline, arrived + _PATIENCE_S)
-
     def _admit(self, terms: Terms, tokens: int, slack: float, due: float) -> float:
         """Predicted seconds to the answer. Raises TooBusy when not even the floor is in time."""
-        engine, queue = self._engine(), self._queue
         if terms.deadline_s:
-            now = self._clock()
+            now, engine = self._clock(), self.outlook.engine()
             work = engine.work(tokens, terms.exits[0])
-            bound = self.shares.bound(terms.tier, now, engine.workers)
-            at = queue.place(due)
-            late = lateness(queue.columns(), at, work, slack, bound, self._ladders, engine, now)
-            if late:
+            if late := self.outlook.lateness(work, slack, due, self.shares.bound(terms.tier, now, engine.workers)):
                 self._metrics.tier_refused(terms.tier, "deadline")
                 raise TooBusy(
                     f"{terms.exits[0]} layers, the least this request may get, would be ready about "
@@ -195,35 +130,7 @@ class Scheduler:
                     late,
                 )
             self.shares.let_in(terms.tier, work, now)
-            self._shorter(terms.deadline_s, now)
-        # All that waits, at the present level: near enough for a forecast, and no work to find.
-        before = engine.work(queue.tokens, self.level)
-        depth = max((e for e in terms.exits if e <= self.level), default=terms.exits[0])
-        return engine.finish_one(before, engine.work(tokens, depth))
-
-    def _with(self, terms: Terms, tokens: int, now: float, deadline: float, at: int) -> tuple[Columns, int]:
-        """The queue's columns with a request that is not in it, and its place."""
-        goal, limit = self._queue.goal(now, deadline, terms.exits), self._queue.limit(now, deadline)
-        ladder = self._ladders.number(terms.exits)
-        return self._queue.columns().inserted(at, deadline, limit, goal, tokens, ladder), at
-
-    def _engine(self) -> Engine:
-        now = self._clock()
-        running = sum(max(0.0, until - now) for until in self._running.values())
-        shortest, seen = self._shortest
-        seconds = _BATCH_SHARE * shortest if now - seen < _SHORTEST_FORGET_S else math.inf
-        bounds = BatchBounds(self.batch_tokens, seconds, self._limits.max_batch_requests, self._text_tokens)
-        return Engine(self._cost, max(1, self._pool.size), bounds, running)
-
-    def _shorter(self, deadline_s: float, now: float) -> None:
-        shortest, seen = self._shortest
-        if deadline_s <= shortest or now - seen >= _SHORTEST_FORGET_S:
-            self._shortest = (deadline_s, now)
-
-    def _seconds_to_clear(self) -> float:
-        engine, columns = self._engine(), self._queue.columns()
-        work = at_level(columns, self.level, self._ladders, engine)
-        return (float(work.sum()) + engine.running_s) / engine.workers if self._cost.known else 1.0
+        return self.outlook.expected(terms, tokens)
 
     def _wake(self) -> None:
         """Dispatch a few turns of the event loop from now: requests whose bytes have arrived get into the batch."""
@@ -239,64 +146,45 @@ class Scheduler:
         if self._pool.status == "dead":
             for request in self._queue.drain():
                 request.fail(EngineFailure("the engine is dead"))
-        while self._pool.idle and self._drop_hopeless():
+        while self._pool.idle and self._anything_waits():
             began = perf_counter()
-            now = self._clock()
-            choice = self._choose(now)
+            choice = self.outlook.next_batch()
             tickets = self._queue.take(choice.parts)
-            rows = [t.row() for t in tickets]
             predicted = self._cost.seconds(choice.load)
             # The pool marks a worker busy here and now; the task only awaits its answer.
-            batch = Batch(rows)
+            batch = Batch([ticket.row() for ticket in tickets])
             running = self._run(batch, predicted)
-            self._keep(self._finish(tickets, batch, choice.load, predicted, running), until=now + predicted)
+            self._keep(self._finish(tickets, batch, choice.load, predicted, running), predicted)
             self._metrics.decided(perf_counter() - began)
         if self._shadow and not self._queue and self._pool.idle == self._pool.size > 0:
             row, vector, layers = self._shadow.next()
             load = Load.of([(len(row.tokens), row.layers)])
             predicted = self._cost.seconds(load)
             running = self._run(Batch([row]), predicted)
-            self._keep(self._compare(vector, layers, running), until=self._clock() + predicted)
+            self._keep(self._compare(vector, layers, running), predicted)
 
     def _run(self, batch: Batch, predicted: float) -> Coroutine[None, None, BatchResult]:
         if not self._cost.known:
             return self._pool.run(batch)
         return self._pool.run(batch, max(_HANGS_S, _HANGS * predicted))
 
-    def _keep(self, work: Coroutine[None, None, None], until: float) -> None:
+    def _keep(self, work: Coroutine[None, None, None], predicted: float) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._running[task] = until
-        task.add_done_callback(self._running.pop)
+        self.outlook.running[task] = self._clock() + predicted
+        task.add_done_callback(self.outlook.running.pop)
 
     async def _compare(self, vector: Vector, layers: int, running: Awaitable[BatchResult]) -> None:
         with suppress(EngineError):  # nobody waits for it
             self._shadow.compare(await running, vector, layers)
 
-    def _drop_hopeless(self) -> bool:
-        """Give up what cannot be in time any more, though its deadline has not passed; whether anything waits still.
+    def _anything_waits(self) -> bool:
+        """Whether there is anything to run, once what cannot be in time any more is given up.
 
-        Running it would make others late for an answer that nobody waits for.
+        Running that would make others late for an answer that nobody waits for.
         """
-        now = self._clock()
-        while self._queue:
-            first = self._queue.requests[0]
-            least = self._engine().work(first.waiting_tokens, first.exits[0])
-            if first.deadline - now >= _HOPELESS * least / max(1, self._pool.size):
-                return True
-            self._expire(first)
-        return False
-
-    def _choose(self, now: float) -> Choice:
-        """The next batch and its depths."""
-        queue, engine = self._queue, self._engine()
-        # Idle workers share what waits, so that one large request uses them all.
-        share = max(math.ceil(queue.tokens / self._pool.idle), _LEAST_SHARE)
-        bounds = replace(engine.bounds, tokens=min(share, engine.bounds.tokens))
-        columns = queue.columns()
-        levels = choose_levels(columns, now, bounds.tokens, self._ladders, engine)
-        self.level = int(levels[0])
-        layers = self._ladders.depth(columns.ladders, levels)
-        return form(zip(queue.requests, map(int, layers), strict=True), bounds, self._cost, now)
+        while self._queue and self.outlook.hopeless():
+            self._expire(self._queue.requests[0])
+        return bool(self._queue)
 
     async def _finish(
         self, tickets: list[Ticket], batch: Batch, load: Load, predicted: float, running: Awaitable[BatchResult]

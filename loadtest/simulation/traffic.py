@@ -12,7 +12,8 @@ from app.metrics import Metrics
 from app.planning.cost import CostModel, Load
 from app.planning.plan import Terms
 from app.scheduling.errors import DeadlinePassed, EngineFailure, Overloaded, TooBusy
-from app.scheduling.scheduler import Limits, Scheduler
+from app.scheduling.limits import Limits
+from app.scheduling.scheduler import Scheduler
 from loadtest.simulation.clock import VirtualLoop
 from loadtest.simulation.engine import SimulatedPool, Speed
 

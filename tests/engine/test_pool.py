@@ -19,7 +19,8 @@ from app.metrics import Metrics
 from app.planning.cost import CostModel
 from app.planning.plan import Terms
 from app.scheduling.errors import EngineFailure, Overloaded
-from app.scheduling.scheduler import Limits, Scheduler
+from app.scheduling.limits import Limits
+from app.scheduling.scheduler import Scheduler
 from model_store.registry import DEFAULT, find
 
 SMALL = EngineOptions(backend="onnxruntime", dtype="float32", workers=2, threads=1)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.batch import Batch
-from app.scheduling.scheduler import Limits
+from app.scheduling.limits import Limits
 from loadtest.simulation.engine import SimulatedPool, Speed
 from loadtest.simulation.traffic import Call, simulate
 from tests.scheduling.callers import EXITS, terms
