@@ -16,7 +16,7 @@ from app.api.embedding import check_size
 from app.api.errors import TEI_ERRORS, VALIDATION, Refusal
 from app.service import Service
 
-# Describing tokens is Python's work, 5 us each, which everybody waits for; a token takes 300 times a character's memory.
+# Describing a token takes 5 us, for which everybody waits, and 600 bytes.
 _MOST = 200_000
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
