@@ -213,7 +213,7 @@ def test_the_plan_tells_the_alternatives_and_why_not(client: Client) -> None:
     assert set(rows) == {1, 2, 4}
     assert "min_layers" in rows[1]["ruled_out"]
     assert rows[2]["ruled_out"] is rows[4]["ruled_out"] is None
-    assert 0 < rows[1]["empty_ms"] < rows[4]["empty_ms"]
+    assert 0 < rows[1]["empty_ms"] <= rows[4]["empty_ms"]  # so small a model takes no longer for more layers
     assert rows[4]["queued_ms"] >= rows[4]["empty_ms"]
     assert [rows[layers]["quality"] for layers in (1, 2, 4)] == [0.75, 0.875, 1.0]
 
