@@ -1,0 +1,157 @@
+"""Clients that connect and do little, many of them: they are hung up on in time, and others are served meanwhile."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import connect, head, series, until
+
+CLIENT_S = 1.0  # --client-seconds; looked at once a second
+CROWD = 2000
+HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
+    """A server that does not wait long for its clients."""
+    return start_session_server(tiny_bundle, "--client-seconds", str(CLIENT_S))
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Leave this process to hold a crowd's ends of the connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < CROWD + 500:
+        pytest.skip(f"this process may open {hard} files; {CROWD} connections need more")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, CROWD + 500), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Read to the end; whether there is one."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", HEAD, HEAD + b"X-Slow: ", head("/embed", 100) + b'{"inputs": "', head("/embed", 100, "Expect: 100-continue")],
+    ids=["nothing", "half a head", "half a header", "half a body", "no body after 100-continue"],
+)
+def test_a_request_that_is_not_finished_is_hung_up_on(strict: RunningServer, begun: bytes) -> None:
+    with connect(strict, timeout=10) as connection:
+        began = time.monotonic()
+        connection.sendall(begun)
+        assert hung_up(connection)
+        assert CLIENT_S * 0.9 < time.monotonic() - began < CLIENT_S + 4
+
+
+def test_bytes_that_trickle_in_win_no_time(strict: RunningServer) -> None:
+    with connect(strict) as connection:
+        began = time.monotonic()
+        connection.sendall(HEAD)
+        with suppress(ConnectionError):
+            while time.monotonic() - began < CLIENT_S + 6:
+                connection.sendall(b"X-Slow: 1\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() - began < CLIENT_S + 5
+
+
+def test_a_client_that_takes_its_time_within_the_limit_is_served(strict: RunningServer) -> None:
+    body = b'{"inputs": "river"}'
+    with connect(strict) as connection:
+        for _ in range(3):  # each request has the time anew
+            for part in (head("/embed", len(body)), body[:5], body[5:]):
+                connection.sendall(part)
+                time.sleep(CLIENT_S / 5)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_long_wait_for_the_engine_is_not_the_clients(strict: RunningServer) -> None:
+    """What takes the server longer than --client-seconds is answered all the same."""
+    began = time.monotonic()
+    answer = strict.client.post("/embed", json={"inputs": ["river bread coffee window " * 30] * 1000})
+    assert answer.status_code == 200
+    assert len(answer.json()) == 1000
+    if time.monotonic() - began < CLIENT_S + 1:
+        pytest.skip("the engine was too fast for this to tell anything")
+
+
+def test_an_answer_that_nobody_takes_is_dropped(strict: RunningServer) -> None:
+    body = b'{"inputs": [' + b",".join([b'"river"'] * 1000) + b"]}"
+    before = series(strict, "process_open_fds")
+    with ExitStack() as stack:
+        for _ in range(5):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            host, port = strict.url.removeprefix("http://").split(":")
+            connection.connect((host, int(port)))
+            # A second request after the first, so that answers pile up behind each other, too.
+            connection.sendall((head("/embed", len(body)) + body) * 2)
+        until(lambda: series(strict, "process_open_fds") >= before + 5, 5)
+        until(lambda: series(strict, "process_open_fds") <= before, 20)
+
+
+@pytest.mark.usefixtures("many_files")
+def test_thousands_of_idle_and_half_open_connections_leave_others_served(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle)
+    with ExitStack() as stack:
+        for index in range(CROWD):
+            connection = stack.enter_context(connect(server))
+            if index % 2:
+                connection.sendall(HEAD)
+        until(lambda: series(server, "process_open_fds") > CROWD, 10)
+        times = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert server.client.post("/embed", json={"inputs": "river"}).status_code == 200
+            times.append(time.monotonic() - began)
+        assert sorted(times)[10] < 0.5
+    until(lambda: series(server, "process_open_fds") < 200, 10)
+
+
+def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Start servers from a shell that has lowered its limits first."""
+    script = tmp_path / "limited"
+    script.write_text(f'#!/bin/sh\n{command}\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+
+def test_beyond_the_limit_of_files_the_longest_waiting_makes_room(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(tmp_path, monkeypatch, "ulimit -n 400")
+    server = start_server(tiny_bundle)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(connect(server)) for _ in range(500)]
+        for _ in range(5):
+            assert server.client.post("/embed", json={"inputs": "river"}).status_code == 200
+        assert hung_up(crowd[0])
+        crowd[-1].sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert crowd[-1].recv(100).startswith(b"HTTP/1.1 200"), "the newest is still open"
+
+
+def test_the_soft_limit_of_files_is_raised(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(tmp_path, monkeypatch, "ulimit -Sn 200")
+    server = start_server(tiny_bundle)
+    soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == min(hard, 65_536) if hard != resource.RLIM_INFINITY else soft == 65_536
