@@ -1,0 +1,42 @@
+"""SIGTERM while the queue is full: what was accepted is answered, whole, and the server ends with 0 in time."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import ServerFactory
+from tests.endure.conftest import series, until
+
+TEXTS = 32
+CLIENTS = 48
+DRAIN_S = 30.0  # --drain-seconds, the default
+
+
+def test_a_full_queue_is_answered_before_the_end(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    limits = ("--max-client-batch-size", str(TEXTS), "--max-queue-texts", str(TEXTS * 24), "--max-batch-tokens", "400")
+    server = start_server(tiny_bundle, *limits)
+    body = {"inputs": ["river bread coffee window " * 12] * TEXTS}
+
+    def ask(_: int) -> httpx.Response:
+        return server.client.post("/embed", json=body)
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        requests = [threads.submit(ask, i) for i in range(CLIENTS)]
+        until(lambda: any(r.done() and r.result().status_code == 429 for r in requests), 20)  # it is full
+        assert series(server, "te_queue_size") > TEXTS * 12
+        began = time.monotonic()
+        server.terminate()
+        server.await_logged("draining")
+        found = [request.result() for request in requests]
+    assert server.process.wait(timeout=DRAIN_S) == 0
+    assert time.monotonic() - began < DRAIN_S
+    answered = [answer for answer in found if answer.status_code == 200]
+    assert len(answered) >= 20, "the queue alone held as many"
+    assert all(len(answer.json()) == TEXTS for answer in answered)
+    refused = [answer for answer in found if answer.status_code != 200]
+    assert all(answer.status_code in (429, 503) and "retry-after" in answer.headers for answer in refused)
+    assert "drained" in server.text()
