@@ -1,0 +1,54 @@
+"""Five times as much as the engine carries: who is let in is in time, who is not hears so at once, and it passes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from statistics import median
+
+from loadtest.closed_loop import run_for
+from loadtest.connection import Address, fetch
+from loadtest.open_loop import Trip, run_open
+from loadtest.outcomes import AT_THE_DOOR
+from tests.conftest import ServerFactory
+
+TIMES = 5
+SECONDS = 4.0
+DEADLINE_S = 1.0
+RECOVERY_S = 2.0
+# Work for the engine, hardly any for HTTP or the tokenizer: the load is on the queue.
+BODY = {"inputs": [[7 + i % 50 for i in range(150)]] * 16}
+
+
+def test_overload_is_refused_soon_the_accepted_are_in_time_and_it_recovers(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle, "--max-concurrent-requests", "16384", "--no-log-requests")
+    address = Address.parse(server.url)
+    request = address.post(f"/embed?budget_ms={1000 * DEADLINE_S:.0f}&exits=4", BODY)
+
+    async def overload() -> tuple[list[Trip], float]:
+        capacity = (await run_for(address, [address.post("/embed?layers=4", BODY)], 4, 1.5)).rate
+        count = int(TIMES * capacity * SECONDS)
+        due = [SECONDS * i / count for i in range(count)]
+        run = await run_open(address, [request] * count, due, connections=64, patience_s=10)
+        ended = time.perf_counter() - (run.took_s - SECONDS)  # of the load; since then answers were awaited
+        while True:
+            began = time.perf_counter()
+            if (await fetch(address, request)).status == 200 and time.perf_counter() - began < DEADLINE_S:
+                return run.trips, time.perf_counter() - ended
+            await asyncio.sleep(0.05)
+
+    trips, recovered = asyncio.run(overload())
+    assert all(trip.answered for trip in trips), "nobody is left without an answer"
+    due = [SECONDS * i / len(trips) for i in range(len(trips))]
+    refused = [trip.answered - trip.sent for trip in trips if trip.status in AT_THE_DOOR]
+    accepted = [(at, trip) for at, trip in zip(due, trips, strict=True) if trip.status not in AT_THE_DOOR]
+    assert {trip.status for _, trip in accepted} <= {200, 504}
+    assert len(refused) > 0.5 * len(trips)
+    in_time = sum(trip.status == 200 and trip.answered - at <= DEADLINE_S for at, trip in accepted)
+    assert in_time >= 0.9 * len(accepted)  # tests share their machine with others
+    assert len(accepted) >= 10
+    assert median(refused) < 0.02
+    assert recovered < RECOVERY_S
