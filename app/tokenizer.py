@@ -14,14 +14,13 @@ from typing import Literal
 import numpy as np
 
 from app.engine.batch import TokenIds
-from model_store.bundle import TOKENIZER
+from model_store.bundle import read_tokenizer
 from model_store.manifest import Manifest
 
 # The cores belong to the engine: one request is tokenized by one thread, never by a pool as wide as the machine.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Encoding
-from tokenizers import Tokenizer as RustTokenizer
 
 Direction = Literal["Right", "Left"]
 
@@ -67,9 +66,7 @@ class Tokenizer:
     """The tokenizer of a bundle. Short work is done at once, long work in ``workers`` threads."""
 
     def __init__(self, bundle: Path, manifest: Manifest, *, workers: int, default_prompt_name: str | None) -> None:
-        self._rust = RustTokenizer.from_file(str(bundle / TOKENIZER))
-        self._rust.no_truncation()
-        self._rust.no_padding()
+        self._rust = read_tokenizer(bundle)
         self._lowercase = manifest.lowercase
         self._vocabulary = manifest.architecture.vocab_size
         self.max_tokens = manifest.max_tokens

@@ -6,6 +6,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -13,6 +14,9 @@ from model_store.families import TensorSpec, encoder_tensors, head_tensors
 from model_store.graph_names import FLOAT, INT8, block_graph_name
 from model_store.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
 from model_store.tensors import TensorFile
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 WEIGHTS = "model.safetensors"
 HEADS = "heads.safetensors"
@@ -66,6 +70,19 @@ class Bundle:
     def graph(self, name: str) -> bytes:
         """A weightless ONNX graph of the bundle, e.g. ``"block"``."""
         return (self.path / GRAPHS / f"{name}.onnx").read_bytes()
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of the bundle at ``path``, which neither cuts nor pads. Raises BundleError."""
+    from tokenizers import Tokenizer  # here: looking at a manifest should not wait for it
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path / TOKENIZER))
+    except Exception as error:  # the library raises bare Exception
+        raise BundleError(f"{path / TOKENIZER}: cannot be loaded: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _graph_files(manifest: Manifest) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_store.bundle import TOKENIZER, Bundle, BundleError
+from model_store.bundle import Bundle, BundleError, read_tokenizer
 from model_store.families import encoder_tensors, head_tensors
 from model_store.finite import check_finite
 from model_store.manifest import Manifest
@@ -12,8 +12,6 @@ from model_store.manifest import Manifest
 
 def verify(path: Path) -> Manifest:
     """Check checksums, shapes, finite weights and the tokenizer. Raises BundleError naming the file and the reason."""
-    from tokenizers import Tokenizer
-
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     try:
@@ -25,8 +23,5 @@ def verify(path: Path) -> Manifest:
                 check_finite(bundle.heads, spec.name)
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
-    try:
-        Tokenizer.from_file(str(path / TOKENIZER))
-    except Exception as error:  # the library raises bare Exception
-        raise BundleError(f"{path / TOKENIZER}: cannot be loaded: {error}") from error
+    read_tokenizer(path)
     return manifest

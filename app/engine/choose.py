@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
 from app.engine.link import BatchFailed, Worker
-from model_store.bundle import TOKENIZER, Bundle
+from model_store.bundle import Bundle, read_tokenizer
 from model_store.manifest import Manifest
 
 FAITHFUL = 0.9995  # worst cosine to the fp32 reference, over every exit and text, that auto will accept
@@ -64,10 +63,7 @@ class EngineChoice:
 
 def sample_tokens(bundle: Bundle) -> list[TokenIds]:
     """A few hundred tokens of real sentences of mixed lengths."""
-    tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    encoded = tokenizer.encode_batch_fast(list(_TEXTS))
+    encoded = read_tokenizer(bundle.path).encode_batch_fast(list(_TEXTS))
     return [np.array(e.ids[: bundle.manifest.max_tokens], np.int32) for e in encoded]
 
 

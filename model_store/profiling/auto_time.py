@@ -8,12 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from app.engine.batch import Batch, Row, TokenIds
 from app.engine.pool import EngineOptions, EnginePool
-from model_store.bundle import TOKENIZER, Bundle, write_manifest
+from model_store.bundle import Bundle, read_tokenizer, write_manifest
 from model_store.measured import AutoExit
 
 BATCHES = {1: 48, 32: 128}  # texts of a batch -> texts timed
@@ -75,9 +74,7 @@ def judged(auto: AutoExit, savings: Sequence[Saving]) -> AutoExit:
 
 
 def _tokens(bundle: Bundle, texts: Sequence[str]) -> list[TokenIds]:
-    tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = read_tokenizer(bundle.path)
     cased = [text.lower() for text in texts] if bundle.manifest.lowercase else list(texts)
     limit = bundle.manifest.max_tokens
     return [np.array(e.ids[:limit], np.int32) for e in tokenizer.encode_batch_fast(cased)]

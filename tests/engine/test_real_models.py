@@ -53,7 +53,9 @@ def test_every_text_at_every_exit_is_true_to_the_reference(
     dims = bundle.manifest.dims
     floor = COSINE[dtype]
     if dtype == "int8" and bundle.manifest.name != DEFAULT:
-        floor = 0.99  # "?!" alone through all-MiniLM-L6-v2 has 0.992: int8 is for models it was checked on
+        # "?!" alone through all-MiniLM-L6-v2 has 0.992, and 0.986 with the 7 bits a weight has on a CPU without VNNI:
+        # int8 is for models it was checked on.
+        floor = 0.98
     cases = [
         (Row(ids, exit_, dims[-1 - (i + exit_) % len(dims)]), at[exit_])
         for i, (ids, at) in enumerate(texts)
