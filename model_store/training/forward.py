@@ -36,6 +36,7 @@ class Lanes:
     """
 
     def __init__(self, count: int, device: torch.device, precision: str) -> None:
+        self.count = count
         self.device = device
         self.precision = precision
         self._pool = ThreadPoolExecutor(count) if count > 1 else None

@@ -39,16 +39,16 @@ class TeacherMemory:
 
 
 def objective(
-    vectors: Tensor, teacher: Tensor, memory: TeacherMemory, dim: int, recipe: Recipe
+    vectors: Tensor, teacher: Tensor, memory: TeacherMemory, dim: int, recipe: Recipe, whole: bool = True
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one step and its parts, each averaged over exits with the last exit weighted by the recipe.
 
     ``vectors`` [exits, rows, full] as the exits give them, ``teacher`` [rows, full] of unit length, ``dim`` the cut
-    trained in this step. Parts: cosine to the teacher's vector, the same after the teacher's mean is taken out (LEAP,
-    arXiv 2605.01058, aligns depths by cosine; centring keeps it from being satisfied by the mean alone), and KL of the
-    softmax over similarities to other texts against the teacher's (2DMSE, arXiv 2402.14776): among an exit's own
+    trained in this step; ``whole``: the last of the exits is full depth. Parts: cosine to the teacher's vector, the
+    same after the teacher's mean is taken out (LEAP, arXiv 2605.01058, aligns depths by cosine; centring keeps it from
+    being satisfied by the mean alone), and KL of the softmax over similarities to other texts against the teacher's (2DMSE, arXiv 2402.14776): among an exit's own
     vectors at full length and cut, against the teacher's vectors with those of earlier steps, and cut against the last
-    exit's cut vectors, which is what a shallow query meets in a deep index.
+    exit's cut vectors, which is what a shallow query meets in a deep index (nothing where the step is not whole).
     """
     unit = normalize(vectors, dim=-1)
     cut = normalize(vectors[..., :dim], dim=-1)
@@ -68,10 +68,11 @@ def objective(
         "own": recipe.neighbours * _divergence(near, log_shares(unit @ unit.transpose(1, 2))),
         "own_cut": recipe.neighbours * _divergence(near, log_shares(cut @ cut.transpose(1, 2))),
         "teacher": recipe.neighbours * _divergence(far, log_shares(unit @ others.T)),
-        "last_cut": recipe.neighbours * _divergence(near, log_shares(cut @ cut[-1].detach().T)),
     }
     weights = torch.ones(len(vectors), device=vectors.device)
-    weights[-1] = recipe.last_exit
+    if whole:
+        parts["last_cut"] = recipe.neighbours * _divergence(near, log_shares(cut @ cut[-1].detach().T))
+        weights[-1] = recipe.last_exit
     weights /= weights.sum()
     weighted = {name: part @ weights for name, part in parts.items()}
     return torch.stack(list(weighted.values())).sum(), {name: part.detach() for name, part in weighted.items()}

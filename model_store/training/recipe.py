@@ -40,6 +40,8 @@ class Recipe(BaseModel):
     passage_chars: PositiveInt = 350  # a line this long is a passage
     joined_share: Share = 0.33  # passages made by joining neighbouring short lines, where words are rare and many
 
+    half_depth: Share = 0.5  # steps that run, and teach, only the lower half of the layers, which have most to learn
+
     # The objective, a weighted sum, averaged over exits; see objective.py.
     cosine: NonNegativeFloat = 5.0
     centred_cosine: NonNegativeFloat = 2.0

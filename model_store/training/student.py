@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,8 +28,9 @@ class ExitHeads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads, size))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[heads, rows, hidden] -> [heads, rows, dim]."""
-        return torch.baddbmm(self.bias[:, None], pooled, self.weight.transpose(1, 2))
+        """[first heads, rows, hidden] -> [first heads, rows, dim]."""
+        count = len(pooled)
+        return torch.baddbmm(self.bias[:count, None], pooled, self.weight[:count].transpose(1, 2))
 
 
 class Student(nn.Module):
@@ -57,6 +60,11 @@ class Student(nn.Module):
         self.exits = tuple(exits) or tuple(range(1, self.layers + 1))
         if self.exits[-1] != self.layers:
             raise ValueError(f"exits must end with the last layer, {self.layers}, not {self.exits[-1]}")
+        self.running = self.exits  # those that a pass computes; fewer inside ``up_to``
+        self._pass = threading.local()  # .states: what the blocks of this thread's pass put out
+        holder, name = _block_list(backbone, self.layers)
+        for block in getattr(holder, name):
+            block.register_forward_hook(self._keep_state)
         self.final_norm = _final_norm(backbone)
         if exit_norm == "final" and self.final_norm is None:
             raise ValueError("exit_norm 'final' needs a pre-norm encoder: this one has no final norm")
@@ -66,10 +74,25 @@ class Student(nn.Module):
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # some families carry one that no exit uses; it must not be trained or saved
 
+    @contextmanager
+    def up_to(self, layer: int) -> Iterator[None]:
+        """Meanwhile every pass, in any thread, runs only the blocks that the exits not deeper than ``layer`` need."""
+        holder, name = _block_list(self.backbone, self.layers)
+        blocks: nn.ModuleList = getattr(holder, name)
+        self.running = tuple(e for e in self.exits if e <= layer)
+        setattr(holder, name, blocks[: self.running[-1]])
+        try:
+            yield
+        finally:
+            setattr(holder, name, blocks)
+            self.running = self.exits
+
     def pooled(self, features: Mapping[str, Tensor]) -> Tensor:
         """Pooled hidden states [exits, rows, hidden] in float32, before heads, of tokens [rows, length]."""
-        output = self.backbone(**features, output_hidden_states=True)
-        states = [self._exit_state(output, layer) for layer in self.exits]
+        self._pass.states = []
+        output = self.backbone(**features)
+        states = [self._exit_state(output, layer) for layer in self.running]
+        self._pass.states = []
         mask = features["attention_mask"]
         return torch.stack(
             [
@@ -82,17 +105,30 @@ class Student(nn.Module):
         """Vectors [exits, rows, dim] of pooled states [exits, rows, hidden]; neither cut nor normalised."""
         if self.heads is None:
             return pooled
-        return torch.cat([self.heads(pooled[:-1]), pooled[-1:]])
+        headed = len(self.exits) - 1
+        return torch.cat([self.heads(pooled[:headed]), pooled[headed:]])
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Vectors [exits, rows, dim] of tokens [rows, length]; neither cut nor normalised."""
         return self.apply_heads(self.pooled(features))
 
+    def _keep_state(self, block: nn.Module, inputs: object, output: Any) -> None:
+        self._pass.states.append(output[0] if isinstance(output, tuple) else output)
+
     def _exit_state(self, output: Any, layer: int) -> Tensor:
         if layer == self.layers:
             return output.last_hidden_state  # type: ignore[no-any-return]  # final norm included, where there is one
-        state: Tensor = output.hidden_states[layer]
+        state: Tensor = self._pass.states[layer - 1]
         return self.final_norm(state) if self.exit_norm == "final" and self.final_norm is not None else state
+
+
+def _block_list(backbone: nn.Module, layers: int) -> tuple[nn.Module, str]:
+    """The module that holds the blocks in a list, and the list's name there."""
+    for module in backbone.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == layers:
+                return module, name
+    raise ValueError(f"no list of {layers} blocks in {type(backbone).__name__}")
 
 
 def _final_norm(backbone: nn.Module) -> nn.Module | None:

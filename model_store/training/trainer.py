@@ -60,10 +60,11 @@ class Trainer:
         self.device = pick_device()
         self.lanes = Lanes(lanes, self.device, pick_precision(recipe.precision, self.device))
         self.draws = Draws(recipe, lines, groups)
-        self.teacher = load_model(teacher or base, self.device).eval().requires_grad_(False)
-        self.student = Student(load_model(base, self.device), recipe.exits, recipe.exit_norm, recipe.heads).to(
-            self.device
-        )
+        arithmetic = torch.bfloat16 if self.lanes.precision == "bf16" else torch.float32
+        self.teacher = load_model(teacher or base, self.device, arithmetic).eval().requires_grad_(False)
+        self.student = Student(
+            load_model(base, self.device, taught=True), recipe.exits, recipe.exit_norm, recipe.heads
+        ).to(self.device)
         full = self.student.hidden_size
         taught = self.teacher.encode(["size"]).shape[1]
         if taught != full:
@@ -112,11 +113,15 @@ class Trainer:
         rows = tokenize(self.student.model.tokenizer, texts, self.recipe.max_tokens)
         batches = self._micro_batches(rows)
         target = self._teacher_vectors(batches)
-        parts_of = self.lanes.encode(self.student, batches, grad=True)
+        depth = self._depth(step)
+        with self.student.up_to(depth):
+            parts_of = self.lanes.encode(self.student, batches, grad=True)
         vectors = in_order([part.detach() for part in parts_of], batches).requires_grad_()
         if not self.memory.seen:  # the mean must exist before it can be taken out
             self.memory.mean = target.mean(0)
-        loss, parts = objective(vectors, target, self.memory, self._cut_dim(step), self.recipe)
+        loss, parts = objective(
+            vectors, target, self.memory, self._cut_dim(step), self.recipe, depth == self.student.layers
+        )
         torch.autograd.backward(loss)
         self._backward(parts_of, vectors, batches)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
@@ -126,7 +131,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.memory.add(target)
         record = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}, "norm": norm.item()}
-        record |= {"tokens": sum(len(row) for row in rows), "seconds": time.monotonic() - started}
+        record |= {"depth": depth, "tokens": sum(len(row) for row in rows), "seconds": time.monotonic() - started}
         return {name: round(value, 5) for name, value in record.items()}
 
     def _progress(self) -> float:
@@ -138,9 +143,17 @@ class Trainer:
             return self.student.hidden_size
         return int(np.random.default_rng((self.recipe.seed, step, 1)).choice(self.dims))
 
+    def _depth(self, step: int) -> int:
+        """How deep a step runs, drawn by (seed, step) alone: to the end, or to half where there are exits above it."""
+        half = self.student.layers // 2
+        drawn = np.random.default_rng((self.recipe.seed, step, 2)).random() < self.recipe.half_depth
+        return half if drawn and self.student.exits[0] <= half else self.student.layers
+
     def _micro_batches(self, rows: Sequence[Sequence[int]]) -> list[MicroBatch]:
         pad_id = int(self.student.model.tokenizer.pad_token_id or 0)
-        return self.lanes.micro_batches(rows, pad_id, _LANE_TOKENS[self.device.type])
+        # Some for each lane: with a few large ones a lane would wait for the last.
+        fair = max(map(len, rows)) + sum(map(len, rows)) // (3 * self.lanes.count)
+        return self.lanes.micro_batches(rows, pad_id, min(fair, _LANE_TOKENS[self.device.type]))
 
     def _teacher_vectors(self, batches: Sequence[MicroBatch]) -> Tensor:
         """The teacher's unit vectors [rows, full]."""
@@ -170,9 +183,13 @@ class Trainer:
         fit_heads(heads, pooled[:-1], self._teacher_vectors(batches))
 
 
-def load_model(path: str, device: torch.device) -> SentenceTransformer:
-    """A local sentence-transformers (or plain transformers) folder in float32; nothing is fetched, no remote code."""
-    kwargs: dict[str, Any] = {"dtype": torch.float32}
+def load_model(
+    path: str, device: torch.device, dtype: torch.dtype = torch.float32, taught: bool = False
+) -> SentenceTransformer:
+    """A local sentence-transformers (or plain transformers) folder; nothing is fetched, no remote code."""
+    kwargs: dict[str, Any] = {"dtype": dtype}
+    if taught and device.type == "cpu":  # fused attention's backward pass takes several times its products' time there
+        kwargs["attn_implementation"] = "eager"
     return SentenceTransformer(path, device=str(device), local_files_only=True, model_kwargs=kwargs)
 
 

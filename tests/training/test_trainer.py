@@ -131,3 +131,18 @@ def test_raw_and_normed_exits_of_a_pre_norm_encoder_differ_but_at_the_last(tmp_p
         raw, normed = (Student(model, exit_norm=norm).pooled(features) for norm in ("none", "final"))
     assert torch.equal(raw[-1], normed[-1])
     assert not torch.allclose(raw[0], normed[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_shallow_pass_gives_the_same_exits_as_a_whole_one(family: TinyFamily, tmp_path: Path) -> None:
+    model = load_model(str(tiny_sentence_model(tmp_path / family, family, layers=3)), torch.device("cpu"))
+    student = Student(model)
+    features = {"input_ids": torch.tensor([[2, 9, 14, 20, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
+    with torch.no_grad():
+        whole = student(features)
+        with student.up_to(1):
+            shallow = student(features)
+        again = student(features)
+    assert shallow.shape[0] == 1
+    assert torch.equal(shallow, whole[:1])
+    assert torch.equal(again, whole)
