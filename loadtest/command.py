@@ -26,6 +26,7 @@ _BENCHMARKS = {
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
     "simulate": "the scheduler before many computed replicas and a virtual clock",
+    "soak": "minutes of mixed load, errors and disconnects: what memory, descriptors and tasks are left of it",
     "slo": "deadlines under open-loop load: depth chosen by the server against depth fixed by clients",
 }
 
@@ -128,7 +129,17 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, metavar="N", help="of arrivals and lengths (%(default)s)")
 
 
+def _add_soak(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=1)
+    parser.set_defaults(strict=True)  # a leak is a fault on any machine
+    add = parser.add_argument
+    add("--minutes", type=float, default=20.0, metavar="N", help="length (%(default)s)")
+    add("--load", type=float, default=0.8, metavar="X", help="load, times what full depth carries (%(default)s)")
+    add("--seed", type=int, default=1, metavar="N", help="of what is asked (%(default)s)")
+
+
 _ADD = {
+    "soak": _add_soak,
     "simulate": _add_simulate,
     "depth": _add_depth,
     "overhead": _add_overhead,
