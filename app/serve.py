@@ -23,13 +23,14 @@ def run(arguments: argparse.Namespace) -> int:
         return _refused(f"--model: {error}")
     from app import logs
     from app.server import serve
+    from app.tracing import TracingError
 
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
     try:
         return serve(options, bundle)
     except TiersError as error:
         return _refused(f"--tiers {error}")
-    except settings.SettingsError as error:
+    except (settings.SettingsError, TracingError) as error:
         return _refused(str(error))
 
 

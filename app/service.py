@@ -28,6 +28,7 @@ from app.scheduling.scheduler import Scheduler
 from app.scheduling.warmup import measure
 from app.settings import Settings
 from app.tokenizer import Tokenizer
+from app.tracing import Tracing
 from model_store.bundle import Bundle
 from model_store.manifest import Manifest
 
@@ -75,12 +76,13 @@ class Served:
 class Service:
     """Brings a bundle into service and takes it out again. ``on_death`` is told when it cannot go on.
 
-    Raises TiersError for a file of tiers that cannot be used.
+    Raises TiersError for a file of tiers that cannot be used, TracingError where spans cannot be made.
     """
 
     def __init__(self, settings: Settings, bundle: Path) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.tracing = Tracing(installed_version()) if settings.traces else None
         self.callers = read_tiers(settings.tiers) if settings.tiers else everybody()
         self.operations_port: int | None = None  # where it is another one than the rest's
         self.on_death: Callable[[str], None] = lambda reason: None
@@ -210,6 +212,8 @@ class Service:
             self._served.tokenizer.close()
         if self._pool:
             await self._pool.stop()
+        if self.tracing:
+            await asyncio.to_thread(self.tracing.close)
 
     async def _load(self) -> None:
         try:

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = _option(_RUN, "text", "one line an event, for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = _option(_RUN, "info", "least severe event to log")
     log_requests: bool = _option(_RUN, True, "log one line a request (never its texts)")
+    traces: bool = _option(
+        _RUN, False, "send OpenTelemetry spans of requests where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the otel extra"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

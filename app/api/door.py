@@ -64,7 +64,7 @@ class Door:
             await response(refusal, scope["path"])(scope, receive, send_marked)
         finally:
             self._service.let_go(visit.body_bytes)
-            self._log(scope, visit)
+            self._tell(scope, visit)
 
     def _check(self, scope: Scope, visit: Visit) -> None:
         """Refuse who has no key, and what is not on this port."""
@@ -77,9 +77,12 @@ class Door:
                 return
         visit.caller = self._service.callers.caller(scope["headers"])
 
-    def _log(self, scope: Scope, visit: Visit) -> None:
+    def _tell(self, scope: Scope, visit: Visit) -> None:
+        """The request's log line, and its spans where there are any."""
         if scope["path"] in _QUIET:
             return
+        if self._service.tracing:
+            self._service.tracing.record(visit, scope["method"], scope["path"], scope["headers"])
         logs.request(
             {
                 "id": visit.id,

@@ -61,6 +61,12 @@ async def embed(
         answer = await while_connected(request.receive, submitted)
 
     total_s = visit.seconds
+    tokenized, sent = started + tokenization_s, visit.started + answer.queue_s
+    visit.stages += [
+        ("tokenize", started, tokenized),
+        ("queue", tokenized, max(tokenized, sent)),
+        ("inference", sent, sent + answer.inference_s),
+    ]
     visit.facts |= {"tier": terms.tier, "layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
     metrics.request_answered(
         method,

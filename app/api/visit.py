@@ -24,6 +24,7 @@ class Visit:
     caller: Caller | None = None  # None where the door asks nobody who they are
     body_bytes: int = 0  # of its body, held until the visit ends
     facts: dict[str, object] = field(default_factory=dict)  # for the log: layers, dim, texts, tokens, the error
+    stages: list[tuple[str, float, float]] = field(default_factory=list)  # name, begin and end, as ``started`` counts
 
     @classmethod
     def enter(cls, scope: Scope) -> Visit:

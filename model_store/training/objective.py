@@ -46,9 +46,10 @@ def objective(
     ``vectors`` [exits, rows, full] as the exits give them, ``teacher`` [rows, full] of unit length, ``dim`` the cut
     trained in this step; ``whole``: the last of the exits is full depth. Parts: cosine to the teacher's vector, the
     same after the teacher's mean is taken out (LEAP, arXiv 2605.01058, aligns depths by cosine; centring keeps it from
-    being satisfied by the mean alone), and KL of the softmax over similarities to other texts against the teacher's (2DMSE, arXiv 2402.14776): among an exit's own
-    vectors at full length and cut, against the teacher's vectors with those of earlier steps, and cut against the last
-    exit's cut vectors, which is what a shallow query meets in a deep index (nothing where the step is not whole).
+    being satisfied by the mean alone), and KL of the softmax over similarities to other texts against the teacher's
+    (2DMSE, arXiv 2402.14776): among an exit's own vectors at full length and cut, against the teacher's vectors with
+    those of earlier steps, and, in a whole step, cut against the last exit's cut vectors, which is what a shallow query
+    meets in a deep index.
     """
     unit = normalize(vectors, dim=-1)
     cut = normalize(vectors[..., :dim], dim=-1)
