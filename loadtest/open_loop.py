@@ -37,6 +37,7 @@ class OpenRun:
     """What came of a schedule."""
 
     trips: list[Trip]
+    began: float = 0.0  # reading of perf_counter when the first second began; on Linux all processes read the same
     cpu_s: float = 0.0  # CPU time this process took, from the first request to the last answer
     took_s: float = 0.0
     opened: int = 0  # connections opened on the way, because all were in use
@@ -101,6 +102,7 @@ async def run_open(
                 task.cancel()
         run.took_s = time.perf_counter() - begin
         run.cpu_s = time.process_time() - cpu
+        run.began = begin
         run.opened = pool.opened
     finally:
         gc.enable()
