@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model_store.training.objective import TeacherMemory
+from model_store.training.optimizer import Optimizer
 from model_store.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
@@ -33,7 +34,7 @@ def save_checkpoint(
     data: list[str],
     position: Position,
     student: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     memory: TeacherMemory,
 ) -> None:
     """Write ``checkpoint.pt``, whole or not at all. ``data`` describes the sources, a line each."""
@@ -57,7 +58,7 @@ def load_checkpoint(
     recipe: Recipe,
     data: list[str],
     student: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     memory: TeacherMemory,
 ) -> Position:
     """Restore a run in place and return where it was. Raises CheckpointError where the recipe or the data differ.

@@ -52,7 +52,8 @@ class Recipe(BaseModel):
 
     # The optimizer.
     learning_rate: PositiveFloat = 2.5e-4
-    head_rate: PositiveFloat = 2.0  # the heads' learning rate as a multiple of the layers'
+    matrix_rate: PositiveFloat = 2.0  # of the blocks' matrices, which Muon moves, as a multiple
+    head_rate: PositiveFloat = 2.0  # of the heads, likewise
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0

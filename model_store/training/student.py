@@ -62,8 +62,7 @@ class Student(nn.Module):
             raise ValueError(f"exits must end with the last layer, {self.layers}, not {self.exits[-1]}")
         self.running = self.exits  # those that a pass computes; fewer inside ``up_to``
         self._pass = threading.local()  # .states: what the blocks of this thread's pass put out
-        holder, name = _block_list(backbone, self.layers)
-        for block in getattr(holder, name):
+        for block in self.blocks():
             block.register_forward_hook(self._keep_state)
         self.final_norm = _final_norm(backbone)
         if exit_norm == "final" and self.final_norm is None:
@@ -73,6 +72,12 @@ class Student(nn.Module):
         self.eval()  # no dropout: it costs steps and gains nothing where the target is a teacher's vector
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # some families carry one that no exit uses; it must not be trained or saved
+
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks a pass runs, in order."""
+        holder, name = _block_list(self.backbone, self.layers)
+        blocks: nn.ModuleList = getattr(holder, name)
+        return blocks
 
     @contextmanager
     def up_to(self, layer: int) -> Iterator[None]:

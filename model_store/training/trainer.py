@@ -20,6 +20,7 @@ from model_store.training.draws import Draws
 from model_store.training.forward import Lanes, MicroBatch, in_order
 from model_store.training.heads import read_heads
 from model_store.training.objective import TeacherMemory, objective
+from model_store.training.optimizer import Optimizer
 from model_store.training.precision import pick_device, pick_precision
 from model_store.training.recipe import Recipe
 from model_store.training.ridge import fit_heads
@@ -70,7 +71,7 @@ class Trainer:
         if taught != full:
             raise ValueError(f"the teacher's vectors have {taught} dims, the student's {full}; they must be as long")
         self.dims = [d for d in recipe.dims if d < full]
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.student, recipe), betas=recipe.betas, fused=True)
+        self.optimizer = Optimizer(self.student, recipe, self.lanes)
         self.memory = TeacherMemory.empty(full, recipe.bank, self.device)
         self.position = Position()
 
@@ -125,10 +126,7 @@ class Trainer:
         torch.autograd.backward(loss)
         self._backward(parts_of, vectors, batches)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * group["rate"] * factor
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(factor)
         self.memory.add(target)
         record = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}, "norm": norm.item()}
         record |= {"depth": depth, "tokens": sum(len(row) for row in rows), "seconds": time.monotonic() - started}
@@ -191,17 +189,3 @@ def load_model(
     if taught and device.type == "cpu":  # fused attention's backward pass takes several times its products' time there
         kwargs["attn_implementation"] = "eager"
     return SentenceTransformer(path, device=str(device), local_files_only=True, model_kwargs=kwargs)
-
-
-def _parameter_groups(student: Student, recipe: Recipe) -> list[dict[str, Any]]:
-    """Weight decay on the blocks' matrices only; the heads have their own rate and are not decayed."""
-    heads = [] if student.heads is None else list(student.heads.parameters())
-    named = [(n, p) for n, p in student.backbone.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in named if p.ndim > 1 and "embeddings" not in n]
-    plain = [p for n, p in named if p.ndim <= 1 or "embeddings" in n]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay, "rate": 1.0},
-        {"params": plain, "weight_decay": 0.0, "rate": 1.0},
-        {"params": heads, "weight_decay": 0.0, "rate": recipe.head_rate},
-    ]
-    return [g | {"lr": recipe.learning_rate} for g in groups if g["params"]]

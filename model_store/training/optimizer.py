@@ -1,0 +1,60 @@
+"""The optimizer: Muon for the blocks' matrices, AdamW for everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_store.training.forward import Lanes
+from model_store.training.recipe import Recipe
+from model_store.training.student import Student
+
+
+class Optimizer:
+    """Muon makes every direction of a matrix's update count the same, which moves a shallow layer to its new task in
+    half of AdamW's steps (K. Jordan's Muon; scaled to AdamW's updates as in arXiv 2502.16982).
+
+    One Muon a block, so that blocks are updated side by side in the lanes, and blocks that a step left out are not.
+    """
+
+    def __init__(self, student: Student, recipe: Recipe, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._rate = recipe.learning_rate
+        matrices = [[m.weight for m in block.modules() if isinstance(m, nn.Linear)] for block in student.blocks()]
+        apart = {id(weight) for block in matrices for weight in block}
+        heads = [] if student.heads is None else list(student.heads.parameters())
+        plain = [p for p in student.backbone.parameters() if p.requires_grad and id(p) not in apart]
+        groups: list[dict[str, Any]] = [{"params": plain, "rate": 1.0}, {"params": heads, "rate": recipe.head_rate}]
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW([g for g in groups if g["params"]], betas=recipe.betas, weight_decay=0.0, fused=True)
+        ]
+        self._optimizers += [
+            torch.optim.Muon(
+                [{"params": weights, "rate": recipe.matrix_rate}],
+                weight_decay=recipe.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            for weights in matrices
+        ]
+
+    def step(self, factor: float) -> None:
+        """Update what has a gradient, at ``factor`` of the recipe's learning rates, and drop the gradients."""
+
+        def update(optimizer: torch.optim.Optimizer) -> None:
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate * group["rate"] * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        self._lanes.map(update, self._optimizers)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """What a checkpoint keeps."""
+        return [optimizer.state_dict() for optimizer in self._optimizers]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Go on from what a checkpoint kept."""
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
