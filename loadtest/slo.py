@@ -30,6 +30,7 @@ from loadtest.report import Report
 from loadtest.rounds import interleave
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.schedule import Schedule, arrival_times
+from loadtest.series import histogram_median, read_series
 from loadtest.slo_figures import compare, generator_figures, matrix
 from loadtest.texts import digest, load_texts
 
@@ -40,6 +41,7 @@ _CAPACITY_S = 10.0
 _PATIENCE_S = 15.0  # beyond the longest deadline, for the last answers of a segment
 _EMPTY_S = 30.0  # the longest wait for the queue to empty between segments
 _REST_S = 0.5
+_COST = "strata_cost_error_ratio"
 # Open-loop clients are many. What may be refused for want of room is to be decided by deadlines, not by this.
 _ROOM = ("--max-concurrent-requests", "16384")
 
@@ -109,12 +111,14 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
             args.rounds,
             lambda name, part: report.tell(f"  {name}: {_progress(part, full)}"),
         )
+        series = await read_series(address, mix[-1].headers)
+        told = [Figure("cost model's error, median of all batches", histogram_median(series, _COST), at_most=0.25)]
         if not args.capacity:
             # A machine that others use may have been another one at the end.
             after = await measure_capacity(address, full, texts, mix[-1], report)
             report.facts["capacity afterwards"] = f"{after:.1f} texts/s ({after / capacity - 1:+.0%})"
     requests = {name: Requests.joined(parts) for name, parts in found.items()}
-    return conclude(requests, schedule, policies, trial, scenario, full, report, out)
+    return conclude(requests, schedule, policies, trial, scenario, full, report, out) + told
 
 
 async def _info(address: Address, sender: Sender) -> Any:
@@ -182,13 +186,8 @@ async def measure_capacity(address: Address, full: int, texts: list[str], sender
 async def empty(address: Address, sender: Sender) -> None:
     """Wait until the server's queue is empty, and a little more. Raises LoadError when it never is."""
     deadline = time.perf_counter() + _EMPTY_S
-    request = address.get("/metrics", sender.headers)
     while True:
-        response = await fetch(address, request)
-        lines = response.body.decode().splitlines()
-        size = next((float(line.split()[-1]) for line in lines if line.startswith("te_queue_size ")), None)
-        if size is None:
-            raise LoadError(f"/metrics does not tell the length of the queue (status {response.status})")
+        size = (await read_series(address, sender.headers, "te_queue_size"))["te_queue_size"]
         if size == 0:
             await asyncio.sleep(_REST_S)
             return

@@ -21,6 +21,7 @@ from loadtest.open_loop import run_open
 from loadtest.options import own_server
 from loadtest.processes import ServerProcess
 from loadtest.report import Report
+from loadtest.series import read_series
 from loadtest.slo import measure_capacity
 from loadtest.texts import digest, load_texts, stretch
 
@@ -33,6 +34,13 @@ _FIRST_S = 120.0  # in which buffers and caches grow to their size; of a short r
 _MANNERS = 0.1  # share of requests that are wrong, and as many that are left before their answer
 _LEFT_AFTER_S = (0.0, 0.05)
 _GROUPS = (1, 1, 1, 1, 2, 4, 8, 32)  # texts of a request
+_AT_REST = (
+    "process_open_fds",
+    "strata_tasks",
+    "strata_requests_in_progress",
+    "te_queue_size",
+    "strata_worker_restarts_total",
+)
 _HEALTHY = frozenset({200, 400, 404, 405, 413, 415, 422, 429, 503, 504})  # what these requests may be answered with
 
 
@@ -180,20 +188,7 @@ async def _watch(pid: int, seen: Seen, began: float) -> None:
 async def _at_rest(address: Address, sender: Sender) -> dict[str, float]:
     """Some series of /metrics, once nothing has been asked for a while. Raises LoadError when they are not told."""
     await asyncio.sleep(_SETTLE_S)
-    response = await fetch(address, address.get("/metrics", sender.headers))
-    lines = (line.rsplit(" ", 1) for line in response.body.decode().splitlines() if not line.startswith("#"))
-    found = {line[0]: float(line[1]) for line in lines if len(line) == 2}
-    names = (
-        "process_open_fds",
-        "strata_tasks",
-        "strata_requests_in_progress",
-        "te_queue_size",
-        "strata_worker_restarts_total",
-    )
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise LoadError(f"/metrics does not tell {', '.join(missing)} (status {response.status})")
-    return {name: found[name] for name in names}
+    return await read_series(address, sender.headers, *_AT_REST)
 
 
 def _figures(seen: Seen, rest: dict[str, float], left: dict[str, float], seconds: float) -> list[Figure]:
