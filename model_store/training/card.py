@@ -27,8 +27,8 @@ def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], 
         + ", the cut, L2 normalisation. Strata reads all of this from `manifest.json`.\n",
         scores_section(manifest, report),
         "## Training\n",
-        f"{steps} steps, {recipe.half_depth:.0%} of them over the lower half of the layers and the others over all; every "
-        f"exit a step reaches is taught by the frozen original ({provenance.made_with}). "
+        f"{steps} steps, {recipe.half_depth:.0%} of them over the lower half of the layers and the others over all; "
+        f"every exit a step reaches is taught by the frozen original ({provenance.made_with}). "
         "Data, and how many rows of it there were to draw from:\n",
         "\n".join(f"- {line}" for line in data) + "\n",
         *(
