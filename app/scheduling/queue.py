@@ -16,7 +16,7 @@ from app.scheduling.ticket import Admitted, Ticket
 Floats = npt.NDArray[np.float64]
 
 RESERVE = 0.1  # share of its time that a request must be predicted to have left at the end
-HEADROOM = 0.8  # share of its time within which an elastic request is to be answered
+HEADROOM = 0.5  # share of its time within which an elastic request is to be answered; the rest is for what a burst still brings
 
 
 @dataclass(slots=True, frozen=True)
