@@ -16,7 +16,8 @@ from app.scheduling.ticket import Admitted, Ticket
 Floats = npt.NDArray[np.float64]
 
 RESERVE = 0.1  # share of its time that a request must be predicted to have left at the end
-HEADROOM = 0.5  # share of its time within which an elastic request is to be answered; the rest is for what a burst still brings
+# Share of its time within which an elastic request is to be answered: the rest is for what a burst still brings.
+HEADROOM = 0.5
 
 
 @dataclass(slots=True, frozen=True)
