@@ -23,8 +23,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": F.relu,
 }
 
-# oneDNN, which has the CPU's bf16 products, keeps code and scratch memory for each of the last 1,024 shapes it met: with
-# any number of rows a worker grew to 1.1 GB within a minute; with multiples of this it stays at 0.46, as fast.
+# oneDNN, which has the CPU's bf16 products, keeps code and scratch memory for each of the last 1,024 shapes: with any
+# number of rows a worker grew to 1.1 GB within a minute; with multiples of this it stays at 0.46, as fast.
 _ROWS = 16
 
 THREADS_SURVIVE_FORK = True  # its pool is made when first used, in the worker
