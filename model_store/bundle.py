@@ -64,7 +64,7 @@ class Bundle:
 
     @cached_property
     def heads(self) -> TensorFile | None:
-        """The affine heads, where the model has any."""
+        """The exits' heads, where the model has any."""
         return TensorFile(self.path / HEADS) if self.manifest.heads else None
 
     def graph(self, name: str) -> bytes:

@@ -110,12 +110,19 @@ def closing_tensors(a: Architecture) -> dict[str, TensorSpec]:
 
 
 def head_tensors(m: Manifest, layers: int) -> dict[str, TensorSpec]:
-    """The affine head of one exit, in heads.safetensors."""
-    out = m.full_dim
-    return {
-        "weight": TensorSpec(f"heads.{layers}.weight", (out, m.architecture.hidden_size)),
+    """The head of one exit, in heads.safetensors."""
+    return head_parts(layers, m.architecture.hidden_size, m.full_dim, m.head_queries)
+
+
+def head_parts(layers: int, hidden: int, out: int, queries: int) -> dict[str, TensorSpec]:
+    """The tensors of a head of ``queries`` attention queries (0: none) and vectors of length ``out``, by part."""
+    parts = {
+        "weight": TensorSpec(f"heads.{layers}.weight", (out, max(queries, 1) * hidden)),
         "bias": TensorSpec(f"heads.{layers}.bias", (out,)),
     }
+    if queries:
+        parts["queries"] = TensorSpec(f"heads.{layers}.queries", (queries, hidden))
+    return parts
 
 
 def encoder_tensors(a: Architecture) -> Iterator[TensorSpec]:

@@ -103,6 +103,9 @@ class Manifest(Strict):
 
     An exit's vector is: the first ``exit`` blocks -> final norm where ``exit_norm`` is "final" (the last exit of a
     pre-norm encoder always has it) -> pooling -> the exit's affine head, if it has one -> ``[:dim]`` -> L2 norm.
+
+    A head with queries has a pooling of its own: each query's mean of the row's hidden states, weighted by the softmax
+    of its products with them; the affine map reads these means joined.
     """
 
     format_version: Literal[1] = 1
@@ -112,7 +115,8 @@ class Manifest(Strict):
     exit_norm: ExitNorm = "none"
     exits: tuple[PositiveInt, ...]  # trained exits, ascending
     dims: tuple[PositiveInt, ...]  # trained dims, ascending
-    heads: tuple[PositiveInt, ...] = ()  # exits with an affine head in heads.safetensors
+    heads: tuple[PositiveInt, ...] = ()  # exits with a head in heads.safetensors
+    head_queries: Annotated[int, Field(ge=0, le=64)] = 0  # attention-pooled vectors a head reads; 0: the pooled one
     head_size: PositiveInt | None = None  # length of a head's output where it differs from hidden_size
     max_tokens: PositiveInt  # longest input in tokens, special tokens included
     lowercase: bool = False  # lower-case the text before the tokenizer sees it
@@ -141,6 +145,8 @@ class Manifest(Strict):
             raise ValueError(f"dims must end with the full length, {self.full_dim}")
         if self.head_size is not None and self.heads != self.exits:
             raise ValueError("head_size needs a head at every exit: all exits have vectors of one length")
+        if self.head_queries and not self.heads:
+            raise ValueError("head_queries needs heads")
         if self.default_prompt is not None and self.default_prompt not in self.prompts:
             raise ValueError(f"default_prompt {self.default_prompt!r} is not among the prompts {sorted(self.prompts)}")
         if self.exit_norm == "final" and not self.architecture.pre_norm:

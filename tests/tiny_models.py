@@ -10,10 +10,11 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
@@ -238,3 +239,14 @@ def settle(folder: Path, after: int, change: float) -> Path:
             tensors[name] = tensor * change
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def random_heads(exits: Iterable[int], size: int, queries: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Heads with attention queries for each exit, as heads.safetensors holds them."""
+    draw = np.random.default_rng(seed)
+    shapes = {"queries": (queries, size), "weight": (size, queries * size), "bias": (size,)}
+    return {
+        f"heads.{e}.{part}": draw.normal(0, 0.3, shape).astype(np.float16)
+        for e in exits
+        for part, shape in shapes.items()
+    }

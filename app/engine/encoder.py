@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from app.engine.batch import Batch, BatchResult, Row, Vector
 from app.engine.packing import Index, Pack, make_packs
-from app.engine.weights import Array
+from app.engine.weights import Array, Head
 from model_store.manifest import Manifest
 
 
@@ -26,8 +26,12 @@ class Backend(Protocol):
     def block(self, index: int, state: Any) -> Any:
         """Hidden states after block ``index`` (0-based)."""
 
-    def pool(self, state: Any, mix: Array, *, final_norm: bool) -> Array:
-        """mix [rows, places] times the hidden states (after the final norm where asked): [rows, hidden]."""
+    def pool(self, state: Any, mix: Array, queries: Array | None, *, final_norm: bool) -> Array:
+        """mix [rows, places] times the hidden states (after the final norm where asked): [rows, hidden].
+
+        With queries [n, hidden], what each row's places weigh is the softmax of their products with each query, and
+        ``mix`` only says which places are the row's: [rows, n * hidden].
+        """
 
     def keep(self, state: Any, pack: Pack, source: Index) -> Any:
         """The state of ``pack``, place i copied from place ``source[i]``."""
@@ -36,7 +40,7 @@ class Backend(Protocol):
 class Encoder:
     """Runs batches of rows of any depths on a backend."""
 
-    def __init__(self, manifest: Manifest, backend: Backend, heads: dict[int, tuple[Array, Array]]) -> None:
+    def __init__(self, manifest: Manifest, backend: Backend, heads: dict[int, Head]) -> None:
         self._manifest = manifest
         self._backend = backend
         self._heads = heads
@@ -86,20 +90,20 @@ class Encoder:
 
     def _pool(self, pack: Pack, slots: list[int], state: Any, layers: int) -> Array:
         """Pooled vectors of the rows at ``slots``, through the exit's head where it has one: [slots, full_dim]."""
-        manifest = self._manifest
+        manifest, head = self._manifest, self._heads.get(layers)
+        queries = head.queries if head else None
         mix = np.zeros((len(slots), pack.places), np.float32)
         for line, slot in enumerate(slots):
             start, length = pack.starts[slot], pack.lengths[slot]
-            if manifest.pooling == "cls":
+            if manifest.pooling == "cls" and queries is None:
                 mix[line, start] = 1.0
             else:
                 mix[line, start : start + length] = 1.0 / length
         last = layers == manifest.architecture.layers
         norm = manifest.architecture.pre_norm and (last or manifest.exit_norm == "final")
-        pooled = self._backend.pool(state, mix, final_norm=norm)
-        if layers in self._heads:
-            weight, bias = self._heads[layers]
-            pooled = pooled @ weight.T + bias
+        pooled = self._backend.pool(state, mix, queries, final_norm=norm)
+        if head:
+            pooled = pooled @ head.weight.T + head.bias
         if not np.isfinite(pooled).all():
             raise FloatingPointError(f"a vector at layer {layers} holds NaN or infinity")
         return pooled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -72,12 +74,21 @@ def relative_bias(bundle: Bundle) -> Array | None:
     return np.ascontiguousarray(bundle.weights.float32(spec.name)[bucket].T)
 
 
-def heads(bundle: Bundle) -> dict[int, tuple[Array, Array]]:
-    """The affine head (weight [out, hidden], bias [out]) of each exit that has one."""
-    if bundle.heads is None:
+class Head(NamedTuple):
+    """The head of one exit. ``width`` is ``hidden``, or with queries their number times that."""
+
+    weight: Array  # [out, width]
+    bias: Array  # [out]
+    queries: Array | None = None  # [queries, hidden]; None: it reads the model's own pooled vector
+
+
+def heads(bundle: Bundle) -> dict[int, Head]:
+    """The head of each exit that has one."""
+    file = bundle.heads
+    if file is None:
         return {}
     found = {}
     for layers in bundle.manifest.heads:
         specs = head_tensors(bundle.manifest, layers)
-        found[layers] = (bundle.heads.float32(specs["weight"].name), bundle.heads.float32(specs["bias"].name))
+        found[layers] = Head(**{part: file.float32(spec.name) for part, spec in specs.items()})
     return found

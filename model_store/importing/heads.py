@@ -1,49 +1,59 @@
-"""Affine heads: an existing heads.safetensors, or a Dense module after pooling, which is a head at the last layer."""
+"""Heads: an existing heads.safetensors, or a Dense module after pooling, which is a head at the last layer."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from model_store.bundle import HEADS
-from model_store.families import TensorSpec
+from model_store.families import TensorSpec, head_parts
 from model_store.importing.refusal import RefusedError
 from model_store.importing.safetensors_writer import StoredTensor, write_safetensors
 from model_store.importing.source import Source
 from model_store.importing.weights import open_tensors, read_checked
 from model_store.manifest import Architecture
+from model_store.tensors import TensorFile
 
 _NUMPY_NAMES = {"F16": np.float16, "F32": np.float32, "BF16": np.uint16}
 
 
-def write_heads(source: Source, folder: Path, architecture: Architecture) -> tuple[tuple[int, ...], int | None]:
-    """Copy the heads of ``source`` into ``folder``. Returns their exits and the length of their output.
+class Heads(NamedTuple):
+    """What the heads of a folder are."""
 
-    Tensors are ``heads.{exit}.weight`` [out, hidden] and ``heads.{exit}.bias`` [out]; all heads have one length.
-    """
+    exits: tuple[int, ...] = ()
+    size: int | None = None  # length of their output
+    queries: int = 0  # attention queries of each
+
+
+def write_heads(source: Source, folder: Path, architecture: Architecture) -> Heads:
+    """Copy the heads of ``source``, which are all of one form, into ``folder``; see ``families.head_parts``."""
     path = source.file(HEADS)
     if path is None:
-        return (), None
+        return Heads()
     file = open_tensors(path)
     names = file.names()
     exits = sorted({int(match[1]) for name in names if (match := re.fullmatch(r"heads\.(\d{1,4})\.weight", name))})
-    if not exits or {f"heads.{e}.{part}" for e in exits for part in ("weight", "bias")} != set(names):
-        raise RefusedError(f"{path}: must hold heads.N.weight and heads.N.bias for each exit N, and nothing else")
-    shape = file.shape(f"heads.{exits[0]}.weight")
-    size = shape[0] if shape else 0
-    tensors = []
-    for layers in exits:
-        weight, bias = f"heads.{layers}.weight", f"heads.{layers}.bias"
-        tensors.append(read_checked(file, weight, TensorSpec(weight, (size, architecture.hidden_size))))
-        tensors.append(read_checked(file, bias, TensorSpec(bias, (size,))))
-    write_safetensors(folder / HEADS, tensors)
-    return tuple(exits), size
+    size, queries = (_rows(file, f"heads.{exits[0]}.{part}") for part in ("weight", "queries")) if exits else (0, 0)
+    specs = [s for e in exits for s in head_parts(e, architecture.hidden_size, size, queries).values()]
+    if not exits or {spec.name for spec in specs} != set(names):
+        raise RefusedError(
+            f"{path}: must hold heads.N.weight and heads.N.bias (and all or no heads.N.queries) for each exit N, "
+            "and nothing else"
+        )
+    write_safetensors(folder / HEADS, [read_checked(file, spec.name, spec) for spec in specs])
+    return Heads(tuple(exits), size, queries)
 
 
-def write_dense(dense: Source, folder: Path, architecture: Architecture) -> tuple[tuple[int, ...], int]:
-    """Turn a Dense module into the head of the last layer. Returns that exit and the length of the head's output."""
+def _rows(file: TensorFile, name: str) -> int:
+    shape = file.shape(name) if name in file.names() else ()
+    return shape[0] if shape else 0
+
+
+def write_dense(dense: Source, folder: Path, architecture: Architecture) -> Heads:
+    """Turn a Dense module into the head of the last layer."""
     config = dense.object("config.json")
     name = dense.path.name
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
@@ -70,4 +80,4 @@ def write_dense(dense: Source, folder: Path, architecture: Architecture) -> tupl
     else:
         bias = StoredTensor("", np.zeros(size, _NUMPY_NAMES[weight.dtype]), weight.dtype)
     write_safetensors(folder / HEADS, [weight, bias._replace(name=f"heads.{layers}.bias")])
-    return (layers,), size
+    return Heads((layers,), size)

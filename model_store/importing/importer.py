@@ -13,7 +13,7 @@ from model_store.bundle import WEIGHTS, Bundle, BundleError
 from model_store.finishing import finish_bundle
 from model_store.importing import facts
 from model_store.importing.architecture import max_positions, read_architecture
-from model_store.importing.heads import write_dense, write_heads
+from model_store.importing.heads import Heads, write_dense, write_heads
 from model_store.importing.overrides import Overrides
 from model_store.importing.refusal import RefusedError
 from model_store.importing.sentence_config import SentenceConfig, read_sentence_config
@@ -59,8 +59,8 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     copy_tokenizer(encoder, folder, architecture)
     write_encoder(encoder, folder / WEIGHTS, architecture)
-    heads, head_size = _write_heads(source, sentence, folder, architecture, exits)
-    full_dim = head_size or architecture.hidden_size
+    heads = _write_heads(source, sentence, folder, architecture, exits)
+    full_dim = heads.size or architecture.hidden_size
     try:
         manifest = Manifest(
             name=overrides.name or facts.bundle_name(source.path),
@@ -69,7 +69,8 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
             exit_norm=exit_norm,
             exits=exits,
             dims=_dims(config, sentence, overrides, full_dim),
-            heads=heads,
+            heads=heads.exits,
+            head_queries=heads.queries,
             head_size=None if full_dim == architecture.hidden_size else full_dim,
             max_tokens=_max_tokens(sentence, config, architecture, overrides),
             lowercase=sentence.lowercase,
@@ -162,11 +163,11 @@ def _dims(config: dict[str, object], sentence: SentenceConfig, overrides: Overri
 
 def _write_heads(
     source: Source, sentence: SentenceConfig, folder: Path, architecture: Architecture, exits: tuple[int, ...]
-) -> tuple[tuple[int, ...], int | None]:
-    heads, size = write_heads(source, folder, architecture)
+) -> Heads:
+    heads = write_heads(source, folder, architecture)
     if sentence.dense is None:
-        return heads, size
-    if heads:
+        return heads
+    if heads.exits:
         raise RefusedError(f"{source.path}: has both heads.safetensors and a Dense module; one of them must go")
     if len(exits) > 1:
         raise RefusedError(

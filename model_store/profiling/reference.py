@@ -52,7 +52,7 @@ class ReferenceEncoder:
         self.prompts: Mapping[str, str] = {}
         self.lowercase = False
         self.max_tokens = min(int(self.tokenizer.model_max_length), int(self.model.config.max_position_embeddings))
-        self._heads: dict[int, tuple[Tensor, Tensor]] = {}
+        self._heads: dict[int, dict[str, Tensor]] = {}
         if (folder / MANIFEST_NAME).exists():
             manifest = read_manifest(folder)
             self.exits, self.exit_norm, self.pooling = manifest.exits, manifest.exit_norm, manifest.pooling
@@ -96,8 +96,7 @@ class ReferenceEncoder:
                 state = self.model.final_norm(state)
             pooled = self._pool(state, features["attention_mask"])
             if layer in self._heads:
-                weight, bias = self._heads[layer]
-                pooled = pooled @ weight.T + bias
+                pooled = _headed(pooled, state, features["attention_mask"], self._heads[layer])
             vectors[layer] = pooled.cpu().numpy()
         return vectors
 
@@ -108,9 +107,18 @@ class ReferenceEncoder:
         return (state * kept).sum(1) / kept.sum(1)
 
     def _load_heads(self, file: TensorFile) -> None:
-        for layer in {int(name.split(".")[1]) for name in file.names()}:
-            weight, bias = (torch.tensor(file.float32(f"heads.{layer}.{part}")) for part in ("weight", "bias"))
-            self._heads[layer] = (weight.to(self.device), bias.to(self.device))
+        for name in file.names():
+            _, layer, part = name.split(".")
+            self._heads.setdefault(int(layer), {})[part] = torch.tensor(file.float32(name)).to(self.device)
+
+
+def _headed(pooled: Tensor, state: Tensor, mask: Tensor, head: Mapping[str, Tensor]) -> Tensor:
+    """Through a head: of the pooled vectors [rows, hidden], or of each query's own pooling of the states, joined."""
+    if "queries" in head:
+        hidden = mask[:, None] == 0
+        shares = (head["queries"] @ state.transpose(1, 2)).masked_fill(hidden, -torch.inf).softmax(-1)
+        pooled = (shares @ state).flatten(1)
+    return pooled @ head["weight"].T + head["bias"]
 
 
 def unit(vectors: Vectors, dim: int) -> Vectors:

@@ -23,7 +23,7 @@ def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], 
         "At full depth it is an ordinary sentence-transformers model. An earlier exit is: that many blocks"
         + (", the final norm" if manifest.exit_norm == "final" else "")
         + f", {manifest.pooling} pooling"
-        + (", its affine map `W p + b` from `heads.safetensors`" if manifest.heads else "")
+        + (f", {_head(manifest)}" if manifest.heads else "")
         + ", the cut, L2 normalisation. Strata reads all of this from `manifest.json`.\n",
         scores_section(manifest, report),
         "## Training\n",
@@ -42,6 +42,16 @@ def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], 
         f"{provenance.licence}, as of the model it was made from, {provenance.source}.\n",
     ]
     return "\n".join(parts)
+
+
+def _head(manifest: Manifest) -> str:
+    """What an exit's head does, for the card."""
+    if not manifest.head_queries:
+        return "its affine map `W p + b` from `heads.safetensors`"
+    return (
+        f"but with {manifest.head_queries} attention queries `q` from `heads.safetensors`, each of which weighs the "
+        "hidden states by the softmax of `q h`, and an affine map `W p + b` of the pooled vectors `p`, joined"
+    )
 
 
 def _front_matter(manifest: Manifest) -> str:

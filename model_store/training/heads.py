@@ -13,14 +13,19 @@ from model_store.training.student import Student
 
 @torch.no_grad()
 def read_heads(base: Path, student: Student) -> bool:
-    """Set the student's heads to those beside the base's weights; False where it has not one for every exit."""
+    """Set the student's heads to those beside the base's weights; False where it has not one of their form for
+    every exit."""
     if student.heads is None or not (base / HEADS).exists():
         return False
     file = TensorFile(base / HEADS)
+    wanted = {
+        f"heads.{layer}.{part}": tensor
+        for at, layer in enumerate(student.exits[:-1])
+        for part, tensor in student.heads.tensors(at).items()
+    }
     names = set(file.names())
-    if any(f"heads.{layer}.weight" not in names for layer in student.exits[:-1]):
+    if any(name not in names or file.shape(name) != tuple(tensor.shape) for name, tensor in wanted.items()):
         return False
-    for at, layer in enumerate(student.exits[:-1]):
-        student.heads.weight[at] = torch.tensor(file.float32(f"heads.{layer}.weight"))
-        student.heads.bias[at] = torch.tensor(file.float32(f"heads.{layer}.bias"))
+    for name, tensor in wanted.items():
+        tensor.copy_(torch.tensor(file.float32(name)))
     return True

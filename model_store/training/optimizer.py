@@ -24,9 +24,14 @@ class Optimizer:
         self._rate = recipe.learning_rate
         matrices = [[m.weight for m in block.modules() if isinstance(m, nn.Linear)] for block in student.blocks()]
         apart = {id(weight) for block in matrices for weight in block}
-        heads = [] if student.heads is None else list(student.heads.parameters())
+        queries = [] if student.heads is None or student.heads.queries is None else [student.heads.queries]
+        heads = [] if student.heads is None else [p for p in student.heads.parameters() if p not in set(queries)]
         plain = [p for p in student.backbone.parameters() if p.requires_grad and id(p) not in apart]
-        groups: list[dict[str, Any]] = [{"params": plain, "rate": 1.0}, {"params": heads, "rate": recipe.head_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": plain, "rate": 1.0},
+            {"params": heads, "rate": recipe.head_rate},
+            {"params": queries, "rate": recipe.query_rate},
+        ]
         self._optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW([g for g in groups if g["params"]], betas=recipe.betas, weight_decay=0.0, fused=True)
         ]

@@ -29,7 +29,8 @@ class Recipe(BaseModel):
     exits: tuple[PositiveInt, ...] = ()  # empty: every layer
     dims: tuple[PositiveInt, ...] = (32, 64, 128, 256)  # below the full length, which is always trained
     exit_norm: ExitNorm = "none"
-    heads: bool = True  # an affine head per exit but the last
+    heads: bool = True  # a head per exit but the last, which reads that exit's hidden states
+    head_queries: NonNegativeInt = 8  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
     ridge_texts: NonNegativeInt = 1536  # texts the heads are first fitted on; 0: they start at identity
 
     # How much of what goes into a step.
@@ -53,7 +54,8 @@ class Recipe(BaseModel):
     # The optimizer.
     learning_rate: PositiveFloat = 2.5e-4
     matrix_rate: PositiveFloat = 2.0  # of the blocks' matrices, which Muon moves, as a multiple
-    head_rate: PositiveFloat = 2.0  # of the heads, likewise
+    head_rate: PositiveFloat = 3.0  # of the heads, likewise
+    query_rate: PositiveFloat = 8.0  # of their queries, likewise
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0

@@ -14,23 +14,41 @@ from torch import Tensor, nn
 from model_store.manifest import ExitNorm
 
 _FINAL_NORMS = ("final_norm", "final_layernorm", "ln_f")  # what pre-norm encoders call theirs
+_QUERY_SPREAD = 0.02  # of the first queries' components
 
 
 class ExitHeads(nn.Module):
-    """One affine map per exit, ``W p + b``, on the pooled vector; starts as the identity.
+    """One head per exit but the last: attention pooling over the exit's hidden states, then an affine map.
 
-    ``weight`` [heads, dim, hidden], ``bias`` [heads, dim].
+    ``queries`` pooled vectors a head (0: the model's own pooled vector), joined to a width of ``queries * size``.
+    Starts as the identity of the mean-pooled vector, but for queries that differ a little: alike they would stay alike.
+    ``queries`` [heads, queries, size], ``weight`` [heads, size, width], ``bias`` [heads, size].
     """
 
-    def __init__(self, heads: int, size: int) -> None:
+    def __init__(self, heads: int, size: int, queries: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(size).repeat(heads, 1, 1))
+        copies = max(queries, 1)
+        self.size = size
+        self.queries = nn.Parameter(_QUERY_SPREAD * torch.randn(heads, queries, size)) if queries else None
+        self.weight = nn.Parameter((torch.eye(size) / copies).repeat(heads, 1, copies))
         self.bias = nn.Parameter(torch.zeros(heads, size))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[first heads, rows, hidden] -> [first heads, rows, dim]."""
+        """[first heads, rows, width] -> [first heads, rows, size]."""
         count = len(pooled)
         return torch.baddbmm(self.bias[:count, None], pooled, self.weight[:count].transpose(1, 2))
+
+    def attend(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states [first heads, rows, length, size] pooled by each query: [first heads, rows, width]."""
+        assert self.queries is not None
+        scores = self.queries[: len(states), None] @ states.transpose(2, 3)  # [heads, rows, queries, length]
+        shares = scores.float().masked_fill(mask[:, None] == 0, -torch.inf).softmax(-1)
+        return (shares @ states).flatten(2)
+
+    def tensors(self, at: int) -> dict[str, Tensor]:
+        """The tensors of one head by their part in heads.safetensors, each a view."""
+        parts = {"queries": self.queries, "weight": self.weight, "bias": self.bias}
+        return {part: tensor[at] for part, tensor in parts.items() if tensor is not None}
 
 
 class Student(nn.Module):
@@ -42,7 +60,12 @@ class Student(nn.Module):
     """
 
     def __init__(
-        self, model: SentenceTransformer, exits: Sequence[int] = (), exit_norm: ExitNorm = "none", heads: bool = True
+        self,
+        model: SentenceTransformer,
+        exits: Sequence[int] = (),
+        exit_norm: ExitNorm = "none",
+        heads: bool = True,
+        head_queries: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -68,7 +91,8 @@ class Student(nn.Module):
         if exit_norm == "final" and self.final_norm is None:
             raise ValueError("exit_norm 'final' needs a pre-norm encoder: this one has no final norm")
         self.exit_norm = exit_norm
-        self.heads = ExitHeads(len(self.exits) - 1, self.hidden_size) if heads and len(self.exits) > 1 else None
+        headed = len(self.exits) - 1 if heads else 0
+        self.heads = ExitHeads(headed, self.hidden_size, head_queries) if headed else None
         self.eval()  # no dropout: it costs steps and gains nothing where the target is a teacher's vector
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # some families carry one that no exit uses; it must not be trained or saved
@@ -92,30 +116,44 @@ class Student(nn.Module):
             setattr(holder, name, blocks)
             self.running = self.exits
 
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Vectors [exits, rows, dim] of tokens [rows, length]; neither cut nor normalised."""
+        return self.vectors(self.pooled(features))
+
     def pooled(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Pooled hidden states [exits, rows, hidden] in float32, before heads, of tokens [rows, length]."""
+        """What the heads read, an exit after the other, and the last exit's vector: [rows, sum of widths], float32."""
         self._pass.states = []
         output = self.backbone(**features)
         states = [self._exit_state(output, layer) for layer in self.running]
         self._pass.states = []
         mask = features["attention_mask"]
-        return torch.stack(
-            [
-                self.pooling({"token_embeddings": s.float(), "attention_mask": mask})["sentence_embedding"]
-                for s in states
-            ]
-        )
+        if self.heads is None or self.heads.queries is None:
+            return torch.cat([self._own_pooling(state, mask) for state in states], dim=-1)
+        early, last = states[: len(self.exits) - 1], states[len(self.exits) - 1 :]
+        read = self.heads.attend(torch.stack([state.float() for state in early]), mask).transpose(0, 1).flatten(1)
+        return torch.cat([read, *(self._own_pooling(state, mask) for state in last)], dim=-1)
 
-    def apply_heads(self, pooled: Tensor) -> Tensor:
-        """Vectors [exits, rows, dim] of pooled states [exits, rows, hidden]; neither cut nor normalised."""
+    def vectors(self, pooled: Tensor) -> Tensor:
+        """Vectors [exits, rows, dim] of what ``pooled`` gave."""
         if self.heads is None:
-            return pooled
-        headed = len(self.exits) - 1
-        return torch.cat([self.heads(pooled[:headed]), pooled[headed:]])
+            return pooled.view(len(pooled), -1, self.hidden_size).transpose(0, 1)
+        read, last = self.heads_read(pooled)
+        return torch.cat([self.heads(read), last])
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Vectors [exits, rows, dim] of tokens [rows, length]; neither cut nor normalised."""
-        return self.apply_heads(self.pooled(features))
+    def heads_read(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``pooled`` gave, apart: what heads read [heads, rows, width], the last exit's [0 or 1, rows, dim]."""
+        assert self.heads is not None
+        width = self.heads.weight.shape[-1]
+        headed = min(len(self.running), len(self.exits) - 1)
+        read, last = pooled[:, : headed * width], pooled[:, headed * width :]
+        return read.view(len(pooled), headed, width).transpose(0, 1), last.view(
+            len(pooled), -1, self.hidden_size
+        ).transpose(0, 1)
+
+    def _own_pooling(self, state: Tensor, mask: Tensor) -> Tensor:
+        """The model's own pooling (its mean, most often) of states [rows, length, hidden]."""
+        pooled: Tensor = self.pooling({"token_embeddings": state.float(), "attention_mask": mask})["sentence_embedding"]
+        return pooled
 
     def _keep_state(self, block: nn.Module, inputs: object, output: Any) -> None:
         self._pass.states.append(output[0] if isinstance(output, tuple) else output)

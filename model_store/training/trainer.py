@@ -64,7 +64,11 @@ class Trainer:
         arithmetic = torch.bfloat16 if self.lanes.precision == "bf16" else torch.float32
         self.teacher = load_model(teacher or base, self.device, arithmetic).eval().requires_grad_(False)
         self.student = Student(
-            load_model(base, self.device, taught=True), recipe.exits, recipe.exit_norm, recipe.heads
+            load_model(base, self.device, taught=True),
+            recipe.exits,
+            recipe.exit_norm,
+            recipe.heads,
+            recipe.head_queries,
         ).to(self.device)
         full = self.student.hidden_size
         taught = self.teacher.encode(["size"]).shape[1]
@@ -116,15 +120,16 @@ class Trainer:
         target = self._teacher_vectors(batches)
         depth = self._depth(step)
         with self.student.up_to(depth):
-            parts_of = self.lanes.encode(self.student, batches, grad=True)
-        vectors = in_order([part.detach() for part in parts_of], batches).requires_grad_()
+            parts_of = self.lanes.encode(self.student.pooled, batches, grad=True)
+            pooled = in_order([part.detach() for part in parts_of], batches).requires_grad_()
+            vectors = self.student.vectors(pooled)  # once for all rows: heads are large, and so are their gradients
         if not self.memory.seen:  # the mean must exist before it can be taken out
             self.memory.mean = target.mean(0)
         loss, parts = objective(
             vectors, target, self.memory, self._cut_dim(step), self.recipe, depth == self.student.layers
         )
         torch.autograd.backward(loss)
-        self._backward(parts_of, vectors, batches)
+        self._backward(parts_of, pooled, batches)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         self.optimizer.step(factor)
         self.memory.add(target)
@@ -158,11 +163,11 @@ class Trainer:
         parts = self.lanes.encode(lambda f: self.teacher(dict(f))["sentence_embedding"], batches)
         return normalize(in_order(parts, batches), dim=-1)
 
-    def _backward(self, parts: Sequence[Tensor], vectors: Tensor, batches: Sequence[MicroBatch]) -> None:
-        """Carry the objective's gradient on ``vectors`` back through each micro-batch's own graph."""
-        if vectors.grad is None:
+    def _backward(self, parts: Sequence[Tensor], pooled: Tensor, batches: Sequence[MicroBatch]) -> None:
+        """Carry the objective's gradient on ``pooled`` back through each micro-batch's own graph."""
+        if pooled.grad is None:
             raise RuntimeError("the objective has not been differentiated")
-        gradient = vectors.grad
+        gradient = pooled.grad
         work = [(part, gradient[..., batch.rows, :]) for part, batch in zip(parts, batches, strict=True)]
 
         def run(pair: tuple[Tensor, Tensor]) -> None:
@@ -178,7 +183,7 @@ class Trainer:
                 break
         batches = self._micro_batches(tokenize(self.student.model.tokenizer, texts, self.recipe.max_tokens))
         pooled = in_order(self.lanes.encode(self.student.pooled, batches), batches)
-        fit_heads(heads, pooled[:-1], self._teacher_vectors(batches))
+        fit_heads(heads, self.student.heads_read(pooled)[0], self._teacher_vectors(batches))
 
 
 def load_model(

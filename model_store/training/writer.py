@@ -14,7 +14,7 @@ from model_store.training.student import Student
 def write_student(student: Student, folder: Path) -> None:
     """Write the folder, all weights in float16; the student's encoder is float16 on the CPU afterwards.
 
-    ``heads.safetensors`` holds ``heads.{exit}.weight`` [dim, hidden] and ``heads.{exit}.bias`` [dim].
+    ``heads.safetensors`` holds each head's parts as ``heads.{exit}.{part}``, see ``families.head_tensors``.
     """
     model = student.model.half().cpu()
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
@@ -23,10 +23,9 @@ def write_student(student: Student, folder: Path) -> None:
         backend.no_padding()
     model.save_pretrained(str(folder), create_model_card=False)
     if student.heads is not None:
-        weights = student.heads.weight.detach().to("cpu", torch.float16)
-        biases = student.heads.bias.detach().to("cpu", torch.float16)
-        tensors = {}
-        for layer, weight, bias in zip(student.exits[:-1], weights, biases, strict=True):
-            tensors[f"heads.{layer}.weight"] = weight.clone()
-            tensors[f"heads.{layer}.bias"] = bias.clone()
+        tensors = {
+            f"heads.{layer}.{part}": tensor.detach().to("cpu", torch.float16).clone()
+            for at, layer in enumerate(student.exits[:-1])
+            for part, tensor in student.heads.tensors(at).items()
+        }
         save_file(tensors, folder / HEADS)

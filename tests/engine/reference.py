@@ -35,6 +35,9 @@ class Reference:
             if exit_ != last and self._manifest.exit_norm == "final":
                 hidden = self._model.final_norm(hidden)
             pooled = (hidden[0, 0] if self._manifest.pooling == "cls" else hidden[0].mean(0)).numpy()
+            if f"heads.{exit_}.queries" in self._heads:
+                queries = torch.tensor(self._heads[f"heads.{exit_}.queries"].astype(np.float32))
+                pooled = torch.cat([(hidden[0] @ q).softmax(0) @ hidden[0] for q in queries]).numpy()
             if f"heads.{exit_}.weight" in self._heads:
                 weight = self._heads[f"heads.{exit_}.weight"].astype(np.float32)
                 pooled = weight @ pooled + self._heads[f"heads.{exit_}.bias"].astype(np.float32)

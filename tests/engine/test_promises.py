@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from app.engine.backends import onnx_backend, torch_backend
 from app.engine.batch import Batch, Row, TokenIds
 from app.engine.encoder import Encoder
 from app.engine.weights import heads
-from model_store.bundle import Bundle
+from model_store.bundle import HEADS, Bundle
 from model_store.importing.importer import import_model
 from model_store.importing.overrides import Overrides
 from tests.engine.reference import Reference, cut
-from tests.tiny_models import FAMILIES, MAX_TOKENS, tiny_encoder
+from tests.tiny_models import FAMILIES, MAX_TOKENS, random_heads, tiny_encoder
 
 LAYERS, HIDDEN = 4, 32
 BACKENDS = {"torch": torch_backend, "onnxruntime": onnx_backend}
@@ -25,7 +26,7 @@ COSINE = {"float32": 0.99999, "bfloat16": 0.9995, "int8": 0.995}
 # Random weights are harder on low precision than trained ones: their vectors have no large common part.
 TINY_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}
 KINDS = [("torch", "float32"), ("torch", "bfloat16"), ("onnxruntime", "float32"), ("onnxruntime", "int8")]
-MODELS = [*((family, "none") for family in FAMILIES), ("modernbert", "final")]
+MODELS = [*((family, "none", 0) for family in FAMILIES), ("modernbert", "final", 2), ("bert", "none", 3)]
 
 
 def encoder(bundle: Bundle, backend: str, dtype: str) -> Encoder:
@@ -33,13 +34,15 @@ def encoder(bundle: Bundle, backend: str, dtype: str) -> Encoder:
     return Encoder(bundle.manifest, made, heads(bundle))
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=lambda m: "-".join(m))
+@pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}-{m[2]}-queries")
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Reference]:
     """A tiny random model of a family, imported with every exit; pooling alternates between the families."""
-    family, exit_norm = request.param
+    family, exit_norm, queries = request.param
     folder = tmp_path_factory.mktemp(family)
     extra = {"global_attn_every_n_layers": 3} if family == "modernbert" else {}
     source = tiny_encoder(folder / "source", family, layers=LAYERS, hidden=HIDDEN, **extra)
+    if queries:
+        save_file(random_heads(range(1, LAYERS), HIDDEN, queries), source / HEADS)
     overrides = Overrides(
         pooling="cls" if family in ("roberta", "mpnet") else "mean",
         exit_norm=exit_norm if family == "modernbert" else None,
@@ -47,6 +50,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         dims=(8, 16, HIDDEN),
     )
     manifest = import_model(source, folder / "bundle", overrides=overrides)
+    assert manifest.head_queries == queries
     return Bundle.open(folder / "bundle"), Reference(folder / "bundle", manifest)
 
 

@@ -90,6 +90,7 @@ _RECORD = {"size": 1, "sha256": "0" * 64}
         (_with(files={"onnx/../../x": _RECORD}), "not a plain path inside the bundle"),
         (_with(files={}), "files does not list model.safetensors"),
         (_with(heads=[2]), "files does not list heads.safetensors"),
+        (_with(head_queries=2), "head_queries needs heads"),
     ],
 )
 def test_a_manifest_that_is_not_understood_whole_is_refused(

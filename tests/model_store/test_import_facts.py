@@ -153,9 +153,15 @@ def test_heads_beside_the_weights_are_taken_over(source: Path, tmp_path: Path) -
     manifest = import_model(source, tmp_path / "m", overrides=Overrides(exits=(1, 2)))
     assert (manifest.heads, manifest.head_size) == ((1, 2), None)
     assert "heads.safetensors" in manifest.files
-    save_file({**heads, "heads.1.weight": torch.ones(31, 32)}, source / "heads.safetensors")
-    with pytest.raises(RefusedError, match=r"heads.safetensors"):
-        import_model(source, tmp_path / "n", overrides=Overrides(exits=(1, 2)))
+    queries = torch.ones(2, 32)
+    for wrong in (
+        {"heads.1.weight": torch.ones(31, 32)},
+        {"heads.1.queries": queries},  # of one head alone
+        {"heads.1.queries": queries, "heads.2.queries": queries.clone()},  # and maps too narrow for them
+    ):
+        save_file({**heads, **wrong}, source / "heads.safetensors")
+        with pytest.raises(RefusedError, match=r"heads.safetensors"):
+            import_model(source, tmp_path / "n", overrides=Overrides(exits=(1, 2)))
 
 
 def test_a_bundle_is_copied_with_all_it_says(bundle: Path, tmp_path: Path) -> None:

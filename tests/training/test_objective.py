@@ -55,12 +55,25 @@ def test_a_memory_of_no_size_stays_empty() -> None:
     assert kept.bank.shape == (0, 12)
 
 
-def test_ridge_heads_recover_a_linear_map() -> None:
+@pytest.mark.parametrize("queries", [0, 3])
+def test_ridge_heads_recover_a_linear_map(queries: int) -> None:
     generator = torch.Generator().manual_seed(1)
     teacher = normalize(torch.randn(400, 12, generator=generator) + 1, dim=-1)
     hidden = teacher @ torch.randn(12, 12, generator=generator) + 0.5  # an exit that knows all, in other coordinates
-    heads = ExitHeads(1, 12)
-    before = torch.cosine_similarity(heads(hidden[None])[0], teacher).mean()
-    fit_heads(heads, hidden[None], teacher)
-    after = torch.cosine_similarity(heads(hidden[None])[0], teacher).mean()
+    heads = ExitHeads(1, 12, queries)
+    read = hidden.repeat(1, max(queries, 1))[None]
+    before = torch.cosine_similarity(heads(read)[0], teacher).mean()
+    fit_heads(heads, read, teacher)
+    after = torch.cosine_similarity(heads(read)[0], teacher).mean()
     assert after > 0.97 > before
+
+
+def test_a_query_that_prefers_nothing_pools_the_mean_and_padding_weighs_nothing() -> None:
+    heads = ExitHeads(1, 12, queries=2)
+    assert heads.queries is not None
+    with torch.no_grad():
+        heads.queries[0, 0] = 0
+    states, mask = torch.randn(1, 3, 5, 12), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    pooled = heads.attend(states, mask)[0]
+    assert torch.allclose(pooled[1, :12], states[0, 1, :2].mean(0), atol=1e-6)
+    assert torch.allclose(pooled[2], states[0, 2, 0].repeat(2), atol=1e-6)

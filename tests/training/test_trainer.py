@@ -128,7 +128,7 @@ def test_raw_and_normed_exits_of_a_pre_norm_encoder_differ_but_at_the_last(tmp_p
     model = load_model(str(base), torch.device("cpu"))
     features = {"input_ids": torch.tensor([[2, 9, 14, 20, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
     with torch.no_grad():
-        raw, normed = (Student(model, exit_norm=norm).pooled(features) for norm in ("none", "final"))
+        raw, normed = (Student(model, exit_norm=norm)(features) for norm in ("none", "final"))
     assert torch.equal(raw[-1], normed[-1])
     assert not torch.allclose(raw[0], normed[0], atol=1e-3)
 

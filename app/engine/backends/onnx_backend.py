@@ -79,12 +79,18 @@ class OnnxBackend:
         state.hidden = self._sessions[index].run(None, {"x": state.hidden, **feed})[0]
         return state
 
-    def pool(self, state: _State, mix: Array, *, final_norm: bool) -> Array:
-        """mix [rows, places] @ hidden states -> [rows, hidden]."""
+    def pool(self, state: _State, mix: Array, queries: Array | None, *, final_norm: bool) -> Array:
+        """As the protocol says."""
         hidden = state.hidden.reshape(state.pack.places, -1)
         if final_norm and self._final_norm is not None:
             hidden = _layer_norm(hidden, self._final_norm, np.float32(0), self.a.norm_eps)
-        return mix @ hidden
+        if queries is None:
+            return mix @ hidden
+        scores = np.where(mix[:, None] == 0, np.float32(-np.inf), queries @ hidden.T)  # [rows, queries, places]
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        pooled: Array = (shares @ hidden).reshape(len(mix), -1)
+        return pooled
 
     def keep(self, state: _State, pack: Pack, source: Index) -> _State:
         """The rows that stay, in a pack of their own."""

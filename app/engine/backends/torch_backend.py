@@ -147,13 +147,16 @@ class TorchBackend:
         return self._stepped(mixed.transpose(1, 2).reshape(pack.places, a.hidden_size))
 
     @torch.inference_mode()
-    def pool(self, state: _State, mix: Array, *, final_norm: bool) -> Array:
-        """mix [rows, places] @ hidden states -> [rows, hidden] float32, on the host."""
+    def pool(self, state: _State, mix: Array, queries: Array | None, *, final_norm: bool) -> Array:
+        """As the protocol says, in float32, on the host."""
         hidden = state.hidden[: state.pack.places]
         if final_norm:
             hidden = F.layer_norm(hidden, hidden.shape[1:], self._final_norm, None, self.a.norm_eps)
-        pooled = torch.from_numpy(mix).to(self._device) @ hidden.float()
-        return pooled.cpu().numpy()
+        hidden, weights = hidden.float(), torch.from_numpy(mix).to(self._device)
+        if queries is not None:
+            scores = torch.from_numpy(queries).to(self._device) @ hidden.T
+            weights = scores.masked_fill(weights[:, None] == 0, -torch.inf).softmax(-1)  # [rows, queries, places]
+        return (weights @ hidden).flatten(1).cpu().numpy()
 
     @torch.inference_mode()
     def keep(self, state: _State, pack: Pack, source: Index) -> _State:
