@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from app.engine.batch import Batch, BatchResult, Row, Vector
 from app.engine.packing import Index, Pack, make_packs
-from app.engine.weights import Array, Head
+from app.engine.weights import Array
 from model_store.manifest import Manifest
 
 
@@ -26,11 +26,12 @@ class Backend(Protocol):
     def block(self, index: int, state: Any) -> Any:
         """Hidden states after block ``index`` (0-based)."""
 
-    def pool(self, state: Any, mix: Array, queries: Array | None, *, final_norm: bool) -> Array:
-        """mix [rows, places] times the hidden states (after the final norm where asked): [rows, hidden].
+    def pool(self, state: Any, mix: Array, layers: int, *, final_norm: bool) -> Array:
+        """Vectors at the exit after ``layers`` blocks: [rows, full_dim].
 
-        With queries [n, hidden], what each row's places weigh is the softmax of their products with each query, and
-        ``mix`` only says which places are the row's: [rows, n * hidden].
+        mix [rows, places] times the hidden states (after the final norm where asked), through the exit's head where it
+        has one. Where that has queries, what a row's places weigh is the softmax of their products with each query,
+        and ``mix`` only says which places are the row's.
         """
 
     def keep(self, state: Any, pack: Pack, source: Index) -> Any:
@@ -40,10 +41,9 @@ class Backend(Protocol):
 class Encoder:
     """Runs batches of rows of any depths on a backend."""
 
-    def __init__(self, manifest: Manifest, backend: Backend, heads: dict[int, Head]) -> None:
+    def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self._manifest = manifest
         self._backend = backend
-        self._heads = heads
         self._tested = frozenset(manifest.auto_exit.exits if manifest.auto_exit else manifest.exits)
 
     def run(self, batch: Batch) -> BatchResult:
@@ -89,24 +89,22 @@ class Encoder:
         return row.layers == layers or (row.threshold is not None and layers in self._tested)
 
     def _pool(self, pack: Pack, slots: list[int], state: Any, layers: int) -> Array:
-        """Pooled vectors of the rows at ``slots``, through the exit's head where it has one: [slots, full_dim]."""
-        manifest, head = self._manifest, self._heads.get(layers)
-        queries = head.queries if head else None
+        """Vectors of the rows at ``slots`` at an exit: [slots, full_dim]."""
+        manifest = self._manifest
+        first = manifest.pooling == "cls" and not (manifest.head_queries and layers in manifest.heads)
         mix = np.zeros((len(slots), pack.places), np.float32)
         for line, slot in enumerate(slots):
             start, length = pack.starts[slot], pack.lengths[slot]
-            if manifest.pooling == "cls" and queries is None:
+            if first:
                 mix[line, start] = 1.0
             else:
                 mix[line, start : start + length] = 1.0 / length
         last = layers == manifest.architecture.layers
         norm = manifest.architecture.pre_norm and (last or manifest.exit_norm == "final")
-        pooled = self._backend.pool(state, mix, queries, final_norm=norm)
-        if head:
-            pooled = pooled @ head.weight.T + head.bias
-        if not np.isfinite(pooled).all():
+        vectors = self._backend.pool(state, mix, layers, final_norm=norm)
+        if not np.isfinite(vectors).all():
             raise FloatingPointError(f"a vector at layer {layers} holds NaN or infinity")
-        return pooled
+        return vectors
 
 
 def _agrees(vector: Vector, i: int, tested: dict[int, Vector], threshold: float | None) -> bool:

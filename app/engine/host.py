@@ -25,7 +25,6 @@ import numpy as np
 from app.engine import worker
 from app.engine.batch import Batch, Row
 from app.engine.encoder import Encoder
-from app.engine.weights import heads
 from app.engine.wire import json_frame, receive
 from model_store.bundle import Bundle
 
@@ -56,7 +55,7 @@ class Host:
 
     def _build(self, dtype: str, *, threads: int) -> Encoder:
         backend = self._backend.build(self._bundle, dtype=dtype, device=self._device, threads=threads)
-        return Encoder(self._bundle.manifest, backend, heads(self._bundle))
+        return Encoder(self._bundle.manifest, backend)
 
     def work(self, sock: socket.socket, dtype: str) -> None:
         """The life of a worker, in the forked process."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
@@ -74,21 +72,13 @@ def relative_bias(bundle: Bundle) -> Array | None:
     return np.ascontiguousarray(bundle.weights.float32(spec.name)[bucket].T)
 
 
-class Head(NamedTuple):
-    """The head of one exit. ``width`` is ``hidden``, or with queries their number times that."""
+def head_parts(bundle: Bundle) -> dict[int, dict[str, Array]]:
+    """By exit, the parts of its head: "weight" [out, width], "bias" [out], and "queries" [n, hidden] where it has any.
 
-    weight: Array  # [out, width]
-    bias: Array  # [out]
-    queries: Array | None = None  # [queries, hidden]; None: it reads the model's own pooled vector
-
-
-def heads(bundle: Bundle) -> dict[int, Head]:
-    """The head of each exit that has one."""
+    ``width`` is ``hidden``, or with queries their number times that.
+    """
     file = bundle.heads
     if file is None:
         return {}
-    found = {}
-    for layers in bundle.manifest.heads:
-        specs = head_tensors(bundle.manifest, layers)
-        found[layers] = Head(**{part: file.float32(spec.name) for part, spec in specs.items()})
-    return found
+    exits = bundle.manifest.heads
+    return {e: {part: file.float32(s.name) for part, s in head_tensors(bundle.manifest, e).items()} for e in exits}

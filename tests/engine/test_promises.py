@@ -12,7 +12,6 @@ from safetensors.numpy import save_file
 from app.engine.backends import onnx_backend, torch_backend
 from app.engine.batch import Batch, Row, TokenIds
 from app.engine.encoder import Encoder
-from app.engine.weights import heads
 from model_store.bundle import HEADS, Bundle
 from model_store.importing.importer import import_model
 from model_store.importing.overrides import Overrides
@@ -31,7 +30,7 @@ MODELS = [*((family, "none", 0) for family in FAMILIES), ("modernbert", "final",
 
 def encoder(bundle: Bundle, backend: str, dtype: str) -> Encoder:
     made = BACKENDS[backend].build(bundle, dtype=dtype, device="cpu", threads=1)
-    return Encoder(bundle.manifest, made, heads(bundle))
+    return Encoder(bundle.manifest, made)
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}-{m[2]}-queries")
@@ -119,5 +118,5 @@ def test_a_row_that_left_costs_nothing_more(tmp_path: Path) -> None:
 
     backend.block = counted  # type: ignore[method-assign]
     ids = np.arange(5, 15, dtype=np.int32)
-    Encoder(bundle.manifest, backend, {}).run(Batch([Row(ids, layers, 32) for layers in (1, 1, 2, 4)]))
+    Encoder(bundle.manifest, backend).run(Batch([Row(ids, layers, 32) for layers in (1, 1, 2, 4)]))
     assert places == [40, 20, 10, 10]

@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from app.engine.attention import attention_bias, is_local, rotary_table
 from app.engine.packing import Index, Pack
-from app.engine.weights import Array, block_parts, embedding_parts, final_norm, relative_bias, word_table
+from app.engine.weights import Array, block_parts, embedding_parts, final_norm, head_parts, relative_bias, word_table
 from model_store.bundle import Bundle
 from model_store.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
 
@@ -38,6 +38,7 @@ class OnnxBackend:
         self._word = word_table(bundle)
         self._embedding = embedding_parts(bundle)
         self._final_norm = final_norm(bundle)
+        self._heads = head_parts(bundle)
         self._by_distance = relative_bias(bundle)
         kind = INT8 if dtype == "int8" else FLOAT
         steps = _weight_steps()
@@ -79,18 +80,18 @@ class OnnxBackend:
         state.hidden = self._sessions[index].run(None, {"x": state.hidden, **feed})[0]
         return state
 
-    def pool(self, state: _State, mix: Array, queries: Array | None, *, final_norm: bool) -> Array:
+    def pool(self, state: _State, mix: Array, layers: int, *, final_norm: bool) -> Array:
         """As the protocol says."""
         hidden = state.hidden.reshape(state.pack.places, -1)
         if final_norm and self._final_norm is not None:
             hidden = _layer_norm(hidden, self._final_norm, np.float32(0), self.a.norm_eps)
-        if queries is None:
-            return mix @ hidden
-        scores = np.where(mix[:, None] == 0, np.float32(-np.inf), queries @ hidden.T)  # [rows, queries, places]
-        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
-        pooled: Array = (shares @ hidden).reshape(len(mix), -1)
-        return pooled
+        head = self._heads.get(layers)
+        if head and "queries" in head:
+            scores = np.where(mix[:, None] == 0, np.float32(-np.inf), head["queries"] @ hidden.T)
+            shares = np.exp(scores - scores.max(axis=-1, keepdims=True))  # [rows, queries, places]
+            mix = shares / shares.sum(axis=-1, keepdims=True)
+        vectors: Array = (mix @ hidden).reshape(len(mix), -1)
+        return vectors @ head["weight"].T + head["bias"] if head else vectors
 
     def keep(self, state: _State, pack: Pack, source: Index) -> _State:
         """The rows that stay, in a pack of their own."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from app.engine.attention import attention_bias, is_local, rotary_table
 from app.engine.packing import Index, Pack
-from app.engine.weights import Array, block_parts, embedding_parts, final_norm, relative_bias, word_table
+from app.engine.weights import Array, block_parts, embedding_parts, final_norm, head_parts, relative_bias, word_table
 from model_store.bundle import Bundle
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -61,6 +61,10 @@ class TorchBackend:
         ]
         norm = final_norm(bundle)
         self._final_norm = None if norm is None else self._own(norm, dtype)
+        self._heads = {
+            layers: {k: self._own(v, dtype if k == "weight" else torch.float32) for k, v in parts.items()}
+            for layers, parts in head_parts(bundle).items()
+        }
         self._by_distance = relative_bias(bundle)
         self._angles: dict[bool, tuple[torch.Tensor, torch.Tensor]] = {}
         if self.a.rotary is not None:
@@ -147,16 +151,20 @@ class TorchBackend:
         return self._stepped(mixed.transpose(1, 2).reshape(pack.places, a.hidden_size))
 
     @torch.inference_mode()
-    def pool(self, state: _State, mix: Array, queries: Array | None, *, final_norm: bool) -> Array:
+    def pool(self, state: _State, mix: Array, layers: int, *, final_norm: bool) -> Array:
         """As the protocol says, in float32, on the host."""
         hidden = state.hidden[: state.pack.places]
         if final_norm:
             hidden = F.layer_norm(hidden, hidden.shape[1:], self._final_norm, None, self.a.norm_eps)
         hidden, weights = hidden.float(), torch.from_numpy(mix).to(self._device)
-        if queries is not None:
-            scores = torch.from_numpy(queries).to(self._device) @ hidden.T
+        head = self._heads.get(layers)
+        if head and "queries" in head:
+            scores = head["queries"] @ hidden.T
             weights = scores.masked_fill(weights[:, None] == 0, -torch.inf).softmax(-1)  # [rows, queries, places]
-        return (weights @ hidden).flatten(1).cpu().numpy()
+        vectors = (weights @ hidden).flatten(1)
+        if head:
+            vectors = F.linear(vectors.to(self._dtype), head["weight"]).float() + head["bias"]
+        return vectors.cpu().numpy()
 
     @torch.inference_mode()
     def keep(self, state: _State, pack: Pack, source: Index) -> _State:
