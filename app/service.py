@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ from model_store.manifest import Manifest
 
 State = Literal["loading", "ready", "restarting", "draining", "dead"]
 
+_YOUNG_OBJECTS = 10_000  # new ones between two looks; Python's 700 are those of three requests
 _LOOK_S = 0.5  # how often the engine's health is looked at, in seconds
 _UNTRAINED = (
     "ONLY FULL DEPTH IS TRAINED: this model was not trained to stop early, and its shallow vectors are of no use"
@@ -223,6 +225,7 @@ class Service:
         except Exception as error:
             self._die(str(error) or repr(error))
             return
+        _spare_the_collector()
         self._loaded = True
         logs.event("ready", {"model": served.label, **served.engine})
         while served.pool.status != "dead":
@@ -290,3 +293,10 @@ class Service:
         if served.warning:
             logs.event("warning", {"model": name, "note": served.warning}, level=logging.WARNING)
         return served
+
+
+def _spare_the_collector() -> None:
+    """Keep the garbage collector from looking again and again, while requests wait, through what stays for good."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
