@@ -89,8 +89,9 @@ def _misses(ours: Summary, fixed: Mapping[str, Summary], scenario: Scenario) -> 
     figures = [
         Figure("misses (of all offered)", ours.missed_share * 100, "%"),
         Figure("  of fixed depths mixed to the same mean quality", equal * 100, "%"),
-        Figure("  times fewer", equal / missed, "x", at_least=scenario.fewer_misses),
     ]
+    if ours.missed_share or equal:  # where nobody misses anything there is nothing to compare
+        figures.append(Figure("  times fewer", equal / missed, "x", at_least=scenario.fewer_misses))
     better = {name: each.missed_share for name, each in fixed.items() if each.quality >= ours.quality}
     if better:
         best = min(better, key=lambda name: better[name])
