@@ -62,9 +62,9 @@ class Bundle:
         """The encoder's tensors."""
         return TensorFile(self.path / WEIGHTS)
 
-    @cached_property
+    @property
     def heads(self) -> TensorFile | None:
-        """The exits' heads, where the model has any."""
+        """The exits' heads, where the model has any; opened anew: no map of what was widened stays in memory."""
         return TensorFile(self.path / HEADS) if self.manifest.heads else None
 
     def graph(self, name: str) -> bytes:

@@ -17,10 +17,9 @@ def verify(path: Path) -> Manifest:
     try:
         for spec in encoder_tensors(manifest.architecture):
             check_finite(bundle.weights, spec.name)
-        for layers in manifest.heads:
-            assert bundle.heads is not None
-            for spec in head_tensors(manifest, layers).values():
-                check_finite(bundle.heads, spec.name)
+        if heads := bundle.heads:
+            for spec in (s for layers in manifest.heads for s in head_tensors(manifest, layers).values()):
+                check_finite(heads, spec.name)
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
     read_tokenizer(path)
