@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from model_store.training.forward import Lanes
+from model_store.training.muon import Muon
 from model_store.training.recipe import Recipe
 from model_store.training.student import Student
 
 
 class Optimizer:
     """Muon makes every direction of a matrix's update count the same, which moves a shallow layer to its new task in
-    half of AdamW's steps (K. Jordan's Muon; scaled to AdamW's updates as in arXiv 2502.16982).
+    half of AdamW's steps.
 
     One Muon a block, so that blocks are updated side by side in the lanes, and blocks that a step left out are not.
     """
@@ -35,12 +36,9 @@ class Optimizer:
         self._optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW([g for g in groups if g["params"]], betas=recipe.betas, weight_decay=0.0, fused=True)
         ]
+        arithmetic = torch.bfloat16 if lanes.precision == "bf16" else torch.float32
         self._optimizers += [
-            torch.optim.Muon(
-                [{"params": weights, "rate": recipe.matrix_rate}],
-                weight_decay=recipe.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
+            Muon([{"params": weights, "rate": recipe.matrix_rate}], recipe.weight_decay, arithmetic=arithmetic)
             for weights in matrices
         ]
 
