@@ -1,7 +1,8 @@
 """The engine host: loads a bundle once, then forks workers that share its memory.
 
 A forked worker has the library imported and the weights in place, so it starts in milliseconds and costs only the
-pages it writes. The host itself never computes with more than one thread, which is what makes forking it sound.
+pages it writes. The host itself computes in one thread at a time, and in none while it forks, which is what makes
+forking it sound.
 Run by the front as ``python -m app.engine.host BACKEND``, with its control socket as standard input.
 """
 
@@ -15,10 +16,14 @@ import os
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +32,10 @@ from app.engine.batch import Batch, Row
 from app.engine.encoder import Encoder
 from app.engine.wire import json_frame, receive
 from model_store.bundle import Bundle
+
+T = TypeVar("T")
+
+_POLITE = 5  # nice value while loading: a quarter of a core that others want, all of one that they do not
 
 
 class Host:
@@ -71,6 +80,22 @@ class Host:
 _MODULES = {"torch": "torch_backend", "onnxruntime": "onnx_backend"}
 
 
+def _politely(work: Callable[[], T]) -> T:
+    """Do this at a lower priority: loading takes seconds of a core, which replicas that serve beside this one lack.
+
+    In a thread, since Linux has priorities by thread, and a process that has lowered its own may not raise it again;
+    workers are forked from the main thread, whose priority is whole.
+    """
+
+    def lowered() -> T:
+        with suppress(OSError):  # elsewhere than on Linux
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + _POLITE)
+        return work()
+
+    with ThreadPoolExecutor(1) as one:
+        return one.submit(lowered).result()
+
+
 def _give_back_memory() -> None:
     """Return freed pages to the system (glibc keeps them otherwise; other libcs have no such call)."""
     with suppress(OSError, AttributeError):
@@ -95,7 +120,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
     # Importing takes longest, so it starts before the first command.
-    backend = importlib.import_module(f"app.engine.backends.{_MODULES[sys.argv[1]]}")
+    backend = _politely(lambda: importlib.import_module(f"app.engine.backends.{_MODULES[sys.argv[1]]}"))
     host: Host | None = None
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])
@@ -105,7 +130,7 @@ def main() -> None:
                 continue
             if host is None:
                 host = Host(Path(command["bundle"]), backend, command["device"], command["threads"])
-            host.load(command["dtypes"], warm=command["warm"])
+            _politely(partial(host.load, command["dtypes"], warm=command["warm"]))
             control.sendall(json_frame({"ok": True}))
         except Exception as error:
             control.sendall(json_frame({"error": f"{type(error).__name__}: {error}"}))
