@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -15,15 +14,16 @@ from app.api import embed, openai, operations, plan, similarity, tokenize
 from app.api.door import Door, direct
 from app.api.errors import refusal_of, response
 from app.cli import installed_version
+from app.engine.pool import EnginePool
 from app.service import Service
 from app.settings import Settings
 
 _ABOUT = """Embeddings from the first N layers of a 2D Matryoshka encoder: as deep, and as long, as you can afford."""
 
 
-def create_app(settings: Settings, bundle: Path) -> FastAPI:
-    """The application serving the bundle at ``bundle``; the model is loaded while it already answers `/health`."""
-    service = Service(settings, bundle)
+def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
+    """The application serving the pool's bundle; the model is loaded while it already answers `/health`."""
+    service = Service(settings, pool)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, PositiveFloat, PositiveInt
 from ray import serve
 
 from app import logs, settings
+from app.engine.pool import EnginePool
 from app.main import create_app
 from app.service import Service
 from model_store import registry
@@ -75,7 +76,7 @@ def build() -> FastAPI:
     if options.workers is None:
         options = options.model_copy(update={"workers": max(1, cores), "threads": options.threads or 1})
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
-    app = create_app(options, registry.find(options.model or registry.DEFAULT))
+    app = create_app(options, EnginePool(registry.find(options.model or registry.DEFAULT), options.engine))
     load = app.router.lifespan_context
     service: Service = app.state.service
 

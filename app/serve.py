@@ -21,13 +21,21 @@ def run(arguments: argparse.Namespace) -> int:
         return _refused(str(error))
     except registry.NotFoundError as error:
         return _refused(f"--model: {error}")
+    from app.engine.link import EngineError
+    from app.engine.pool import EnginePool
+
+    pool = EnginePool(bundle, options.engine)
+    try:
+        pool.launch()  # the engine's processes import for seconds; so does what follows
+    except EngineError as error:
+        return _refused(str(error))
     from app import logs
     from app.server import serve
     from app.tracing import TracingError
 
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
     try:
-        return serve(options, bundle)
+        return serve(options, pool)
     except TiersError as error:
         return _refused(f"--tiers {error}")
     except (settings.SettingsError, TracingError) as error:

@@ -7,7 +7,6 @@ import ipaddress
 import signal
 import socket
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,17 +14,18 @@ import uvicorn
 
 from app import logs
 from app.connections import BoundedProtocol, Connections, raise_file_limit
+from app.engine.pool import EnginePool
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings, SettingsError
 
 
-def serve(settings: Settings, bundle: Path) -> int:
+def serve(settings: Settings, pool: EnginePool) -> int:
     """Serve until told to stop. 0 after a clean drain, 1 when it could not serve, or not answer all it had accepted.
 
     Raises SettingsError or TiersError, before anything listens, for what must not be served so.
     """
-    app = create_app(settings, bundle)
+    app = create_app(settings, pool)
     service: Service = app.state.service
     if not (_loopback(settings.host) or service.callers.with_keys or settings.insecure):
         raise SettingsError(

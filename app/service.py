@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, time
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from app.cli import installed_version
 from app.engine.choose import sample_tokens
 from app.engine.link import EngineError
 from app.engine.memory import resident_bytes
-from app.engine.pool import EngineOptions, EnginePool
+from app.engine.pool import EnginePool
 from app.metrics import Metrics
 from app.planning.callers import everybody
 from app.planning.cost import CostModel
@@ -76,12 +75,12 @@ class Served:
 
 
 class Service:
-    """Brings a bundle into service and takes it out again. ``on_death`` is told when it cannot go on.
+    """Brings a pool's bundle into service and takes it out again. ``on_death`` is told when it cannot go on.
 
     Raises TiersError for a file of tiers that cannot be used, TracingError where spans cannot be made.
     """
 
-    def __init__(self, settings: Settings, bundle: Path) -> None:
+    def __init__(self, settings: Settings, pool: EnginePool) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.tracing = Tracing(installed_version()) if settings.traces else None
@@ -89,8 +88,8 @@ class Service:
         self.operations_port: int | None = None  # where it is another one than the rest's
         self.on_death: Callable[[str], None] = lambda reason: None
         self.born = int(time())
-        self._bundle = bundle
-        self._pool: EnginePool | None = None
+        self._pool = pool
+        pool.on_event = self._on_engine_event
         self._served: Served | None = None
         self._loaded = self._draining = False
         self._dead: str | None = None
@@ -212,8 +211,7 @@ class Service:
             await asyncio.gather(self._life, return_exceptions=True)
         if self._served:
             self._served.tokenizer.close()
-        if self._pool:
-            await self._pool.stop()
+        await self._pool.stop()
         if self.tracing:
             await asyncio.to_thread(self.tracing.close)
 
@@ -235,7 +233,7 @@ class Service:
 
     async def _measure(self, served: Served) -> None:
         """Begin the cost model, unless the workers are gone already: then it learns from what comes."""
-        bundle = await asyncio.to_thread(Bundle.open, self._bundle, checksums=False)
+        bundle = await asyncio.to_thread(Bundle.open, self._pool.bundle, checksums=False)
         sample = await asyncio.to_thread(sample_tokens, bundle)
         manifest = served.manifest
         with suppress(EngineError):
@@ -252,11 +250,8 @@ class Service:
             self.metrics.worker_restarted()
 
     async def _open(self) -> Served:
-        settings = self.settings
-        options = EngineOptions(settings.backend, settings.dtype, settings.device, settings.workers, settings.threads)
-        pool = self._pool = EnginePool(self._bundle, options, on_event=self._on_engine_event)
-        await pool.launch()  # it imports for seconds, while the bundle is checked here
-        bundle = await asyncio.to_thread(Bundle.open, self._bundle)
+        settings, pool = self.settings, self._pool
+        bundle = await asyncio.to_thread(Bundle.open, pool.bundle)
         manifest = bundle.manifest
         tokenizer = Tokenizer(
             bundle.path,

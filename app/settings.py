@@ -11,6 +11,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.engine.options import EngineOptions
+
 ENV_PREFIX = "STRATA_"
 
 
@@ -116,6 +118,11 @@ class Settings(BaseSettings):
     traces: bool = _option(
         _RUN, False, "send OpenTelemetry spans of requests where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the otel extra"
     )
+
+    @property
+    def engine(self) -> EngineOptions:
+        """The part that is the engine's."""
+        return EngineOptions(self.backend, self.dtype, self.device, self.workers, self.threads)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from app.engine.pool import EngineOptions, EnginePool
+from app.engine.options import EngineOptions
+from app.engine.pool import EnginePool
 from app.tokenizer import Encode, Tokenizer
 from loadtest.bare_engine import BareEngine
 from loadtest.closed_loop import Sample, run_once

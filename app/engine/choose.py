@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
-from app.engine.link import BatchFailed, Worker
+from app.engine.link import BatchFailed, EngineError, Worker
 from model_store.bundle import Bundle, read_tokenizer
 from model_store.manifest import Manifest
 
 FAITHFUL = 0.9995  # worst cosine to the fp32 reference, over every exit and text, that auto will accept
-_HOPELESS = 6.0  # times the reference's time on a small probe, beyond which a candidate is not measured further
+_HOPELESS = 3.0  # times the quickest's time on a small probe, beyond which a candidate is not measured further
 _ROUNDS = 3
 _TIMEOUT_S = 60.0
 _TEXTS = (
@@ -70,28 +71,38 @@ def sample_tokens(bundle: Bundle) -> list[TokenIds]:
 async def measure(
     workers: dict[tuple[str, str], Worker], manifest: Manifest, sample: Sequence[TokenIds]
 ) -> list[Candidate]:
-    """Time every candidate on the same rows at a quarter of the depth; compare it with the first at all exits."""
+    """Time every candidate on the same rows at a quarter of the depth; compare it with the first at all exits.
+
+    Raises EngineError when none of them can run.
+    """
     quarter = (manifest.architecture.layers + 3) // 4  # every layer costs the same, and start-up should be short
     timed = Batch([Row(ids, quarter, manifest.full_dim) for ids in sample])
-    at_exits = Batch([Row(ids, exit_, manifest.full_dim) for ids in sample[:3] for exit_ in manifest.exits])
+    at_exits = Batch([Row(ids, exit_, manifest.full_dim) for ids in sample[1:3] for exit_ in manifest.exits])
     probe = Batch([Row(sample[0], 1, manifest.full_dim)])
     found: dict[tuple[str, str], Candidate] = {}
-    answers: dict[tuple[str, str], BatchResult] = {}
     bound = float("inf")
     for key, worker in workers.items():
         try:
-            await worker.run(probe, _TIMEOUT_S)  # the first run of a worker pays for its set-up
-            took = (await worker.run(probe, _TIMEOUT_S)).seconds
-            if took > bound:
-                found[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
-                continue
-            answers[key] = await worker.run(at_exits, _TIMEOUT_S)
-        except BatchFailed as error:  # as where a narrower dtype overflows
-            if not answers:
-                raise
-            found[key] = Candidate(*key, None, None, f"failed: {error}")
+            # The first run of a worker pays for its set-up.
+            _, *took = [(await worker.run(probe, _TIMEOUT_S)).seconds for _ in range(1 + _ROUNDS)]
+        except BatchFailed as error:
+            found[key] = _failed(key, error)
             continue
-        bound = min(bound, _HOPELESS * took)
+        if min(took) > bound:
+            found[key] = Candidate(*key, None, None, f"not measured: {1000 * min(took):.0f} ms for one short text")
+        bound = min(bound, _HOPELESS * min(took))
+    left = [key for key in workers if key not in found]
+    told = await asyncio.gather(*(workers[key].run(at_exits, _TIMEOUT_S) for key in left), return_exceptions=True)
+    answers: dict[tuple[str, str], BatchResult] = {}
+    for key, answer in zip(left, told, strict=True):
+        if isinstance(answer, BatchFailed):  # as where a narrower dtype overflows
+            found[key] = _failed(key, answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            answers[key] = answer
+    if not answers:
+        raise EngineError("; ".join(f"{c.backend} {c.dtype} {c.note}" for c in found.values()))
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in answers}
     for _ in range(_ROUNDS):
         for key in answers:
@@ -101,6 +112,10 @@ async def measure(
         worst = min(float(a @ b) for a, b in zip(reference.vectors, answer.vectors, strict=True))
         found[key] = Candidate(*key, statistics.median(seconds[key]), worst)
     return [found[key] for key in workers]
+
+
+def _failed(key: tuple[str, str], error: BatchFailed) -> Candidate:
+    return Candidate(*key, None, None, f"failed: {error}")
 
 
 def fastest(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from app.engine.batch import Batch, BatchResult
@@ -24,6 +26,7 @@ _WORKER_READY_S = 120.0  # for a worker that sets up a GPU
 
 # glibc maps and unmaps every large buffer anew by default, which costs a page fault per 4 KB of every layer.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+_MALLOC["MALLOC_ARENA_MAX"] = "1"  # the thread that loads would leave one of its own behind, half empty
 # Thread pools must not exist before the fork, and waiting threads must not burn the cores that others work on.
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GOMP_SPINCOUNT": "2000"}
 # onnxruntime's own builds report to their maker unless told not to before they are loaded.
@@ -136,7 +139,7 @@ class HostLink:
     """A running engine host: one process with one backend's weights loaded, from which workers are forked."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, control: socket.socket, backend: str, about: dict[str, Any]
+        self, process: subprocess.Popen[bytes], control: socket.socket, backend: str, about: dict[str, Any]
     ) -> None:
         self.pid = process.pid
         self._process = process
@@ -146,15 +149,12 @@ class HostLink:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def start(cls, bundle: Path, backend: str, device: str, threads: int) -> HostLink:
+    def start(cls, bundle: Path, backend: str, device: str, threads: int) -> HostLink:
         """Start the process; nothing is loaded until ``load``."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "app.engine.host",
-                backend,
+            process = subprocess.Popen(
+                [sys.executable, "-m", "app.engine.host", backend],
                 stdin=theirs.fileno(),
                 env={**os.environ, **_MALLOC, **_THREADS, **_PRIVACY},
             )
@@ -204,21 +204,29 @@ class HostLink:
         """End the host; its workers end when their own sockets close."""
         self._control.shutdown(socket.SHUT_RDWR)
         try:
-            await asyncio.wait_for(self._process.wait(), 2)
-        except TimeoutError:
+            await asyncio.to_thread(self._process.wait, 2)
+        except subprocess.TimeoutExpired:
             await self._end()
         self._control.close()
 
     async def _end(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        self._process.kill()
+        await self.ended()
 
     async def ended(self) -> None:
         """Wait for the process to end."""
-        await self._process.wait()
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def wait() -> None:
+            self._process.wait()
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(ended.set)
+
+        # Not one of the loop's own threads, which it would wait for at its end.
+        Thread(target=wait, daemon=True).start()
+        await ended.wait()
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.returncode is None
+        return self._process.poll() is None

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ from app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_
 from app.engine.cpu import usable_cores
 from app.engine.link import EngineError, HostLink, Worker, WorkerLost
 from app.engine.memory import resident_bytes
+from app.engine.options import EngineOptions
 from model_store.bundle import Bundle
 
 Status = Literal["loading", "ready", "dead"]
@@ -31,17 +31,6 @@ _PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
 _PAUSE_S = 0.5  # between attempts to start a host
 
 
-@dataclass(slots=True, frozen=True)
-class EngineOptions:
-    """What the operator fixed; "auto" and None are decided here."""
-
-    backend: str = "auto"
-    dtype: str = "auto"
-    device: str = "auto"
-    workers: int | None = None
-    threads: int | None = None
-
-
 class EnginePool:
     """Engine workers forked from one host, replaced when they die.
 
@@ -49,10 +38,10 @@ class EnginePool:
     called whenever a worker becomes free.
     """
 
-    def __init__(self, bundle: Path, options: EngineOptions, *, on_event: Event = lambda name, **facts: None) -> None:
-        self._path = bundle
+    def __init__(self, bundle: Path, options: EngineOptions) -> None:
+        self.bundle = bundle
         self._options = options
-        self._tell = on_event
+        self.on_event: Event = lambda name, **facts: None
         self.on_idle: Callable[[], None] = lambda: None
         self._starting: dict[str, HostLink] = {}  # by backend, until one is chosen
         self._host: HostLink | None = None
@@ -92,15 +81,18 @@ class EnginePool:
         """Resident bytes of each engine process; pages that workers share with the host count in each."""
         return {role: resident_bytes(pid) for role, pid in self.pids.items()}
 
-    async def launch(self) -> None:
-        """Start the processes that ``start`` will use: they import for seconds, and the caller can use the time."""
+    def launch(self) -> None:
+        """Start the processes that ``start`` will use: they import for seconds, and the caller can use the time.
+
+        Raises EngineError where the options leave nothing to start.
+        """
         for backend in dict.fromkeys(backend for backend, _ in self._candidates()):
-            self._starting[backend] = await HostLink.start(self._path, backend, self._device, self._size()[1])
+            self._starting[backend] = HostLink.start(self.bundle, backend, self._device, self._size()[1])
 
     async def start(self) -> None:
         """Load, measure where the operator left a choice, fork the workers. Raises EngineError when it cannot."""
         if not self._starting:
-            await self.launch()
+            self.launch()
         try:
             candidates, best, reason = await self._choose()
             await self._starting[best.backend].load([best.dtype], warm=True)
@@ -178,10 +170,10 @@ class EnginePool:
             return
         now = time.monotonic()
         self._deaths.append(now)
-        self._tell("engine_worker_lost", reason=reason)
+        self.on_event("engine_worker_lost", reason=reason)
         if len(self._deaths) == _DEATHS and now - self._deaths[0] < _DEATH_WINDOW_S:
             self._dead = True
-            self._tell("engine_dead", reason=f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
+            self.on_event("engine_dead", reason=f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
             self.on_idle()  # whoever waits for a worker must hear that none will come
             return
         self._spawn(self._replace())
@@ -199,10 +191,10 @@ class EnginePool:
                 try:
                     worker = await (await self._living_host()).fork(self.choice.dtype)
                 except EngineError as error:
-                    self._tell("engine_restart_failed", reason=str(error))
+                    self.on_event("engine_restart_failed", reason=str(error))
                     await asyncio.sleep(_PAUSE_S)
                     continue
-                self._tell("engine_worker_started", pid=worker.pid)
+                self.on_event("engine_worker_started", pid=worker.pid)
                 self._join(worker)
                 return
 
@@ -211,12 +203,12 @@ class EnginePool:
         while not self._dead:
             if self._host:
                 await self._host.ended()
-                self._tell("engine_host_lost", pid=self._host.pid)
+                self.on_event("engine_host_lost", pid=self._host.pid)
             async with self._mending:
                 try:
                     await self._living_host()
                 except EngineError as error:
-                    self._tell("engine_restart_failed", reason=str(error))
+                    self.on_event("engine_restart_failed", reason=str(error))
                     await asyncio.sleep(_PAUSE_S)
 
     async def _living_host(self) -> HostLink:
@@ -224,7 +216,7 @@ class EnginePool:
         assert self.choice is not None
         if self._host is None or not self._host.alive:
             c = self.choice
-            host = await HostLink.start(self._path, c.backend, c.device, c.threads)
+            host = HostLink.start(self.bundle, c.backend, c.device, c.threads)
             try:
                 await host.load([c.dtype], warm=True)
             except EngineError:
@@ -265,7 +257,7 @@ class EnginePool:
         if len(wanted) == 1:
             only = Candidate(*wanted[0], None, None)
             return [only], only, "the only one that the options leave"
-        bundle = await asyncio.to_thread(Bundle.open, self._path, checksums=False)
+        bundle = await asyncio.to_thread(Bundle.open, self.bundle, checksums=False)
         sample = await asyncio.to_thread(sample_tokens, bundle)
         failed: dict[str, str] = {}
 

@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from app.engine.batch import Batch, Row, TokenIds
-from app.engine.pool import EngineOptions, EnginePool
+from app.engine.options import EngineOptions
+from app.engine.pool import EnginePool
 from model_store.bundle import Bundle, read_tokenizer, write_manifest
 from model_store.measured import AutoExit
 

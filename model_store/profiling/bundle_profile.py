@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
-from app.engine.pool import EngineOptions
+from app.engine.options import EngineOptions
 from model_store.bundle import Bundle
 from model_store.latency import LatencyProfile, cache_folder
 from model_store.manifest import REPORT, Manifest

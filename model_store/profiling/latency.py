@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from app.engine.batch import Batch, Row
 from app.engine.choose import sample_tokens
-from app.engine.pool import EngineOptions, EnginePool
+from app.engine.options import EngineOptions
+from app.engine.pool import EnginePool
 from model_store.bundle import Bundle
 from model_store.latency import LatencyProfile, Timing, machine
 

@@ -6,6 +6,8 @@ import concurrent.futures
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -138,9 +140,18 @@ def test_sigterm_while_loading_ends_at_once_and_leaves_no_process(
     assert not [pid for pid in found if Path(f"/proc/{pid}").exists()]
 
 
+def test_a_dtype_that_the_backend_lacks_is_refused_before_anything_listens(tiny_bundle: Path) -> None:
+    command = ["serve", "--model", str(tiny_bundle), "--port", "0", "--backend", "onnxruntime", "--dtype", "bfloat16"]
+    result = subprocess.run([sys.executable, "-m", "app.cli", *command], capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2
+    assert result.stderr.strip() == "strata serve: dtype bfloat16 is not available (onnxruntime: float32, int8)"
+
+
 def test_an_engine_that_cannot_start_ends_the_server_with_the_reason(
-    start_server: ServerFactory, tiny_bundle: Path
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    server = start_server(tiny_bundle, "--dtype", "bfloat16", ready=False)
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('a broken installation')\n")
+    server = start_server(tiny_bundle, ready=False, env={"PYTHONPATH": str(tmp_path)})
     assert server.process.wait(timeout=30) == 1
-    assert "bfloat16" in server.text()
+    assert "a broken installation" in server.text()
+    assert "the engine host (onnxruntime) died" in server.text()

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from app.engine.batch import Batch, Row
-from app.engine.pool import EngineOptions, EnginePool
+from app.engine.options import EngineOptions
+from app.engine.pool import EnginePool
 from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import series, until, workers
 from tests.model_store.folders import edit_tensors, resealed

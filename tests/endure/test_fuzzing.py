@@ -14,11 +14,13 @@ from schemathesis.checks import CheckContext
 from schemathesis.core.transport import Response
 from schemathesis.specs.openapi import checks
 
+from app.engine.options import EngineOptions
+from app.engine.pool import EnginePool
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import RunningServer
 
-_DOCUMENT = create_app(Settings(), Path("not opened")).openapi()
+_DOCUMENT = create_app(Settings(), EnginePool(Path("not opened"), EngineOptions())).openapi()
 _OPERATIONS = [found.ok() for found in schemathesis.openapi.from_dict(_DOCUMENT).get_all_operations()]
 # What takes nothing cannot be asked wrongly.
 _CASES = [

@@ -14,7 +14,8 @@ import pytest
 
 from app.engine.batch import Batch, Row
 from app.engine.link import BatchFailed, EngineError
-from app.engine.pool import EngineOptions, EnginePool
+from app.engine.options import EngineOptions
+from app.engine.pool import EnginePool
 from app.metrics import Metrics
 from app.planning.cost import CostModel
 from app.planning.plan import Terms
