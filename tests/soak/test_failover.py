@@ -47,7 +47,7 @@ class House:
         self.address = Address.parse(self.balancer.url)
         self.texts = load_texts(None)
         requests = [self.address.post("/embed", {"inputs": text}) for text in self.texts]
-        time.sleep(6)  # the balancer's slow start
+        time.sleep(2)  # the balancer's slow start
         asyncio.run(run_for(self.address, requests, 16, 3.0))
         self.capacity = asyncio.run(run_for(self.address, requests, 16, 10.0)).rate
 
