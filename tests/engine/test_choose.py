@@ -1,0 +1,71 @@
+"""Choosing among candidates: the fastest that is faithful; what fails or is hopeless costs a probe and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.engine.batch import Batch, BatchResult
+from app.engine.choose import Candidate, fastest, measure, sample_tokens
+from app.engine.link import BatchFailed, EngineError
+from model_store.bundle import Bundle
+
+
+@dataclass
+class Machine:
+    """A worker whose speed and faults are given; its vectors turn away from the truth by ``error``."""
+
+    speed: float  # seconds per token and layer
+    error: float = 0.0
+    overflows: bool = False
+    ran: list[int] = field(default_factory=list)  # token layers of each batch
+
+    async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
+        if self.overflows:
+            raise BatchFailed("a vector that is not finite")
+        work = sum(len(row.tokens) * row.layers for row in batch.rows)
+        self.ran.append(work)
+        vector = np.array([np.cos(self.error), np.sin(self.error)], np.float32)
+        return BatchResult([vector] * len(batch.rows), [row.layers for row in batch.rows], self.speed * work, 0)
+
+
+def chosen(bundle: Path, machines: dict[tuple[str, str], Machine]) -> tuple[Candidate, str]:
+    opened = Bundle.open(bundle)
+    return fastest(asyncio.run(measure(machines, opened.manifest, sample_tokens(opened))))  # type: ignore[arg-type]
+
+
+def test_the_fastest_that_is_faithful_runs(tiny_bundle: Path) -> None:
+    machines = {
+        ("torch", "float32"): Machine(3e-6),
+        ("onnxruntime", "float32"): Machine(2e-6, error=0.001),
+        ("torch", "bfloat16"): Machine(1e-6, error=0.1),
+    }
+    best, reason = chosen(tiny_bundle, machines)
+    assert (best.backend, best.dtype) == ("onnxruntime", "float32")
+    assert "torch bfloat16" in reason
+    assert "cosine 0.995" in reason
+
+
+def test_an_emulated_dtype_is_given_up_after_its_probes(tiny_bundle: Path) -> None:
+    slow = Machine(9e-6)
+    best, reason = chosen(tiny_bundle, {("torch", "float32"): Machine(2e-6), ("torch", "bfloat16"): slow})
+    assert best.dtype == "float32"
+    assert "bfloat16 not measured" in reason
+    assert max(slow.ran) <= 64, "it was given more than one short text at one layer"
+
+
+def test_one_that_fails_leaves_the_choice_to_the_others(tiny_bundle: Path) -> None:
+    best, reason = chosen(
+        tiny_bundle, {("torch", "float32"): Machine(0, overflows=True), ("onnxruntime", "float32"): Machine(1e-6)}
+    )
+    assert best.backend == "onnxruntime"
+    assert "torch float32 failed: a vector that is not finite" in reason
+
+
+def test_where_all_fail_the_engine_says_why(tiny_bundle: Path) -> None:
+    with pytest.raises(EngineError, match="torch float32 failed: a vector that is not finite"):
+        chosen(tiny_bundle, {("torch", "float32"): Machine(0, overflows=True)})
