@@ -14,6 +14,7 @@ Tiers = Mapping[str, Summary]  # by tier, and "all"
 
 LAG_SHARE = 0.05  # of the tightest deadline: what the generator itself may be late, 99 times of 100
 CPU_SHARE = 0.1  # of the server's CPU time: what the generator may take
+_FEW_MISSES = 10  # below which their ratio says nothing, neither for us nor against
 
 _COLUMNS = (
     "policy tier offered in-time late refused 504 errors attained refused% goodput/s p50-ms p99-ms layers quality full%"
@@ -90,7 +91,7 @@ def _misses(ours: Summary, fixed: Mapping[str, Summary], scenario: Scenario) -> 
         Figure("misses (of all offered)", ours.missed_share * 100, "%"),
         Figure("  of fixed depths mixed to the same mean quality", equal * 100, "%"),
     ]
-    if ours.missed_share or equal:  # where nobody misses anything there is nothing to compare
+    if max(ours.missed_share, equal) * ours.offered >= _FEW_MISSES:
         figures.append(Figure("  times fewer", equal / missed, "x", at_least=scenario.fewer_misses))
     better = {name: each.missed_share for name, each in fixed.items() if each.quality >= ours.quality}
     if better:

@@ -89,6 +89,13 @@ def test_figures_compare_with_full_depth_and_with_equal_quality() -> None:
     assert figures["of the best fixed at least as good, always-12"].value == pytest.approx(30)
 
 
+def test_a_ratio_of_a_few_misses_is_not_told() -> None:
+    fixed = {"always-12": {"all": summary(1.0, 1)}, "always-3": {"all": summary(0.9, 0)}}
+    names = [f.name.strip() for f in compare({"all": summary(0.95, 2)}, fixed, "always-12", SCENARIOS["burst-gamma"])]
+    assert "misses (of all offered)" in names
+    assert "times fewer" not in names
+
+
 def test_the_table_has_a_line_for_each_policy_and_tier() -> None:
     found = summarize(known(), 7.0, 12)
     lines = matrix({"elastic": {"all": found, "fast": found}}).splitlines()

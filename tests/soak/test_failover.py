@@ -78,7 +78,8 @@ class House:
         return run, due
 
     def _serve(self, port: int) -> RunningServer:
-        flags = ("--port", str(port), "--backend", "auto", "--dtype", "auto", "--no-log-requests")
+        # onnxruntime alone, as in the slim image: it starts in half of the time that torch and a choice take.
+        flags = ("--port", str(port), "--backend", "onnxruntime", "--dtype", "float32", "--no-log-requests")
         return self._start(find(DEFAULT), *flags, ready=False)
 
     @staticmethod
@@ -118,9 +119,9 @@ def test_ten_kills_fail_no_request_and_p99_is_back_in_time(house: House) -> None
         second: p99([t for t, at in latency if any(second <= at - k < second + 1 for k in killed)])
         for second in range(int(APART_S))
     }
-    print(f"\n{len(due)} requests at {LOAD:.0%} of {house.capacity:.0f}/s, {KILLS} kills: {len(failed)} failed")
+    print(f"\n{len(due)} requests at {LOAD:.0%} of {house.capacity:.0f}/s, {KILLS} kills: {len(failed)} failed {run.problems or ''}")
     print(f"p99 {calm:.0f} ms before; by second after a kill: {', '.join(f'{v:.0f}' for v in by_second.values())} ms")
-    assert not failed
+    assert not failed, run.problems
     late = [v for second, v in by_second.items() if second >= BACK_S]
     assert float(np.median(late)) < 2 * calm + 50
 
@@ -134,4 +135,4 @@ def test_a_rolling_restart_fails_no_request(house: House) -> None:
     run, due = house.load(40.0, restart)
     failed = [trip.status for trip in run.trips if trip.status != 200]
     print(f"\n{len(due)} requests during a rolling restart of both: {len(failed)} failed")
-    assert not failed
+    assert not failed, run.problems
