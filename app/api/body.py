@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast, overload
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
@@ -46,6 +46,12 @@ Texts = Annotated[
 ]
 
 
+@overload
+def listed(texts: str | list[str]) -> tuple[list[str], str]: ...
+@overload
+def listed(texts: list[int] | list[list[int]]) -> tuple[list[list[int]], str]: ...
+@overload
+def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[str] | list[list[int]], str]: ...
 def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[str] | list[list[int]], str]:
     """The texts of a request as a list, and whether it was "single" or a "batch"."""
     if isinstance(texts, str):

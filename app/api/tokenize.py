@@ -66,7 +66,7 @@ async def tokenize(request: Request) -> Response:
     check_size(service, len(inputs), "inputs")
     _check_length(inputs, "inputs", "characters")
     tokens = await service.opened().tokenizer.tokens(
-        inputs,  # type: ignore[arg-type]
+        inputs,
         add_special_tokens=body.add_special_tokens,
         prompt_name=body.prompt_name,
     )
@@ -81,7 +81,7 @@ async def decode(request: Request) -> Response:
     ids, _ = listed(body.ids)
     check_size(service, len(ids), "ids")
     _check_length(ids, "ids", "ids")
-    texts = service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens)  # type: ignore[arg-type]
+    texts = service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens)
     return json_answer(texts)
 
 

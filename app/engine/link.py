@@ -25,8 +25,11 @@ _FORK_S = 20.0  # for a host to fork
 _WORKER_READY_S = 120.0  # for a worker that sets up a GPU
 
 # glibc maps and unmaps every large buffer anew by default, which costs a page fault per 4 KB of every layer.
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "268435456"}
-_MALLOC["MALLOC_ARENA_MAX"] = "1"  # the thread that loads would leave one of its own behind, half empty
+_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+    "MALLOC_ARENA_MAX": "1",  # the thread that loads would leave one of its own behind, half empty
+}
 # Thread pools must not exist before the fork, and waiting threads must not burn the cores that others work on.
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "GOMP_SPINCOUNT": "2000"}
 # onnxruntime's own builds report to their maker unless told not to before they are loaded.

@@ -38,7 +38,9 @@ class Muon(torch.optim.Optimizer):
             for matrix in group["params"]:
                 if matrix.grad is None:
                     continue
-                momentum = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+                if not (state := self.state[matrix]):
+                    state["momentum_buffer"] = torch.zeros_like(matrix)
+                momentum = state["momentum_buffer"]
                 momentum.lerp_(matrix.grad, 1 - group["momentum"])
                 update = orthogonal(matrix.grad.lerp(momentum, group["momentum"]).to(self._arithmetic))
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
