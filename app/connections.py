@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.transport import JoiningTransport
 
 _SWEEP_S = 1.0
 _MOST_FILES = 65_536
@@ -59,15 +62,26 @@ class Connections:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; tells whose turn it is."""
+    """uvicorn's protocol; tells whose turn it is, and has answers written whole."""
 
     def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bounds = bounds
+        self._answers, self.app = self.app, self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def joined(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._joining.hold()
+            await send(message)
+
+        await self._answers(scope, receive, joined)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client must send."""
         super().connection_made(transport)
+        self._joining = JoiningTransport(transport)
+        self.transport = cast(asyncio.Transport, self._joining)
         self._bounds.opened(self)
         self._settle()
 
@@ -83,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The client must take the answer, and may send the next request."""
+        self._joining.flush()  # an answer to HEAD has no body to go with
         super().on_response_complete()
         self._settle()
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -155,3 +156,29 @@ def test_an_engine_that_cannot_start_ends_the_server_with_the_reason(
     assert server.process.wait(timeout=30) == 1
     assert "a broken installation" in server.text()
     assert "the engine host (onnxruntime) died" in server.text()
+
+
+def test_an_answer_comes_whole_so_that_a_kill_cannot_cut_it_in_two(server: RunningServer) -> None:
+    """A balancer asks another replica only where nothing came yet."""
+    body = b'{"inputs": "river"}'
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
+        for _ in range(200):
+            connection.sendall(head.encode() + body)
+            first = connection.recv(65536)
+            assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert first.endswith(b"]]"), "the head came alone"
+
+
+def test_answers_without_a_body_and_to_clients_that_hang_up_come_too(server: RunningServer) -> None:
+    assert server.client.head("/health").status_code == 405
+    closing = server.client.get("/health", headers={"Connection": "close"})
+    assert closing.status_code == 200
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
+        connection.sendall(2 * b"HEAD /info HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        pipelined = b""
+        while pipelined.count(b"HTTP/1.1 ") < 3:
+            more = connection.recv(65536)
+            assert more, "hung up"
+            pipelined += more
+    assert pipelined.count(b"HTTP/1.1 405") == 2
