@@ -49,6 +49,7 @@ class BatchBounds:
     seconds: float = inf
     texts: int | None = None
     text_tokens: float = 1.0  # of an average text
+    gap_s: float = 0.0  # between two batches of a worker
 
 
 class CostModel:
@@ -110,16 +111,16 @@ class CostModel:
         """Predicted worker-seconds of texts that run in batches as full as ``bounds`` let them be, elementwise."""
         a, b, c, d = self._now
         fixed, each = a + b * layers, c + d * layers
-        # Of a batch that time cuts short, fewer tokens share what every batch costs.
-        fit = np.minimum((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens)
-        return np.asarray(tokens * (each + fixed / np.maximum(fit, bounds.text_tokens)))
+        # Of a batch that time cuts short, fewer tokens share what every batch costs; and texts leave half a one's room.
+        fit = np.minimum((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens) - bounds.text_tokens / 2
+        return np.asarray(tokens * (each + (fixed + bounds.gap_s) / np.maximum(fit, bounds.text_tokens)))
 
     def row(self, tokens: float, layers: float, bounds: BatchBounds) -> float:
         """The same for one; numpy would take five times as long."""
         a, b, c, d = self._now
         fixed, each = a + b * layers, c + d * layers
-        fit = min((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens)
-        return tokens * (each + fixed / max(fit, bounds.text_tokens))
+        fit = min((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens) - bounds.text_tokens / 2
+        return tokens * (each + (fixed + bounds.gap_s) / max(fit, bounds.text_tokens))
 
     def deepest(self, tokens: Floats, seconds: Floats) -> Floats:
         """Layers (real numbers) that texts run alone reach within ``seconds``, elementwise."""

@@ -23,6 +23,8 @@ _PATIENCE_S = 10.0  # where a request without a deadline stands in the queue: be
 _BATCH_SHARE = 0.25  # of the shortest deadline lately seen that a batch may take: whoever has it may come any time
 _SHORTEST_FORGET_S = 60.0
 _USUAL = 0.01  # weight of the newest request in the average length of a text
+_GAP = 0.05  # weight of the newest gap between two batches of a worker,
+_GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things
 _HOPELESS = 0.75  # of the predicted time: what has less left cannot be in time any more
 
 
@@ -42,6 +44,7 @@ class Outlook:
         self.level = layers  # that the head of the queue was last run at
         self._shortest: tuple[float, float] = (math.inf, 0.0)  # deadline, and when it was seen
         self._text_tokens = 32.0  # of an average text, lately
+        self._gap_s = 0.0  # from a batch's end to the next one's begin on its worker, lately, while something waited
 
     @property
     def batch_tokens(self) -> int:
@@ -55,7 +58,8 @@ class Outlook:
         running = sum(max(0.0, until - now) for until in self.running.values())
         shortest, seen = self._shortest
         seconds = _BATCH_SHARE * shortest if now - seen < _SHORTEST_FORGET_S else math.inf
-        bounds = BatchBounds(self.batch_tokens, seconds, self._limits.max_batch_requests, self._text_tokens)
+        most = self._limits.max_batch_requests
+        bounds = BatchBounds(self.batch_tokens, seconds, most, self._text_tokens, self._gap_s)
         return Engine(self._cost, max(1, self._pool.size), bounds, running)
 
     def let_in(self, texts: int, tokens: int, deadline_s: float | None) -> None:
@@ -66,6 +70,10 @@ class Outlook:
             shortest, seen = self._shortest
             if deadline_s <= shortest or now - seen >= _SHORTEST_FORGET_S:
                 self._shortest = (deadline_s, now)
+
+    def was_idle(self, seconds: float) -> None:
+        """A worker was idle for so long although something waited: this process was busy with something else."""
+        self._gap_s += _GAP * (min(seconds, _GAP_MOST_S) - self._gap_s)
 
     def due(self, arrived: float, deadline: float) -> float:
         """The place in the queue of a request, as a time."""

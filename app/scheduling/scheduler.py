@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from time import perf_counter
@@ -55,6 +56,7 @@ class Scheduler:
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
         self.shares = Shares()
         self._woken = False
+        self._idle_since: deque[float] = deque()  # of workers that ended a batch while something waited
         pool.on_idle = self._wake
 
     @property
@@ -151,11 +153,15 @@ class Scheduler:
             choice = self.outlook.next_batch()
             tickets = self._queue.take(choice.parts)
             predicted = self._cost.seconds(choice.load)
+            if self._idle_since:
+                self.outlook.was_idle(self._clock() - self._idle_since.popleft())
             # The pool marks a worker busy here and now; the task only awaits its answer.
             batch = Batch([ticket.row() for ticket in tickets])
             running = self._run(batch, predicted)
             self._keep(self._finish(tickets, batch, choice.load, predicted, running), predicted)
             self._metrics.decided(perf_counter() - began)
+        if not self._queue:
+            self._idle_since.clear()
         if self._shadow and not self._queue and self._pool.idle == self._pool.size > 0:
             row, vector, layers = self._shadow.next()
             load = Load.of([(len(row.tokens), row.layers)])
@@ -199,6 +205,8 @@ class Scheduler:
             return
         now = self._clock()
         took = now - sent
+        if self._queue:
+            self._idle_since.append(now)
         self._metrics.batch_done(len(tickets), batch.tokens, result.padded_tokens, result.seconds, result.layers)
         if any(row.threshold is not None for row in batch.rows):  # how deep they would go, nobody knew
             load = Load.of((len(row.tokens), ran) for row, ran in zip(batch.rows, result.layers, strict=True))

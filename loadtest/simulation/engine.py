@@ -26,6 +26,7 @@ class Speed:
     token: float = 3e-6
     token_layer: float = 6.8e-5
     noise: float = 0.08  # standard deviation of the logarithm
+    gap: float = 0.0  # from a batch's end until its worker can get the next one: a front that is busy with callers
 
     def seconds(self, load: Load) -> float:
         """Without noise."""
@@ -56,9 +57,15 @@ class SimulatedPool:
         seconds = self._speed.seconds(load) * float(np.exp(self._speed.noise * self._rng.standard_normal()))
         await asyncio.sleep(seconds)
         self.busy_s += seconds
-        self.idle += 1
-        self.on_idle()
+        if self._speed.gap:
+            asyncio.get_running_loop().call_later(self._speed.gap, self._free)
+        else:
+            self._free()
         if self.fails(batch):
             raise RuntimeError("the simulated engine failed")
         vectors = [np.zeros(row.dim, np.float32) for row in batch.rows]
         return BatchResult(vectors, [row.layers for row in batch.rows], seconds, 0)
+
+    def _free(self) -> None:
+        self.idle += 1
+        self.on_idle()

@@ -74,10 +74,18 @@ def test_another_shape_of_cost_is_learnt() -> None:
 
 def test_one_row_costs_what_it_costs_among_many() -> None:
     cost = model(Speed())
-    for bounds in (BatchBounds(512), BatchBounds(512, seconds=0.05, text_tokens=30.0)):
+    for bounds in (BatchBounds(512), BatchBounds(512, seconds=0.05, text_tokens=30.0, gap_s=0.003)):
         many = cost.rows(np.array([5.0, 30.0, 700.0]), np.array([12.0, 6.0, 1.0]), bounds)
         one = [cost.row(5, 12, bounds), cost.row(30, 6, bounds), cost.row(700, 1, bounds)]
         assert many.tolist() == pytest.approx(one)
+
+
+def test_many_rows_cost_what_their_batches_take_and_the_gaps_between_them() -> None:
+    speed = Speed()
+    cost = model(speed)
+    bounds = BatchBounds(512, text_tokens=150.0, gap_s=0.002)
+    three = speed.seconds(Load(6, 450, 2700)) + 0.002  # of 150 tokens no more go into a batch
+    assert cost.rows(np.array([150.0]), np.array([6.0]), bounds).item() == pytest.approx(three / 3, rel=0.1)
 
 
 def test_a_stall_is_not_a_trend() -> None:

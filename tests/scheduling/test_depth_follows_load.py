@@ -86,3 +86,10 @@ def test_a_slower_machine_is_noticed() -> None:
     simulate(calls, speed=Speed(), real_speed=Speed(layer=2.4e-3, token_layer=2.0e-4))
     late = [call for call in calls if call.at > 2]
     assert attainment(late) >= 0.99, "predictions made on a machine three times as fast mend themselves"
+
+
+def test_a_front_too_busy_to_keep_the_engine_fed_is_noticed() -> None:
+    calls = poisson(14 * FULL_PER_S, 10, terms((3, 6, 12), deadline_s=0.5))
+    simulate(calls, speed=Speed(), real_speed=Speed(gap=0.03))
+    late = [call for call in calls if call.at > 1]
+    assert attainment(late) >= 0.99, "who is let in is in time, although much of the engine's time is lost"
