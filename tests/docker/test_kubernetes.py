@@ -17,6 +17,7 @@ OBJECTS: dict[str, Any] = {
     for file in sorted((DOCKER / "kubernetes").glob("*.yaml"))
     for found in yaml.safe_load_all(file.read_text())
 }
+KEDA: Any = yaml.safe_load((DOCKER / "kubernetes" / "keda" / "strata.yaml").read_text())
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"])
@@ -45,6 +46,38 @@ def test_names_and_labels_meet() -> None:
     assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
     ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
     assert {port["targetPort"] for port in OBJECTS["Service"]["spec"]["ports"]} <= ports
+
+
+def test_keda_takes_over_the_autoscaler_and_differs_in_what_it_looks_at() -> None:
+    """KEDA's own schema is not at hand: the part that Kubernetes has is checked as the autoscaler it makes."""
+    spec, usual = KEDA["spec"], OBJECTS["HorizontalPodAutoscaler"]["spec"]
+    config = spec["advanced"]["horizontalPodAutoscalerConfig"]
+    assert KEDA["metadata"]["annotations"] == {"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
+    assert config["name"] == OBJECTS["HorizontalPodAutoscaler"]["metadata"]["name"]
+    assert spec["scaleTargetRef"] == usual["scaleTargetRef"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (usual["minReplicas"], usual["maxReplicas"])
+    assert config["behavior"] == usual["behavior"]
+    (trigger,) = spec["triggers"]
+    assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA takes nothing else"
+    made = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": config["name"]},
+        "spec": {
+            **usual,
+            "behavior": config["behavior"],
+            "metrics": [
+                {
+                    "type": "External",
+                    "external": {
+                        "metric": {"name": "s0-prometheus"},
+                        "target": {"type": trigger["metricType"], "value": trigger["metadata"]["threshold"]},
+                    },
+                }
+            ],
+        },
+    }
+    kubernetes_validate.validate(made, "1.29", strict=True)
 
 
 def test_a_pod_has_time_to_drain() -> None:

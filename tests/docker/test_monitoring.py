@@ -16,9 +16,12 @@ from tests.docker.conftest import DOCKER
 RULES = sorted((DOCKER / "prometheus" / "rules").glob("*.yml"))
 
 
-def dashboard_queries() -> list[str]:
+def queries() -> list[str]:
+    """What the dashboard asks, and KEDA."""
     board = json.loads((DOCKER / "grafana" / "dashboards" / "strata.json").read_text())
-    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    keda = yaml.safe_load((DOCKER / "kubernetes" / "keda" / "strata.yaml").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    return asked + [trigger["metadata"]["query"] for trigger in keda["spec"]["triggers"]]
 
 
 def rules() -> list[dict[str, str]]:
@@ -37,10 +40,10 @@ def test_alerts_fire_when_they_should_and_not_otherwise(promtool: Program, tmp_p
     assert tested.returncode == 0, tested.stdout
 
 
-def test_the_dashboard_asks_in_prometheus_language(promtool: Program, tmp_path: Path) -> None:
+def test_dashboard_and_keda_ask_in_prometheus_language(promtool: Program, tmp_path: Path) -> None:
     asked = [
         {"record": f"panel:{i}", "expr": query.replace("$__rate_interval", "1m")}
-        for i, query in enumerate(dashboard_queries())
+        for i, query in enumerate(queries())
     ]
     (tmp_path / "panels.yml").write_text(json.dumps({"groups": [{"name": "panels", "rules": asked}]}))
     checked = promtool.run("check", "rules", tmp_path / "panels.yml")
@@ -48,10 +51,10 @@ def test_the_dashboard_asks_in_prometheus_language(promtool: Program, tmp_path: 
     assert len(asked) > 20
 
 
-def test_rules_and_dashboard_ask_for_series_that_there_are(client: httpx.Client) -> None:
+def test_rules_dashboard_and_keda_ask_for_series_that_there_are(client: httpx.Client) -> None:
     told = set(re.findall(r"^# TYPE (\S+)", client.get("/metrics").text, re.M))
     recorded = {rule["record"] for rule in rules() if "record" in rule}
-    for query in [*dashboard_queries(), *(rule["expr"] for rule in rules())]:
+    for query in [*queries(), *(rule["expr"] for rule in rules())]:
         for family in re.findall(r"strata_tier_\(([^)]*)\)_total", query):
             assert {f"strata_tier_{name}_total" for name in family.split("|")} <= told
         asked = re.findall(r"\b(?:strata|te)[_:][\w:]+(?![\w:(])", re.sub(r"\{__name__[^}]*\}|\"[^\"]*\"", "", query))
