@@ -62,12 +62,13 @@ class _Histogram:
 class _Tier:
     """What is counted of one tier."""
 
-    __slots__ = ("answered", "expired", "layers", "quality", "quality_count", "refused", "slack")
+    __slots__ = ("answered", "expired", "failed", "layers", "quality", "quality_count", "refused", "slack", "waited")
 
     def __init__(self, exits: Sequence[float]) -> None:
         self.answered: Counter[str] = Counter()  # by "true" or "false": in time
         self.refused: Counter[str] = Counter()  # by reason
-        self.expired = 0
+        self.expired = self.failed = 0
+        self.waited = _Histogram(_SECONDS)
         self.slack = _Histogram(_SLACK)
         self.layers = _Histogram(exits)
         self.quality = 0.0
@@ -87,7 +88,6 @@ class Metrics(Collector):
         self._tokenization_seconds = _Histogram(_SECONDS)
         self._queue_seconds = _Histogram(_SECONDS)
         self._inference_seconds = _Histogram(_SECONDS)
-        self._wait_seconds = _Histogram(_SECONDS)
         self._batch_texts = _Histogram(_TEXTS)
         self._batch_tokens = _Histogram(_TOKENS)
         self._batch_seconds: dict[int, _Histogram] = {}
@@ -142,10 +142,6 @@ class Metrics(Collector):
 
     # What the scheduler and the engine report.
 
-    def request_queued(self, seconds: float) -> None:
-        """A request waited this long before its last text was sent to the engine."""
-        self._wait_seconds.observe(seconds)
-
     def batch_done(self, texts: int, tokens: int, padded_tokens: int, seconds: float, exits: Iterable[int]) -> None:
         """The engine ran a batch; ``exits`` are the layers run, one per text."""
         self._batch_texts.observe(texts)
@@ -174,12 +170,17 @@ class Metrics(Collector):
         *,
         layers: int,
         quality: float | None,
+        waited_s: float,
         slack_s: float | None,
         predicted_s: float,
         real_s: float,
     ) -> None:
-        """A request was answered: what was left of its time (None: it had no deadline), and what had been foreseen."""
+        """A request was answered: how long until the engine had the first of it, and what had been foreseen.
+
+        ``slack_s``: what was left of its time; None: it had no deadline.
+        """
         counts = self._tier(tier)
+        counts.waited.observe(waited_s)
         counts.answered["true" if slack_s is None or slack_s >= 0 else "false"] += 1
         counts.layers.observe(layers)
         if quality is not None:
@@ -196,6 +197,10 @@ class Metrics(Collector):
     def tier_expired(self, tier: str) -> None:
         """A request's deadline passed, or could not be met any more, while it waited."""
         self._tier(tier).expired += 1
+
+    def tier_failed(self, tier: str) -> None:
+        """The engine failed on a request, for good."""
+        self._tier(tier).failed += 1
 
     def shadowed(self, layers: int, cosine: float) -> None:
         """A text answered at ``layers`` was also run to full depth; the cosine of the two vectors."""
@@ -257,7 +262,6 @@ class Metrics(Collector):
 
         yield _histogram("strata_exit_layers", "Layers run, per text", self._exits)
         yield _histogram("strata_dim", "Length of the vectors answered, per text", self._dims)
-        yield _histogram("strata_queue_seconds", "Seconds a request waited for the engine", self._wait_seconds)
         yield _histogram("strata_batch_texts", "Texts of a batch", self._batch_texts)
         yield _histogram("strata_batch_tokens", "Tokens of a batch", self._batch_tokens)
         seconds = HistogramMetricFamily(
@@ -305,6 +309,8 @@ class Metrics(Collector):
         answered = CounterMetricFamily("strata_tier_answered", "Requests answered", labels=["tier", "in_time"])
         refused = CounterMetricFamily("strata_tier_refused", "Requests refused at the door", labels=["tier", "reason"])
         expired = CounterMetricFamily("strata_tier_expired", "Requests given up while they waited", labels=["tier"])
+        failed = CounterMetricFamily("strata_tier_failed", "Requests that the engine failed on", labels=["tier"])
+        waited = HistogramMetricFamily("strata_tier_queue_seconds", "Seconds to the engine's begin", labels=["tier"])
         slack = HistogramMetricFamily("strata_tier_slack_seconds", "Seconds left at the answer", labels=["tier"])
         layers = HistogramMetricFamily("strata_tier_layers", "Layers run, per request", labels=["tier"])
         quality = SummaryMetricFamily("strata_tier_quality", "Share of full quality served", labels=["tier"])
@@ -314,10 +320,12 @@ class Metrics(Collector):
             for reason, count in tier.refused.items():
                 refused.add_metric([name, reason], count)
             expired.add_metric([name], tier.expired)
+            failed.add_metric([name], tier.failed)
+            waited.add_metric([name], tier.waited.buckets(), tier.waited.total)
             slack.add_metric([name], tier.slack.buckets(), tier.slack.total)
             layers.add_metric([name], tier.layers.buckets(), tier.layers.total)
             quality.add_metric([name], tier.quality_count, tier.quality)
-        yield from (answered, refused, expired, slack, layers, quality)
+        yield from (answered, refused, expired, failed, waited, slack, layers, quality)
 
 
 def _counts(name: str, text: str, counts: Mapping[str, int], label: str | None = None) -> Metric:

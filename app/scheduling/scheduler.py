@@ -147,7 +147,7 @@ class Scheduler:
         self._woken = False
         if self._pool.status == "dead":
             for request in self._queue.drain():
-                request.fail(EngineFailure("the engine is dead"))
+                self._fail(request, "the engine is dead")
         while self._pool.idle and self._anything_waits():
             began = perf_counter()
             choice = self.outlook.next_batch()
@@ -197,7 +197,7 @@ class Scheduler:
     ) -> None:
         sent = self._clock()
         for ticket in tickets:
-            ticket.request.queue_s = max(ticket.request.queue_s, sent - ticket.request.arrived)
+            ticket.request.sent(sent)
         try:
             result = await running
         except Exception as error:  # whatever it is, the callers must hear of it
@@ -221,12 +221,12 @@ class Scheduler:
                 self._answered(request, now)
 
     def _answered(self, request: Admitted, now: float) -> None:
-        self._metrics.request_queued(request.queue_s)
         terms = request.terms
         self._metrics.tier_answered(
             terms.tier,
             layers=max(request.ran),
             quality=terms.quality[terms.exits.index(request.layers)],
+            waited_s=request.waited_s,
             slack_s=request.deadline - now if terms.deadline_s else None,
             predicted_s=request.predicted_s,
             real_s=now - request.arrived,
@@ -238,6 +238,11 @@ class Scheduler:
             self._metrics.tier_expired(request.terms.tier)
             request.fail(DeadlinePassed(f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"))
 
+    def _fail(self, request: Admitted, reason: str) -> None:
+        if not request.over:
+            self._metrics.tier_failed(request.terms.tier)
+            request.fail(EngineFailure(reason))
+
     def _try_again(self, tickets: list[Ticket], error: Exception) -> None:
         """Run the texts of a failed batch once more, request by request, so that only the one at fault fails."""
         for ticket in tickets:
@@ -245,6 +250,6 @@ class Scheduler:
             ticket.request.suspect = True
             if ticket.attempts == _ATTEMPTS:
                 self._queue.remove(ticket.request)
-                ticket.request.fail(EngineFailure(str(error) or repr(error)))
+                self._fail(ticket.request, str(error) or repr(error))
         self._queue.put_back(ticket for ticket in reversed(tickets) if not ticket.request.over)
         self._wake()

@@ -47,7 +47,8 @@ class Admitted:
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = 0  # chosen when its first ticket is run, the same for all; 0 before
     ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported
-    queue_s: float = 0.0
+    waited_s: float = -1.0  # until its first text was sent to the engine,
+    queue_s: float = 0.0  # and until its last was
     inference_s: float = 0.0
 
     @property
@@ -59,6 +60,12 @@ class Admitted:
     def exits(self) -> tuple[int, ...]:
         """What it may still be run at: once part of it has run, only that depth."""
         return (self.layers,) if self.layers else self.terms.exits
+
+    def sent(self, now: float) -> None:
+        """Texts of it were sent to the engine."""
+        self.queue_s = now - self.arrived
+        if self.waited_s < 0:
+            self.waited_s = self.queue_s
 
     def settle(self, index: int, vector: Vector, layers: int) -> bool:
         """Take one text's vector; whether it completed the answer."""

@@ -96,7 +96,7 @@ def test_metrics_count_what_was_asked_and_run(client: Client) -> None:
     assert grew('strata_exit_layers_bucket{le="1.0"}') == 1
     assert grew('strata_exit_layers_bucket{le="2.0"}') == 4
     assert grew('strata_dim_bucket{le="16.0"}') == 3
-    assert grew("strata_queue_seconds_count") == 2
+    assert grew('strata_tier_queue_seconds_count{tier="default"}') == 2
     assert grew("te_request_duration_count") == 2
     assert sum(grew(name) for name in after if name.startswith("strata_inference_seconds_count")) >= 1
     assert after["strata_ready"] == 1

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 import httpx
 
 BODY = {"inputs": ["river bread coffee window " * 8] * 24}
+LARGE = {"inputs": ["river bread coffee window " * 3000] * 24}  # 1.9 MB, of at most 2 by default; most of it is cut off
 
 
 class Load:
     """``clients`` connections, each sending its next request when the last is answered; a context manager."""
 
-    def __init__(self, url: str, clients: int = 6, path: str = "/embed?layers=2") -> None:
+    def __init__(
+        self,
+        url: str,
+        clients: int = 6,
+        path: str = "/embed?layers=2",
+        *,
+        body: dict[str, list[str]] = BODY,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.answered = 0
         self.failures: list[str] = []
-        self._url = url + path
+        self._url, self._body, self._headers = url + path, body, headers
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
@@ -35,12 +45,12 @@ class Load:
             thread.join(timeout=30)
 
     def _ask(self) -> None:
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=30, headers=self._headers) as client:
             while not self._stop.is_set():
                 try:
-                    response = client.post(self._url, json=BODY)
+                    response = client.post(self._url, json=self._body)
                     failure = None if response.status_code == 200 else f"{response.status_code} {response.text[:200]}"
-                    if failure is None and len(response.json()) != len(BODY["inputs"]):
+                    if failure is None and len(response.json()) != len(self._body["inputs"]):
                         failure = "an answer of the wrong length"
                 except httpx.HTTPError as error:
                     failure = repr(error)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.balancer.conftest import Balancer, free_ports
 from tests.balancer.debian import Program
-from tests.balancer.load import Load
+from tests.balancer.load import LARGE, Load
 from tests.conftest import RunningServer, ServerFactory
 
 Start = Callable[[int], RunningServer]
@@ -63,7 +63,7 @@ def test_what_the_balancer_itself_tells(balancer: Balancer) -> None:
 def test_a_killed_replica_costs_no_client_an_error_and_comes_back(
     balancer: Balancer, replicas: list[RunningServer], start: Start
 ) -> None:
-    with Load(balancer.url) as load:
+    with Load(balancer.url) as load, Load(balancer.url, 1, body=LARGE) as large:
         time.sleep(1)
         before = served(balancer)
         assert before["replica-0"] > 0
@@ -80,21 +80,23 @@ def test_a_killed_replica_costs_no_client_an_error_and_comes_back(
         back = served(balancer)["replica-0"]
         time.sleep(1)
         assert served(balancer)["replica-0"] > back, "it gets its share again"
-    assert load.failures == []
+    assert load.failures + large.failures == []
     assert load.answered > 50
+    assert large.answered > 2
     assert int(balancer.rows()["BACKEND"]["wretr"]) > 0, "some request was in the killed replica's hands"
 
 
 def test_a_rolling_restart_fails_no_request(balancer: Balancer, replicas: list[RunningServer], start: Start) -> None:
-    with Load(balancer.url) as load:
+    with Load(balancer.url) as load, Load(balancer.url, 1, body=LARGE) as large:
         for i, replica in enumerate(replicas):
             time.sleep(0.5)
             assert replica.stop() == 0
             replicas[i] = start(port_of(replica))
             replicas[i].await_ready()
             balancer.await_up(2)
-    assert load.failures == []
+    assert load.failures + large.failures == []
     assert load.answered > 50
+    assert large.answered > 2
 
 
 def test_without_a_replica_the_balancer_says_so(balancer: Balancer, replicas: list[RunningServer]) -> None:

@@ -12,6 +12,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,13 +25,21 @@ from tests.docker.conftest import DOCKER, ROOT
 
 pytestmark = pytest.mark.docker
 
-ASK = """
-import json, urllib.request as u
-get = lambda path: json.load(u.urlopen("http://127.0.0.1:8080" + path))
-body = json.dumps({"inputs": "river"}).encode()
-answer = u.urlopen(u.Request("http://127.0.0.1:8080/embed?layers=6&dim=32", body, {"Content-Type": "application/json"}))
-import os
-print(json.dumps({"engine": get("/info")["engine"], "length": len(json.load(answer)[0]), "user": os.getuid()}))
+KEY = "sk-test-0123456789"
+TIERS = f"""
+[[tier]]
+name = "only"
+keys = ["sha256:{sha256(KEY.encode()).hexdigest()}"]
+"""
+BEARER = {"Authorization": f"Bearer {KEY}"}
+
+ASK = f"""
+import json, os, urllib.request as u
+port = os.environ.get("STRATA_OPERATIONS_PORT", "8080")
+info = json.load(u.urlopen(f"http://127.0.0.1:{{port}}/info"))
+body, headers = json.dumps({{"inputs": "river"}}).encode(), {{"Content-Type": "application/json", **{BEARER}}}
+answer = json.load(u.urlopen(u.Request("http://127.0.0.1:8080/embed?layers=6&dim=32", body, headers)))
+print(json.dumps({{"engine": info["engine"], "length": len(answer[0]), "user": os.getuid()}}))
 """
 ADDED_MB = {"slim": 320, "cpu": 1500}  # on top of the Python image, which has about 130 in its published form
 
@@ -114,9 +125,15 @@ def test_slim_has_no_torch(image: str) -> None:
 
 
 class Compose:
-    """A compose project of two replicas on ports of its own."""
+    """A compose project of two replicas on ports of its own, whose callers need a key."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        (folder / "tiers.toml").write_text(TIERS)
+        (folder / "tiers.toml").chmod(0o644)
+        self._keys = folder / "keys.yaml"
+        volume = f"{folder / 'tiers.toml'}:/etc/strata/tiers.toml:ro"
+        keyed = {"environment": {"STRATA_TIERS": "/etc/strata/tiers.toml"}, "volumes": [volume]}
+        self._keys.write_text(json.dumps({"services": {"strata": keyed}}))
         door, stats, prometheus = free_ports(3)
         self.url, self.stats_url, self.prometheus_url = (f"http://127.0.0.1:{p}" for p in (door, stats, prometheus))
         self.env = {
@@ -128,13 +145,14 @@ class Compose:
             "STRATA_STATS_PORT": str(stats),
             "PROMETHEUS_PORT": str(prometheus),
         }
-        here = docker("images", "--format", "{{.Tag}}", "haproxy").split()  # whichever version is at hand
-        versions = [tag.removesuffix("-bookworm") for tag in here if tag.endswith("-bookworm")]
-        if versions:
-            self.env.setdefault("HAPROXY_VERSION", versions[0])
+        for variable, image in (("HAPROXY_VERSION", "haproxy"), ("PROMETHEUS_VERSION", "prom/prometheus")):
+            here = docker("images", "--format", "{{.Tag}}", image).split()  # whichever version is at hand
+            if here:
+                self.env.setdefault(variable, here[0])
 
     def __call__(self, *arguments: str) -> str:
-        return docker("compose", "--file", str(DOCKER / "compose.yaml"), *arguments, env=self.env)
+        files = ("--file", str(DOCKER / "compose.yaml"), "--file", str(self._keys))
+        return docker("compose", *files, *arguments, env=self.env)
 
     def replicas(self) -> list[str]:
         return self("ps", "--quiet", "strata").split()
@@ -155,8 +173,8 @@ class Compose:
 
 
 @pytest.fixture(scope="module")
-def compose() -> Iterator[Compose]:
-    compose = Compose()
+def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    compose = Compose(tmp_path_factory.mktemp("compose"))
     try:
         compose("up", "--build", "--detach")
         for replica in compose.replicas():  # the balancer takes a new address for a server until it has asked it
@@ -168,7 +186,9 @@ def compose() -> Iterator[Compose]:
 
 
 def test_compose_embeds_through_the_balancer_and_prometheus_sees_all_replicas(compose: Compose) -> None:
-    answer = httpx.post(f"{compose.url}/embed", params={"layers": 3}, json={"inputs": "river"}, timeout=30)
+    asked: dict[str, Any] = {"params": {"layers": 3}, "json": {"inputs": "river"}, "timeout": 30}
+    assert httpx.post(f"{compose.url}/embed", **asked).status_code == 401
+    answer = httpx.post(f"{compose.url}/embed", headers=BEARER, **asked)
     assert answer.status_code == 200
     assert answer.headers["x-strata-layers"] == "3"
     deadline = time.monotonic() + 60
@@ -183,7 +203,7 @@ def test_compose_embeds_through_the_balancer_and_prometheus_sees_all_replicas(co
 
 
 def test_a_killed_container_costs_no_client_an_error(compose: Compose) -> None:
-    with Load(compose.url, clients=4) as load:
+    with Load(compose.url, clients=4, headers=BEARER) as load:
         time.sleep(3)
         victim = compose.replicas()[0]
         docker("kill", "--signal", "KILL", victim)
@@ -197,7 +217,7 @@ def test_a_killed_container_costs_no_client_an_error(compose: Compose) -> None:
 
 
 def test_a_rolling_restart_of_containers_fails_no_request(compose: Compose) -> None:
-    with Load(compose.url, clients=4) as load:
+    with Load(compose.url, clients=4, headers=BEARER) as load:
         time.sleep(1)
         done = subprocess.run(
             [DOCKER / "rolling-restart"], env=compose.env, capture_output=True, text=True, timeout=300

@@ -10,78 +10,88 @@ import pytest
 import yaml
 
 from app.settings import ENV_PREFIX, Settings
+from tests.balancer.conftest import haproxy
+from tests.balancer.debian import Program
 from tests.docker.conftest import DOCKER, ROOT
 
-OBJECTS: dict[str, Any] = {
-    found["kind"]: found
-    for file in sorted((DOCKER / "kubernetes").glob("*.yaml"))
+__all__ = ["haproxy"]  # a fixture
+
+FOLDER = DOCKER / "kubernetes"
+OBJECTS: dict[tuple[str, str], Any] = {
+    (found["kind"], found["metadata"]["name"]): found
+    for file in sorted(FOLDER.rglob("*.yaml"))
     for found in yaml.safe_load_all(file.read_text())
 }
-KEDA: Any = yaml.safe_load((DOCKER / "kubernetes" / "keda" / "strata.yaml").read_text())
+KEDA = OBJECTS.pop(("ScaledObject", "strata"))
+HPA = OBJECTS["HorizontalPodAutoscaler", "strata"]
+REPLICAS, BALANCERS = OBJECTS["Deployment", "strata"], OBJECTS["Deployment", "strata-balancer"]
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"])
+@pytest.mark.parametrize("named", OBJECTS, ids=" ".join)
 @pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
-def test_fits_the_schema(kind: str, version: str) -> None:
-    kubernetes_validate.validate(OBJECTS[kind], version, strict=True)
+def test_fits_the_schema(named: tuple[str, str], version: str) -> None:
+    kubernetes_validate.validate(OBJECTS[named], version, strict=True)
 
 
 def test_a_wrong_field_would_be_seen() -> None:
-    wrong = {**OBJECTS["Service"], "spec": {**OBJECTS["Service"]["spec"], "port": 80}}
+    service = OBJECTS["Service", "strata"]
+    wrong = {**service, "spec": {**service["spec"], "port": 80}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.29", strict=True)
 
 
-def test_names_and_labels_meet() -> None:
-    deployment = OBJECTS["Deployment"]
+@pytest.mark.parametrize(("deployment", "service"), [(REPLICAS, "strata-replicas"), (BALANCERS, "strata")])
+def test_names_and_labels_meet(deployment: Any, service: str) -> None:
     pod = deployment["spec"]["template"]
-    labels = pod["metadata"]["labels"]
+    labels, others = pod["metadata"]["labels"], (REPLICAS if deployment is BALANCERS else BALANCERS)
+    name = deployment["metadata"]["name"]
+    (spread,) = pod["spec"]["topologySpreadConstraints"]
     for selector in (
         deployment["spec"]["selector"]["matchLabels"],
-        OBJECTS["Service"]["spec"]["selector"],
-        OBJECTS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        spread["labelSelector"]["matchLabels"],
+        OBJECTS["Service", service]["spec"]["selector"],
+        OBJECTS["PodDisruptionBudget", name]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
-    target = OBJECTS["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
-    assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+        assert not selector.items() <= others["spec"]["template"]["metadata"]["labels"].items()
     ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
-    assert {port["targetPort"] for port in OBJECTS["Service"]["spec"]["ports"]} <= ports
+    assert {port["targetPort"] for port in OBJECTS["Service", service]["spec"]["ports"]} <= ports
 
 
-def test_keda_takes_over_the_autoscaler_and_differs_in_what_it_looks_at() -> None:
-    """KEDA's own schema is not at hand: the part that Kubernetes has is checked as the autoscaler it makes."""
-    spec, usual = KEDA["spec"], OBJECTS["HorizontalPodAutoscaler"]["spec"]
-    config = spec["advanced"]["horizontalPodAutoscalerConfig"]
-    assert KEDA["metadata"]["annotations"] == {"scaledobject.keda.sh/transfer-hpa-ownership": "true"}
-    assert config["name"] == OBJECTS["HorizontalPodAutoscaler"]["metadata"]["name"]
+def test_the_balancer_takes_its_configuration(haproxy: Program) -> None:
+    pod = BALANCERS["spec"]["template"]["spec"]
+    named = {entry["name"]: entry.get("value", "") for entry in pod["containers"][0]["env"]}["STRATA_REPLICAS"]
+    assert named.startswith(OBJECTS["Service", "strata-replicas"]["metadata"]["name"] + ".")
+    assert OBJECTS["Service", "strata-replicas"]["spec"]["clusterIP"] == "None", "an address for each replica"
+    files = [DOCKER / "haproxy" / "haproxy.cfg", FOLDER / "replicas.cfg"]
+    arguments = [word for file in files for word in ("-f", file)]
+    known = Program(haproxy.path, {**haproxy.env, "STRATA_REPLICAS": named.replace("$(NAMESPACE)", "default")})
+    checked = known.run("-c", *arguments)
+    assert checked.returncode == 0, checked.stdout
+    hard_stop = re.search(r"hard-stop-after (\d+)s", files[0].read_text())
+    assert hard_stop
+    pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause + int(hard_stop[1])
+
+
+def test_keda_differs_from_the_usual_autoscaler_only_in_what_it_looks_at() -> None:
+    """KEDA's own schema is not at hand: what it makes of it, an autoscaler, is checked."""
+    spec, usual = KEDA["spec"], HPA["spec"]
+    assert usual["scaleTargetRef"]["name"] == REPLICAS["metadata"]["name"]
     assert spec["scaleTargetRef"] == usual["scaleTargetRef"]
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (usual["minReplicas"], usual["maxReplicas"])
-    assert config["behavior"] == usual["behavior"]
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior == usual["behavior"]
     (trigger,) = spec["triggers"]
     assert all(isinstance(value, str) for value in trigger["metadata"].values()), "KEDA takes nothing else"
-    made = {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": config["name"]},
-        "spec": {
-            **usual,
-            "behavior": config["behavior"],
-            "metrics": [
-                {
-                    "type": "External",
-                    "external": {
-                        "metric": {"name": "s0-prometheus"},
-                        "target": {"type": trigger["metricType"], "value": trigger["metadata"]["threshold"]},
-                    },
-                }
-            ],
-        },
-    }
+    target = {"type": trigger["metricType"], "value": trigger["metadata"]["threshold"]}
+    metrics = [{"type": "External", "external": {"metric": {"name": "s0-prometheus"}, "target": target}}]
+    made = {**HPA, "spec": {**usual, "behavior": behavior, "metrics": metrics}}
     kubernetes_validate.validate(made, "1.29", strict=True)
 
 
 def test_a_pod_has_time_to_drain() -> None:
-    pod = OBJECTS["Deployment"]["spec"]["template"]["spec"]
+    pod = REPLICAS["spec"]["template"]["spec"]
     env = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
     pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
     closing = 5  # what clients that do not read their answers get
@@ -89,7 +99,7 @@ def test_a_pod_has_time_to_drain() -> None:
 
 
 def test_every_option_that_is_set_exists() -> None:
-    files = [ROOT / "Dockerfile", DOCKER / "compose.yaml", *(DOCKER / "kubernetes").glob("*.yaml")]
+    files = [ROOT / "Dockerfile", DOCKER / "compose.yaml", FOLDER / "strata.yaml"]
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {"STRATA_MODEL_STORE"}
     for file in files:
         set_here = re.findall(
