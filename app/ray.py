@@ -2,12 +2,14 @@
 
     serve run app.ray:replicas min_replicas=2 max_replicas=8 cpus=2
 
-Options of the server are STRATA_* variables of the cluster's processes. Needs the extra: pip install '.[ray]'.
+Options of the server are STRATA_* variables of the cluster's processes. It is Ray that listens: give keys
+(STRATA_TIERS) where others than this machine reach its proxy. Needs the extra: pip install '.[ray]'.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +26,7 @@ from app.service import Service
 from model_store import registry
 
 _DRAIN_SLACK_S = 10.0  # beyond the server's own drain, before Ray ends a replica by force
-_IN_HAND = 256  # requests that Ray hands to one replica at most; beyond its own queue's limits Strata refuses
+_QUEUED = 64  # requests that wait in Ray's proxy when no replica takes more; those beyond get 503
 
 
 class Scale(BaseModel, extra="forbid"):
@@ -39,12 +41,15 @@ class Scale(BaseModel, extra="forbid"):
 def replicas(arguments: dict[str, Any]) -> Any:
     """The Ray Serve application; ``arguments`` are those of `serve run`, or ``args`` in a configuration: a Scale."""
     scale = Scale.model_validate(arguments)
+    options = settings.from_arguments({})
     deployment = serve.deployment(
         serve.ingress(build)(Replica),
         name="strata",
         ray_actor_options={"num_cpus": scale.cpus},
-        max_ongoing_requests=_IN_HAND,
-        graceful_shutdown_timeout_s=settings.from_arguments({}).drain_seconds + _DRAIN_SLACK_S,
+        # All that Strata itself takes: what is too much it refuses, by deadlines and tiers, which Ray does not know.
+        max_ongoing_requests=options.max_concurrent_requests,
+        max_queued_requests=_QUEUED,
+        graceful_shutdown_timeout_s=options.drain_seconds + _DRAIN_SLACK_S,
         health_check_period_s=2,
         autoscaling_config={
             "min_replicas": scale.min_replicas,
@@ -79,6 +84,8 @@ def build() -> FastAPI:
     app = create_app(options, EnginePool(registry.find(options.model or registry.DEFAULT), options.engine))
     load = app.router.lifespan_context
     service: Service = app.state.service
+    if not (service.callers.with_keys or options.insecure):
+        logs.event("no_keys", {"served": "whoever reaches Ray's proxy"}, level=logging.WARNING)
 
     @asynccontextmanager
     async def ready(app: FastAPI) -> AsyncIterator[None]:

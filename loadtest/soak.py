@@ -41,7 +41,10 @@ _AT_REST = (
     "te_queue_size",
     "strata_worker_restarts_total",
 )
-_HEALTHY = frozenset({200, 400, 404, 405, 413, 415, 422, 429, 503, 504})  # what these requests may be answered with
+# What a request of good manners may be answered with: vectors; that there is no room or no time; that its depth and its
+# tier's deadline do not go together (400 on OpenAI's path).
+_ANSWERED, _BUSY, _IMPOSSIBLE = 200, (429, 503, 504), (400, 422)
+_GOOD = frozenset({_ANSWERED, *_BUSY, *_IMPOSSIBLE})
 
 
 @dataclass(slots=True)
@@ -75,20 +78,20 @@ class Traffic:
         body = {field_: group if count > 1 else group[0], **asked}
         return self.address.post(path, body, sender.headers), count * layers / self.exits[-1]
 
-    def wrong(self) -> bytes:
-        """One request that must be refused, without work."""
+    def wrong(self) -> tuple[bytes, int]:
+        """One request that must be refused, without work, and the status it must be refused with."""
         headers = self.senders[0].headers
         post = self.address.post
         return self.random.choice(
             (
-                post("/embed", {"inputs": "a", "layers": 99}, headers),
-                post("/embed", {"inputs": []}, headers),
-                post("/embed", {"inputs": ["a"] * 5000}, headers),
-                post("/embed", {"inputs": "a", "budget_ms": 0.001}, headers),
-                post("/embed", "no object", headers),
-                post("/v1/embeddings", {"input": "x" * 3_000_000}, headers),
-                post("/nowhere", {}, headers),
-                self.address.get("/embed", headers),
+                (post("/embed", {"inputs": "a", "layers": 99}, headers), 422),
+                (post("/embed", {"inputs": []}, headers), 400),
+                (post("/embed", {"inputs": ["a"] * 5000}, headers), 422),
+                (post("/embed", {"inputs": "a", "budget_ms": 0.001}, headers), 422),
+                (post("/embed", "no object", headers), 422),
+                (post("/v1/embeddings", {"input": "x" * 3_000_000}, headers), 413),
+                (post("/nowhere", {}, headers), 404),
+                (self.address.get("/embed", headers), 405),
             )
         )
 
@@ -97,7 +100,8 @@ class Traffic:
 class Seen:
     """What came of it so far. Memory as (seconds, megabytes)."""
 
-    statuses: Counter[int] = field(default_factory=Counter)  # 0: no answer
+    good: Counter[int] = field(default_factory=Counter)  # statuses of what was asked with good manners; 0: no answer
+    wrong: Counter[bool] = field(default_factory=Counter)  # of the others: whether it was the right refusal
     problems: dict[int, str] = field(default_factory=dict)
     left: int = 0
     memory: list[tuple[float, float]] = field(default_factory=list)
@@ -119,7 +123,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
         seen = await _load(server, traffic, args.load * capacity, 60 * args.minutes, report)
         left = await _at_rest(address, mix[0])
     report.rounds["memory"] = seen.memory
-    report.rounds["statuses"] = dict(seen.statuses)
+    report.rounds["statuses"] = dict(seen.good)
     if seen.problems:
         report.facts["first of each refusal"] = "; ".join(f"{s}: {t[:120]}" for s, t in sorted(seen.problems.items()))
     return _figures(seen, rest, left, 60 * args.minutes)
@@ -135,25 +139,30 @@ async def _load(server: ServerProcess, traffic: Traffic, rate: float, seconds: f
             length = min(_SEGMENT_S, seconds - done)
             await asyncio.gather(_send(traffic, rate, length, seen), _leave(traffic, rate, length, seen))
             memory = seen.memory[-1][1] if seen.memory else float("nan")
-            report.tell(f"{done + length:.0f} s: {seen.statuses.total()} answers, {memory:.0f} MB")
+            report.tell(f"{done + length:.0f} s: {seen.good.total()} answers, {memory:.0f} MB")
     finally:
         watching.cancel()
     return seen
 
 
 async def _send(traffic: Traffic, rate: float, seconds: float, seen: Seen) -> None:
-    requests: list[bytes] = []
+    requests: list[tuple[bytes, int | None]] = []  # and the status of those that must be refused
     work = 0.0
     while work < rate * seconds * (1 - _MANNERS):
         if traffic.random.random() < _MANNERS:
             requests.append(traffic.wrong())
         else:
             request, weight = traffic.draw()
-            requests.append(request)
+            requests.append((request, None))
             work += weight
     due = np.sort(np.random.default_rng(traffic.at).uniform(0, seconds, len(requests))).tolist()
-    run = await run_open(traffic.address, requests, due, connections=_CONNECTIONS, patience_s=_PATIENCE_S)
-    seen.statuses.update(trip.status for trip in run.trips)
+    sent = [request for request, _ in requests]
+    run = await run_open(traffic.address, sent, due, connections=_CONNECTIONS, patience_s=_PATIENCE_S)
+    for trip, (_, refusal) in zip(run.trips, requests, strict=True):
+        if refusal is None:
+            seen.good[trip.status] += 1
+        else:
+            seen.wrong[trip.status == refusal] += 1
     for status, text in run.problems.items():
         seen.problems.setdefault(status, text)
 
@@ -198,13 +207,18 @@ def _figures(seen: Seen, rest: dict[str, float], left: dict[str, float], seconds
     late = [size for at, size in seen.memory if at >= seconds - window]
     if not early or not late:
         raise LoadError(f"{seconds:.0f} s are too short to tell growth from its beginning")
-    total = seen.statuses.total()
-    strange = sum(count for status, count in seen.statuses.items() if status not in _HEALTHY)
+    total = max(1, seen.good.total())
+    busy, impossible = (sum(seen.good[status] for status in some) / total for some in (_BUSY, _IMPOSSIBLE))
+    strange = sum(count for status, count in seen.good.items() if status not in _GOOD)
     return [
-        Figure("requests", total),
-        Figure("  answered with vectors", seen.statuses[200] / max(1, total)),
-        Figure("  left before their answer, besides", seen.left),
-        Figure("  unanswered, or with another status than they may have", strange, at_most=0),
+        Figure("requests of good manners", total),
+        Figure("  answered with vectors", seen.good[_ANSWERED] / total),
+        Figure("  refused or given up for want of room or time", busy, at_most=0.05),
+        Figure("  of depths that their deadlines have no time for", impossible),
+        Figure("  unanswered, or answered otherwise", strange, at_most=0),
+        Figure("wrong requests, each refused with its status", seen.wrong[True]),
+        Figure("  and those that were not", seen.wrong[False], at_most=0),
+        Figure("left before their answer, besides", seen.left),
         Figure(f"memory after the first {first:.0f} s, RSS summed", median(early), "MB"),
         Figure("  growth until the end", 100 * (median(late) / median(early) - 1), "%", at_most=2.0),
         Figure("open descriptors more than before", left["process_open_fds"] - rest["process_open_fds"], at_most=0),

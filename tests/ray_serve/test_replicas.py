@@ -68,8 +68,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(timeout=60)
 
 
-def pids(url: str) -> set[str]:
-    """Those of the replicas that answer, by the start time each tells in its metrics."""
+def starts(url: str) -> set[str]:
+    """The replicas that answer, by the start time each tells in its metrics."""
     texts = [httpx.get(f"{url}/metrics").text for _ in range(12)]
     return {line for text in texts for line in text.splitlines() if line.startswith("process_start_time_seconds")}
 
@@ -84,7 +84,7 @@ def test_two_replicas_answer_with_what_was_asked(url: str) -> None:
         asked = [(1, 3, 12)[i % 3] for i in range(60)]
         answers = list(threads.map(embed, asked))
     assert answers == [(200, str(layers), 32) for layers in asked]
-    assert len(pids(url)) == 2
+    assert len(starts(url)) == 2
     engine = httpx.get(f"{url}/info").json()["engine"]
     assert (engine["workers"], engine["threads"]) == (1, 1), "a replica takes the cores it was given"
     assert httpx.post(f"{url}/embed", params={"layers": 13}, json={"inputs": "river"}).status_code == 422

@@ -1,6 +1,6 @@
 """Two replicas behind the balancer at 60 % of what they carry: ten kills, then a rolling restart, and nobody is failed.
 
-`pytest -m soak -s tests/soak` prints the figures; it takes four minutes of both cores.
+`pytest -m soak -s tests/soak` prints the figures; it takes eight minutes of both cores.
 """
 
 from __future__ import annotations
@@ -30,15 +30,21 @@ pytestmark = pytest.mark.soak
 
 LOAD = 0.6  # of what both replicas carry at full depth
 KILLS, APART_S = 10, 12.0
-BACK_S = 5.0
+# The images: what runs in them, and by when p99 is back. With torch and a choice a start takes twice the time.
+IMAGES = {
+    "slim": (("--backend", "onnxruntime", "--dtype", "float32"), 5.0),
+    "cpu": (("--backend", "auto", "--dtype", "auto"), 8.0),
+}
 WAY = ("/embed?budget_ms=2000", {})  # depth may give way while one replica does the work of two
 
 
 class House:
     """Two replicas of the default bundle, a core each, and the balancer."""
 
-    def __init__(self, start: ServerFactory, haproxy: Program, folder: Path) -> None:
+    def __init__(self, start: ServerFactory, haproxy: Program, folder: Path, image: str) -> None:
         self._start = start
+        self.image = image
+        self._engine, self.back_s = IMAGES[image]
         self.replicas = [self._serve(port) for port in free_ports(2)]
         for replica in self.replicas:
             replica.await_ready()
@@ -78,23 +84,26 @@ class House:
         return run, due
 
     def _serve(self, port: int) -> RunningServer:
-        # onnxruntime alone, as in the slim image: it starts in half of the time that torch and a choice take.
-        flags = ("--port", str(port), "--backend", "onnxruntime", "--dtype", "float32", "--no-log-requests")
-        return self._start(find(DEFAULT), *flags, ready=False)
+        return self._start(find(DEFAULT), "--port", str(port), *self._engine, "--no-log-requests", ready=False)
 
     @staticmethod
     def _port(replica: RunningServer) -> int:
         return int(replica.url.rpartition(":")[2])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=IMAGES)
 def house(
-    start_session_server: ServerFactory, haproxy: Program, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    start_session_server: ServerFactory,
+    haproxy: Program,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[House]:
-    """The house; its replicas end with the test session."""
-    house = House(start_session_server, haproxy, tmp_path_factory.mktemp("house"))
+    """The house, with what runs in an image."""
+    house = House(start_session_server, haproxy, tmp_path_factory.mktemp("house"), request.param)
     yield house
     house.balancer.stop()
+    for replica in house.replicas:
+        replica.stop()
 
 
 def p99(latencies: list[float]) -> float:
@@ -119,11 +128,12 @@ def test_ten_kills_fail_no_request_and_p99_is_back_in_time(house: House) -> None
         second: p99([t for t, at in latency if any(second <= at - k < second + 1 for k in killed)])
         for second in range(int(APART_S))
     }
-    print(f"\n{len(due)} requests at {LOAD:.0%} of {house.capacity:.0f}/s, {KILLS} kills: {len(failed)} failed")
+    print(
+        f"\n{house.image}: {len(due)} requests at {LOAD:.0%} of {house.capacity:.0f}/s, {KILLS} kills: {len(failed)} failed"
+    )
     print(f"p99 {calm:.0f} ms before; by second after a kill: {', '.join(f'{v:.0f}' for v in by_second.values())} ms")
     assert not failed, run.problems
-    late = [v for second, v in by_second.items() if second >= BACK_S]
-    assert float(np.median(late)) < 2 * calm + 50
+    assert max(v for second, v in by_second.items() if second >= house.back_s) < 2 * calm + 50
 
 
 def test_a_rolling_restart_fails_no_request(house: House) -> None:
@@ -134,5 +144,5 @@ def test_a_rolling_restart_fails_no_request(house: House) -> None:
 
     run, due = house.load(40.0, restart)
     failed = [trip.status for trip in run.trips if trip.status != 200]
-    print(f"\n{len(due)} requests during a rolling restart of both: {len(failed)} failed")
+    print(f"\n{house.image}: {len(due)} requests during a rolling restart of both: {len(failed)} failed")
     assert not failed, run.problems
