@@ -128,9 +128,8 @@ def test_ten_kills_fail_no_request_and_p99_is_back_in_time(house: House) -> None
         second: p99([t for t, at in latency if any(second <= at - k < second + 1 for k in killed)])
         for second in range(int(APART_S))
     }
-    print(
-        f"\n{house.image}: {len(due)} requests at {LOAD:.0%} of {house.capacity:.0f}/s, {KILLS} kills: {len(failed)} failed"
-    )
+    load = f"{len(due)} requests at {LOAD:.0%} of {house.capacity:.0f}/s"
+    print(f"\n{house.image}: {load}, {KILLS} kills: {len(failed)} failed")
     print(f"p99 {calm:.0f} ms before; by second after a kill: {', '.join(f'{v:.0f}' for v in by_second.values())} ms")
     assert not failed, run.problems
     assert max(v for second, v in by_second.items() if second >= house.back_s) < 2 * calm + 50
