@@ -1,6 +1,7 @@
-"""Clients that connect and then do little: bounded in time and in number, so that others are still served.
+"""Clients that connect and then do little, or too much at once: bounded, so that others are still served.
 
-uvicorn bounds only the pause between requests. Half a request, or an answer that is never taken, would stay for ever.
+uvicorn bounds only the pause between requests. Half a request, or an answer that is never taken, would stay for ever; a
+head, or requests sent ahead of their answers, would take what memory there is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from app.transport import JoiningTransport
 
 _SWEEP_S = 1.0
 _MOST_FILES = 65_536
+_MOST_HEAD = 65_536  # bytes of a request's line and headers, or of what else is no body
+_MOST_AHEAD = 16  # requests on a connection that wait for those before them
 _OTHER_FILES = 256  # descriptors that are no clients: the engine's sockets, the bundle, the libraries
 
 
@@ -67,6 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bounds = bounds
+        self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,8 +94,30 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds.closed(self)
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """More of a request; of what is neither a head nor a body yet, only so much."""
+        self._idle_bytes += len(data)
+        super().data_received(data)
+        if self._idle_bytes > _MOST_HEAD + len(data) and not self.transport.is_closing():
+            self.send_400_response(f"a request's head may take {_MOST_HEAD} bytes")
+
+    def on_headers_complete(self) -> None:
+        """A request begins. Raises what makes uvicorn refuse it with 400 and hang up."""
+        self._idle_bytes = 0
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_HEAD:
+            raise ValueError(f"a request's head may take {_MOST_HEAD} bytes")
+        super().on_headers_complete()
+        if len(self.pipeline) > _MOST_AHEAD:
+            raise ValueError(f"{_MOST_AHEAD} requests may be sent ahead of their answers")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._idle_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The server must answer."""
+        self._idle_bytes = 0
         super().on_message_complete()
         self._settle()
 

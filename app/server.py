@@ -92,6 +92,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: drain. Second: leave at once. (uvicorn's own would end the process by the signal itself.)"""
         if self._loop is None or self._draining is not None:
+            self.status = 1 if self._draining is not None else self.status  # accepted requests are left unanswered
             self.should_exit = self.force_exit = True
             return
         self._loop.call_soon_threadsafe(self._begin_to_drain, signal.Signals(sig).name)

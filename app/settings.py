@@ -126,10 +126,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.max_queue_texts < self.max_client_batch_size:
+        if self.max_queue_texts <= self.max_client_batch_size:
             raise ValueError(
-                f"max_queue_texts {self.max_queue_texts} is less than max_client_batch_size "
-                f"{self.max_client_batch_size}: the largest request could never be accepted"
+                f"max_queue_texts {self.max_queue_texts} is not more than max_client_batch_size "
+                f"{self.max_client_batch_size}: the largest request could never be accepted (/similarity adds a text)"
             )
         if self.payload_memory < self.payload_limit:
             raise ValueError(

@@ -110,10 +110,14 @@ class Tokenizer:
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, encode)
 
-    def decode(self, ids: Sequence[list[int]], *, skip_special_tokens: bool) -> list[str]:
+    async def decode(self, ids: Sequence[list[int]], *, skip_special_tokens: bool) -> list[str]:
         """The texts of token ids. Raises TextRefused for an id outside the vocabulary."""
         self._check_ids(ids, "ids")
-        return [self._rust.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
+
+        def decode() -> list[str]:
+            return [self._rust.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, decode)
 
     def close(self) -> None:
         """Let the threads go."""
@@ -165,7 +169,7 @@ class Tokenizer:
             return ""
         if name not in self.prompts:
             known = ", ".join(sorted(self.prompts)) or "none; this model has no prompts"
-            raise TextRefused("prompt_name", f"`prompt_name` must be one of: {known}. Given: {name}")
+            raise TextRefused("prompt_name", f"`prompt_name` must be one of: {known}. Given: {name[:100]}")
         return self.prompts[name]
 
 

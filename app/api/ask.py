@@ -145,8 +145,8 @@ def ask_of(scope: Scope, body: ElasticBody | None = None) -> Ask:
         field = _OPTIONS[name].field
         first, first_where = said.setdefault(field, (value, where))
         if first != value:
-            message = f"`{field}` is given twice and differs: {first_where} is {first}, {where} is {value}"
-            raise Refusal(VALIDATION, message, field)
+            values = f"{first_where} is {first!s:.100}, {where} is {value!s:.100}"
+            raise Refusal(VALIDATION, f"`{field}` is given twice and differs: {values}", field)
     return Ask(**{field: value for field, (value, _) in said.items()}) if said else _NOTHING
 
 

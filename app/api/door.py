@@ -18,6 +18,7 @@ from app.service import Service
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
 _OPERATIONS = frozenset({"/metrics", "/info", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_LOGGED = 200  # characters of a path
 _QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
 
 
@@ -87,7 +88,7 @@ class Door:
             {
                 "id": visit.id,
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": scope["path"][:_LOGGED],
                 "status": visit.status,
                 **visit.facts,
                 "ms": round(visit.seconds * 1000, 2),
@@ -102,4 +103,5 @@ def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:
     but the tokenizer, and these routes use none of it. It serves what is not here: /docs, paths with parameters, 404.
     """
     routes = [route for router in routers for route in router.routes if isinstance(route, PlainRoute)]
-    return {(method, route.path): route.endpoint for route in routes for method in route.methods or ()}
+    plain = [route for route in routes if not route.param_convertors]
+    return {(method, route.path): route.endpoint for route in plain for method in route.methods or ()}

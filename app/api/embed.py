@@ -13,7 +13,7 @@ from app.api.answer import RAW, json_answer, raw_answer
 from app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from app.api.body import Texts, listed, read
 from app.api.docs import PlainRoute, body_docs
-from app.api.embedding import embed
+from app.api.embedding import check_size, embed
 from app.api.errors import TEI_ERRORS
 from app.service import Service
 from app.tokenizer import Direction, Encode
@@ -74,6 +74,7 @@ async def embed_texts(request: Request) -> Response:
     service: Service = request.app.state.service
     body = await read(request, EmbedRequest, service.settings.payload_limit)
     inputs, method = listed(body.inputs)
+    check_size(service, len(inputs), "inputs")
     ask = ask_of(request.scope, body)
     embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
     if RAW in request.headers.get("accept", ""):

@@ -35,7 +35,10 @@ async def embed(
     method: str,
     normalize: bool = True,
 ) -> Embedded:
-    """Embed the inputs of a request. Raises what `errors.refusal_of` knows, and ClientLeft."""
+    """Embed the inputs of a request, which are as many as it may have.
+
+    Raises what `errors.refusal_of` knows, and ClientLeft.
+    """
     service: Service = request.app.state.service
     visit = Visit.of(request.scope)
     visit.facts["texts"] = len(inputs)
@@ -43,7 +46,6 @@ async def embed(
     metrics.request_started(method, len(inputs))
 
     served = service.served()
-    check_size(service, len(inputs), how.field)
     caller = visit.caller
     assert caller is not None
     terms = served.planner.terms(ask, caller.tier(ask.tier))
@@ -54,6 +56,7 @@ async def embed(
         started = perf_counter()
         tokens = await served.tokenizer.encode(inputs, how)
         tokenization_s = perf_counter() - started
+        check_queue_holds(service, sum(map(len, tokens)), how.field)
         if terms.deadline_s is not None:
             alone = partial(scheduler.outlook.forecast, list(map(len, tokens)), queued=False)
             check_feasible(terms, ask, served.planner.exits, len(inputs), alone)
@@ -96,6 +99,14 @@ def check_size(service: Service, texts: int, field: str) -> None:
     limit = service.settings.max_client_batch_size
     if texts > limit:
         raise Refusal(BATCH_SIZE, f"batch size {texts} > maximum allowed batch size {limit}", field)
+
+
+def check_queue_holds(service: Service, tokens: int, field: str) -> None:
+    """Refuse a request that not even an empty queue would have room for."""
+    limit = service.settings.max_queue_tokens
+    if tokens > limit:
+        message = f"`{field}`: a request may have {limit} tokens (--max-queue-tokens). Given: {tokens}"
+        raise Refusal(BATCH_SIZE, message, field)
 
 
 def check_rate(caller: Caller, texts: int, metrics: Metrics) -> None:

@@ -13,7 +13,7 @@ from app.api.answer import base64_rows, json_answer
 from app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from app.api.body import Texts, listed, read
 from app.api.docs import PlainRoute, body_docs
-from app.api.embedding import embed
+from app.api.embedding import check_size, embed
 from app.api.errors import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
 from app.service import Service
 from app.tokenizer import Encode
@@ -88,6 +88,7 @@ async def create_embeddings(request: Request) -> Response:
     service: Service = request.app.state.service
     body = await read(request, EmbeddingsRequest, service.settings.payload_limit)
     inputs, method = listed(body.input)
+    check_size(service, len(inputs), "input")
     ask = ask_of(request.scope, body)
     how = Encode(service.settings.auto_truncate, field="input")
     embedded = await embed(request, inputs, ask, how, method=method)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -12,8 +14,9 @@ from starlette.responses import Response
 from app.api.answer import json_answer
 from app.api.body import IdLists, Ids, Strings, listed, read
 from app.api.docs import PlainRoute, body_docs
-from app.api.embedding import check_size
+from app.api.embedding import check_rate, check_size
 from app.api.errors import TEI_ERRORS, VALIDATION, Refusal
+from app.api.visit import Visit
 from app.service import Service
 
 # Describing a token takes 5 us, for which everybody waits, and 600 bytes.
@@ -63,14 +66,14 @@ async def tokenize(request: Request) -> Response:
     service: Service = request.app.state.service
     body = await read(request, TokenizeRequest, service.settings.payload_limit)
     inputs, _ = listed(body.inputs)
-    check_size(service, len(inputs), "inputs")
     _check_length(inputs, "inputs", "characters")
-    tokens = await service.opened().tokenizer.tokens(
-        inputs,
-        add_special_tokens=body.add_special_tokens,
-        prompt_name=body.prompt_name,
-    )
-    return json_answer(tokens)
+    with _admitted(request, len(inputs), "inputs"):
+        tokens = await service.opened().tokenizer.tokens(
+            inputs,
+            add_special_tokens=body.add_special_tokens,
+            prompt_name=body.prompt_name,
+        )
+        return json_answer(tokens)
 
 
 @router.post("/decode", openapi_extra=_DECODE_DOCS, responses={200: {"model": list[str]}, **TEI_ERRORS})
@@ -79,10 +82,21 @@ async def decode(request: Request) -> Response:
     service: Service = request.app.state.service
     body = await read(request, DecodeRequest, service.settings.payload_limit)
     ids, _ = listed(body.ids)
-    check_size(service, len(ids), "ids")
     _check_length(ids, "ids", "ids")
-    texts = service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens)
-    return json_answer(texts)
+    with _admitted(request, len(ids), "ids"):
+        return json_answer(await service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens))
+
+
+@contextmanager
+def _admitted(request: Request, texts: int, field: str) -> Iterator[None]:
+    """A seat, for as many texts as the server takes and the key's rate allows."""
+    service: Service = request.app.state.service
+    check_size(service, texts, field)
+    caller = Visit.of(request.scope).caller
+    assert caller is not None
+    check_rate(caller, texts, service.metrics)
+    with service.seat():
+        yield
 
 
 def _check_length(inputs: list[str] | list[list[int]], field: str, unit: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.engine.batch import Batch, BatchResult, Row, TokenIds
-from app.engine.link import BatchFailed, EngineError, Worker
+from app.engine.link import EngineError, Worker
 from model_store.bundle import Bundle, read_tokenizer
 from model_store.manifest import Manifest
 
@@ -85,7 +85,7 @@ async def measure(
         try:
             # The first run of a worker pays for its set-up.
             _, *took = [(await worker.run(probe, _TIMEOUT_S)).seconds for _ in range(1 + _ROUNDS)]
-        except BatchFailed as error:
+        except EngineError as error:  # it failed, died or hung: what it would have done later
             found[key] = _failed(key, error)
             continue
         if min(took) > bound:
@@ -95,18 +95,22 @@ async def measure(
     told = await asyncio.gather(*(workers[key].run(at_exits, _TIMEOUT_S) for key in left), return_exceptions=True)
     answers: dict[tuple[str, str], BatchResult] = {}
     for key, answer in zip(left, told, strict=True):
-        if isinstance(answer, BatchFailed):  # as where a narrower dtype overflows
+        if isinstance(answer, EngineError):  # as where a narrower dtype overflows
             found[key] = _failed(key, answer)
         elif isinstance(answer, BaseException):
             raise answer
         else:
             answers[key] = answer
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in answers}
+    for key in _ROUNDS * list(answers):
+        if key in answers:
+            try:
+                seconds[key].append((await workers[key].run(timed, _TIMEOUT_S)).seconds)
+            except EngineError as error:
+                found[key] = _failed(key, error)
+                del answers[key]
     if not answers:
         raise EngineError("; ".join(f"{c.backend} {c.dtype} {c.note}" for c in found.values()))
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in answers}
-    for _ in range(_ROUNDS):
-        for key in answers:
-            seconds[key].append((await workers[key].run(timed, _TIMEOUT_S)).seconds)
     reference = next(iter(answers.values()))
     for key, answer in answers.items():
         worst = min(float(a @ b) for a, b in zip(reference.vectors, answer.vectors, strict=True))
@@ -114,7 +118,7 @@ async def measure(
     return [found[key] for key in workers]
 
 
-def _failed(key: tuple[str, str], error: BatchFailed) -> Candidate:
+def _failed(key: tuple[str, str], error: EngineError) -> Candidate:
     return Candidate(*key, None, None, f"failed: {error}")
 
 

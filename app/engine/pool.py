@@ -28,7 +28,8 @@ _AUTO = ("float32", "bfloat16")
 _DEATHS = 8  # worker deaths within the window that end the engine
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
 _PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
-_PAUSE_S = 0.5  # between attempts to start a host
+_PAUSE_S, _PAUSES_S = 0.5, 10.0  # between attempts to start a host, at first and at most
+_DOWN_S = 60.0  # without a single worker, after which the engine is given up
 
 
 class EnginePool:
@@ -48,6 +49,7 @@ class EnginePool:
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
+        self._down_since: float | None = None  # there is no worker
         self._dead = False
         self._stopping = False
         self._mending = asyncio.Lock()
@@ -155,6 +157,7 @@ class EnginePool:
 
     def _join(self, worker: Worker) -> None:
         self._workers.add(worker)
+        self._down_since = None
         self._release(worker)
         worker.when_lost(lambda: self._lost_idle(worker))
 
@@ -171,12 +174,25 @@ class EnginePool:
         now = time.monotonic()
         self._deaths.append(now)
         self.on_event("engine_worker_lost", reason=reason)
+        if not self._workers and self._down_since is None:
+            self._down_since = now
         if len(self._deaths) == _DEATHS and now - self._deaths[0] < _DEATH_WINDOW_S:
-            self._dead = True
-            self.on_event("engine_dead", reason=f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
-            self.on_idle()  # whoever waits for a worker must hear that none will come
+            self._end(f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
             return
         self._spawn(self._replace())
+
+    def _end(self, reason: str) -> None:
+        self._dead = True
+        self.on_event("engine_dead", reason=reason)
+        self.on_idle()  # whoever waits for a worker must hear that none will come
+
+    async def _failed(self, error: Exception, pause: float) -> float:
+        """A worker or a host could not be started: wait, and say how long to wait the next time."""
+        self.on_event("engine_restart_failed", reason=str(error) or repr(error))
+        if self._down_since is not None and time.monotonic() - self._down_since > _DOWN_S:
+            self._end(f"no worker could be started for {_DOWN_S:.0f} s: {error}")
+        await asyncio.sleep(pause)
+        return min(2 * pause, _PAUSES_S)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -186,13 +202,13 @@ class EnginePool:
     async def _replace(self) -> None:
         """One new worker; a new host first, if the old one is gone."""
         assert self.choice is not None
+        pause = _PAUSE_S
         async with self._mending:
             while not self._dead:
                 try:
                     worker = await (await self._living_host()).fork(self.choice.dtype)
-                except EngineError as error:
-                    self.on_event("engine_restart_failed", reason=str(error))
-                    await asyncio.sleep(_PAUSE_S)
+                except (EngineError, OSError) as error:  # OSError: no memory, processes or descriptors left
+                    pause = await self._failed(error, pause)
                     continue
                 self.on_event("engine_worker_started", pid=worker.pid)
                 self._join(worker)
@@ -200,16 +216,17 @@ class EnginePool:
 
     async def _keep_host(self) -> None:
         """Replace a host that dies before a worker needs it: loading takes seconds, forking milliseconds."""
+        pause = _PAUSE_S
         while not self._dead:
-            if self._host:
+            if self._host and self._host.alive:
+                pause = _PAUSE_S
                 await self._host.ended()
                 self.on_event("engine_host_lost", pid=self._host.pid)
             async with self._mending:
                 try:
                     await self._living_host()
-                except EngineError as error:
-                    self.on_event("engine_restart_failed", reason=str(error))
-                    await asyncio.sleep(_PAUSE_S)
+                except (EngineError, OSError) as error:
+                    pause = await self._failed(error, pause)
 
     async def _living_host(self) -> HostLink:
         """The host, or a new one loaded with the chosen dtype. Raises EngineError."""
@@ -268,7 +285,13 @@ class EnginePool:
                 failed[backend] = str(error)
 
         await asyncio.gather(*(load(backend, host) for backend, host in hosts.items()))
-        workers = {(b, d): await hosts[b].fork(d) for b, d in wanted if b not in failed}
+        workers: dict[tuple[str, str], Worker] = {}
+        for b, d in wanted:
+            if b not in failed:
+                try:
+                    workers[b, d] = await hosts[b].fork(d)
+                except EngineError as error:
+                    failed[b] = str(error)
         if not workers:
             raise EngineError("; ".join(f"{backend}: {reason}" for backend, reason in failed.items()))
         try:

@@ -51,6 +51,11 @@ class BatchBounds:
     text_tokens: float = 1.0  # of an average text
     gap_s: float = 0.0  # between two batches of a worker
 
+    @property
+    def text_limit(self) -> float:
+        """Tokens of as many average texts as a batch may have."""
+        return inf if self.texts is None else self.texts * self.text_tokens
+
 
 class CostModel:
     """Seconds of a batch = ratio x (a + b layers + c tokens + d token_layers), every coefficient at least 0.
@@ -113,6 +118,7 @@ class CostModel:
         fixed, each = a + b * layers, c + d * layers
         # Of a batch that time cuts short, fewer tokens share what every batch costs; and texts leave half a one's room.
         fit = np.minimum((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens) - bounds.text_tokens / 2
+        fit = np.minimum(fit, bounds.text_limit)
         return np.asarray(tokens * (each + (fixed + bounds.gap_s) / np.maximum(fit, bounds.text_tokens)))
 
     def row(self, tokens: float, layers: float, bounds: BatchBounds) -> float:
@@ -120,6 +126,7 @@ class CostModel:
         a, b, c, d = self._now
         fixed, each = a + b * layers, c + d * layers
         fit = min((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens) - bounds.text_tokens / 2
+        fit = min(fit, bounds.text_limit)
         return tokens * (each + (fixed + bounds.gap_s) / max(fit, bounds.text_tokens))
 
     def deepest(self, tokens: Floats, seconds: Floats) -> Floats:

@@ -24,7 +24,8 @@ _BATCH_SHARE = 0.25  # of the shortest deadline lately seen that a batch may tak
 _SHORTEST_FORGET_S = 60.0
 _USUAL = 0.01  # weight of the newest request in the average length of a text
 _GAP = 0.05  # weight of the newest gap between two batches of a worker,
-_GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things
+_GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things,
+_GAP_FORGET_S = 10.0  # and nothing any more after a while without one
 _HOPELESS = 0.75  # of the predicted time: what has less left cannot be in time any more
 
 
@@ -44,7 +45,7 @@ class Outlook:
         self.level = layers  # that the head of the queue was last run at
         self._shortest: tuple[float, float] = (math.inf, 0.0)  # deadline, and when it was seen
         self._text_tokens = 32.0  # of an average text, lately
-        self._gap_s = 0.0  # from a batch's end to the next one's begin on its worker, lately, while something waited
+        self._gap: tuple[float, float] = (0.0, 0.0)  # of a worker between two batches, of late; and when one was seen
 
     @property
     def batch_tokens(self) -> int:
@@ -57,9 +58,15 @@ class Outlook:
         now = self._clock()
         running = sum(max(0.0, until - now) for until in self.running.values())
         shortest, seen = self._shortest
-        seconds = _BATCH_SHARE * shortest if now - seen < _SHORTEST_FORGET_S else math.inf
-        most = self._limits.max_batch_requests
-        bounds = BatchBounds(self.batch_tokens, seconds, most, self._text_tokens, self._gap_s)
+        seconds = math.inf
+        if now - seen < _SHORTEST_FORGET_S:
+            # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
+            layers, tokens = self._ladders.layers, round(self._text_tokens)
+            text = Load(layers, tokens, tokens * layers)
+            seconds = max(_BATCH_SHARE * shortest, self._cost.seconds(text))
+        gap, seen = self._gap
+        gap = gap if now - seen < _GAP_FORGET_S else 0.0
+        bounds = BatchBounds(self.batch_tokens, seconds, self._limits.max_batch_requests, self._text_tokens, gap)
         return Engine(self._cost, max(1, self._pool.size), bounds, running)
 
     def let_in(self, texts: int, tokens: int, deadline_s: float | None) -> None:
@@ -73,7 +80,10 @@ class Outlook:
 
     def was_idle(self, seconds: float) -> None:
         """A worker was idle for so long although something waited: this process was busy with something else."""
-        self._gap_s += _GAP * (min(seconds, _GAP_MOST_S) - self._gap_s)
+        gap, seen = self._gap
+        now = self._clock()
+        gap = gap if now - seen < _GAP_FORGET_S else 0.0
+        self._gap = (gap + _GAP * (min(seconds, _GAP_MOST_S) - gap), now)
 
     def due(self, arrived: float, deadline: float) -> float:
         """The place in the queue of a request, as a time."""
@@ -118,7 +128,9 @@ class Outlook:
     def hopeless(self) -> bool:
         """Whether the head of the queue cannot be in time any more, even at its floor."""
         first = self.queue.requests[0]
-        least = self.engine().work(first.waiting_tokens, first.exits[0])
+        tokens, layers = first.waiting_tokens, first.exits[0]
+        # As one batch, or as part of full ones: a worker is idle, and whatever else would share it need not come.
+        least = min(self._cost.seconds(Load(layers, tokens, tokens * layers)), self.engine().work(tokens, layers))
         return first.deadline - self._clock() < _HOPELESS * least / max(1, self._pool.size)
 
     def next_batch(self) -> Choice:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -36,13 +37,25 @@ def test_too_many_texts_are_refused_before_anything_is_run(small: RunningServer)
 
 
 def test_what_does_not_fit_in_the_queue_is_refused_whole_with_retry_after(small: RunningServer) -> None:
-    response = small.client.post("/embed", json={"inputs": ["river " * 20] * 4})
-    assert response.status_code == 429
+    def crowd(path: str, field: str) -> httpx.Response:
+        body = {field: ["river " * 5] * 4}
+        with ThreadPoolExecutor(24) as threads:
+            answers = list(threads.map(lambda _: small.client.post(path, json=body), range(120)))
+        assert {answer.status_code for answer in answers} == {200, 429}
+        return next(answer for answer in answers if answer.status_code == 429)
+
+    response = crowd("/embed", "inputs")
     assert response.json()["error_type"] == "Overloaded"
     assert int(response.headers["retry-after"]) >= 1
-    response = small.client.post("/v1/embeddings", json={"input": ["river " * 20] * 4})
-    assert (response.status_code, response.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    response = crowd("/v1/embeddings", "input")
+    assert response.json()["error"]["code"] == "rate_limit_exceeded"
     assert int(response.headers["retry-after"]) >= 1
+
+
+def test_what_no_queue_would_have_room_for_is_not_told_to_come_back(small: RunningServer) -> None:
+    response = small.client.post("/embed", json={"inputs": ["river " * 12] * 4})
+    assert response.status_code == 422
+    assert "200 tokens (--max-queue-tokens)" in response.json()["error"]
 
 
 def test_the_servers_own_truncation_default_holds(small: RunningServer) -> None:
