@@ -113,9 +113,12 @@ def test_beyond_its_rate_a_key_is_told_when_to_come_back(
     assert over.status_code == 429
     assert "5 texts/s" in over.json()["error"]
     assert 1 <= int(over.headers["retry-after"]) <= 2
+    tokens = server.client.post("/tokenize", json={"inputs": [TEXT] * 8}, headers=bearer(BULK))
+    ids = server.client.post("/decode", json={"ids": [[5]] * 8}, headers=bearer(BULK))
+    assert (tokens.status_code, ids.status_code) == (429, 429), "they cost time, too"
     assert embed(server, GOLD, texts=20).status_code == 200  # another key's rate is its own
     metrics = server.client.get("/metrics", headers=bearer(GOLD)).text
-    assert 'strata_tier_refused_total{reason="rate",tier="bulk"} 1.0' in metrics
+    assert 'strata_tier_refused_total{reason="rate",tier="bulk"} 3.0' in metrics
 
 
 def test_the_openai_sdk_brings_its_key_and_budget(guarded: RunningServer) -> None:

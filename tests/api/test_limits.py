@@ -36,6 +36,14 @@ def test_too_many_texts_are_refused_before_anything_is_run(small: RunningServer)
     assert response.json()["error"]["param"] == "input"
 
 
+def test_a_sentence_may_be_compared_with_as_many_as_a_request_may_have(small: RunningServer) -> None:
+    def compare(sentences: int) -> int:
+        inputs = {"source_sentence": "a", "sentences": ["b"] * sentences}
+        return small.client.post("/similarity", json={"inputs": inputs}).status_code
+
+    assert [compare(4), compare(5)] == [200, 422]
+
+
 def test_what_does_not_fit_in_the_queue_is_refused_whole_with_retry_after(small: RunningServer) -> None:
     def crowd(path: str, field: str) -> httpx.Response:
         body = {field: ["river " * 5] * 4}

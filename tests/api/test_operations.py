@@ -79,6 +79,10 @@ def test_a_request_id_is_echoed_or_made(client: Client) -> None:
     assert client.post("/embed", content=b"{", headers={"X-Request-Id": "bad"}).headers["x-request-id"] == "bad"
 
 
+def test_a_model_named_like_a_route_is_no_model(client: Client) -> None:
+    assert client.get("/v1/models/%7Bname:path%7D").status_code == 404
+
+
 def test_metrics_count_what_was_asked_and_run(client: Client) -> None:
     before = series(client)
     client.post("/embed", json={"inputs": ["river", "bread", "coffee"], "layers": 2, "dim": 16})

@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -93,7 +94,6 @@ def test_hostile_budgets_outside_the_body_are_refused(victim: RunningServer, ask
         b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a TLS handshake
-        b"GET /ready HTTP/1.1\r\n" + b"x" * 70_000 + b": 1\r\n" * 2,
     ],
 )
 def test_what_is_no_http_is_hung_up_on(victim: RunningServer, raw: bytes) -> None:
@@ -101,6 +101,36 @@ def test_what_is_no_http_is_hung_up_on(victim: RunningServer, raw: bytes) -> Non
         connection.sendall(raw)
         answer = connection.recv(100)
     assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 4")), answer
+    assert victim.client.get("/ready").status_code == 200
+
+
+ENDLESS = {
+    "a path": b"GET /" + b"a" * 20_000_000,
+    "headers": b"GET /ready HTTP/1.1\r\n" + b"a: b\r\n" * 3_000_000,
+    "a header's name": b"GET /ready HTTP/1.1\r\n" + b"a" * 20_000_000,
+    "a header's value": b"GET /ready HTTP/1.1\r\na: " + b"b" * 20_000_000,
+    "a head that ends": b"GET /ready HTTP/1.1\r\na: " + b"b" * 70_000 + b"\r\n\r\n",
+    "trailers": b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 3_000_000,
+    "a chunk's extension": b"POST /embed HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 20_000_000,
+    "requests ahead of their answers": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 500_000,
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_has_no_end_is_hung_up_on_soon(victim: RunningServer, name: str) -> None:
+    before = resident(victim)
+    began = time.monotonic()
+    said = b""
+    with connect(victim) as connection, suppress(ConnectionError):
+        try:
+            connection.sendall(ENDLESS[name])
+        finally:
+            while more := connection.recv(65536):
+                said += more
+    assert time.monotonic() - began < SOON_S
+    assert said == b"" or b"HTTP/1.1 400" in said, "hung up on before all was sent, or told why"
+    assert said.count(b"HTTP/1.1 200") < 20_000
+    assert resident(victim) - before < 20 * MB
     assert victim.client.get("/ready").status_code == 200
 
 

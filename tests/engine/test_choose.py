@@ -11,7 +11,7 @@ import pytest
 
 from app.engine.batch import Batch, BatchResult
 from app.engine.choose import Candidate, fastest, measure, sample_tokens
-from app.engine.link import BatchFailed, EngineError
+from app.engine.link import BatchFailed, EngineError, WorkerLost
 from model_store.bundle import Bundle
 
 
@@ -22,11 +22,14 @@ class Machine:
     speed: float  # seconds per token and layer
     error: float = 0.0
     overflows: bool = False
+    dies_after: int | None = None  # batches
     ran: list[int] = field(default_factory=list)  # token layers of each batch
 
     async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
         if self.overflows:
             raise BatchFailed("a vector that is not finite")
+        if self.dies_after is not None and len(self.ran) >= self.dies_after:
+            raise WorkerLost("it died")
         work = sum(len(row.tokens) * row.layers for row in batch.rows)
         self.ran.append(work)
         vector = np.array([np.cos(self.error), np.sin(self.error)], np.float32)
@@ -48,6 +51,16 @@ def test_the_fastest_that_is_faithful_runs(tiny_bundle: Path) -> None:
     assert (best.backend, best.dtype) == ("onnxruntime", "float32")
     assert "torch bfloat16" in reason
     assert "cosine 0.995" in reason
+
+
+@pytest.mark.parametrize("batches", [0, 4, 5, 6])
+def test_a_candidate_that_kills_its_process_costs_only_itself(tiny_bundle: Path, batches: int) -> None:
+    mortal = Machine(1e-6, dies_after=batches)
+    machines = {("torch", "float32"): mortal, ("onnxruntime", "float32"): Machine(2e-6)}
+    best, _ = chosen(tiny_bundle, machines)
+    assert best.backend == "onnxruntime"
+    with pytest.raises(EngineError, match="it died"):
+        chosen(tiny_bundle, {("torch", "float32"): Machine(1e-6, dies_after=batches)})
 
 
 def test_an_emulated_dtype_is_given_up_after_its_probes(tiny_bundle: Path) -> None:

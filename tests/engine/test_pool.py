@@ -76,6 +76,27 @@ def test_a_killed_host_does_not_stop_its_workers_and_is_replaced(tiny_bundle: Pa
     with_pool(tiny_bundle, SMALL, use)
 
 
+def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.pool._DOWN_S", 1.0)
+
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), layers=4)
+
+        def no_memory(*_: object) -> None:
+            raise OSError("Cannot allocate memory")
+
+        monkeypatch.setattr("app.engine.pool.HostLink.start", no_memory)
+        for pid in pool.pids.values():
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: pool.size == 0, 3)
+        waiting = asyncio.ensure_future(scheduler.submit([IDS], TERMS, normalize=True))
+        await until(lambda: pool.status == "dead", 10)
+        with pytest.raises(EngineFailure, match="dead"):
+            await asyncio.wait_for(waiting, 1)
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
 def test_a_batch_that_raises_fails_alone(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         pids = pool.pids

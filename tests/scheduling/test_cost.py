@@ -88,6 +88,15 @@ def test_many_rows_cost_what_their_batches_take_and_the_gaps_between_them() -> N
     assert cost.rows(np.array([150.0]), np.array([6.0]), bounds).item() == pytest.approx(three / 3, rel=0.1)
 
 
+def test_a_batch_of_few_texts_shares_its_costs_among_those() -> None:
+    speed = Speed()
+    cost = model(speed)
+    bounds = BatchBounds(512, texts=2, text_tokens=20.0)
+    pair = speed.seconds(Load(3, 40, 120))
+    assert cost.rows(np.array([20.0]), np.array([3.0]), bounds).item() == pytest.approx(pair / 2, rel=0.1)
+    assert cost.row(20, 3, bounds) == pytest.approx(pair / 2, rel=0.1)
+
+
 def test_a_stall_is_not_a_trend() -> None:
     speed = Speed()
     cost = model(speed)

@@ -93,3 +93,10 @@ def test_a_front_too_busy_to_keep_the_engine_fed_is_noticed() -> None:
     simulate(calls, speed=Speed(), real_speed=Speed(gap=0.03))
     late = [call for call in calls if call.at > 1]
     assert attainment(late) >= 0.99, "who is let in is in time, although much of the engine's time is lost"
+
+
+def test_gaps_of_a_burst_are_forgotten() -> None:
+    burst = poisson(14 * FULL_PER_S, 5, terms((3, 6, 12), deadline_s=0.5))
+    later = [Call(40 + i, (64,), terms((3,), deadline_s=0.04)) for i in range(5)]
+    simulate(burst + later, speed=Speed(), real_speed=Speed(gap=0.03), workers=1)
+    assert all(call.in_time for call in later), "alone they take 16 ms"
