@@ -39,6 +39,16 @@ class RunningServer:
         self.url: str = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]
         self.client = httpx.Client(base_url=self.url, timeout=120)  # may be used by several threads
 
+    @property
+    def hosts(self) -> list[int]:
+        """Process ids of the engine's hosts, which are the front's children."""
+        return _children(self.process.pid)
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of the engine's workers, which are the hosts' children."""
+        return [worker for host in self.hosts for worker in _children(host)]
+
     def text(self) -> str:
         """What the server has logged so far."""
         return self.log.read_text()
@@ -76,6 +86,13 @@ class RunningServer:
                 break
             time.sleep(0.02)
         raise AssertionError(f"the server did not get there; exit status {self.process.poll()}\n{self.text()}")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:  # it has ended
+        return []
 
 
 ServerFactory = Callable[..., RunningServer]

@@ -136,18 +136,14 @@ def test_a_deadline_no_server_could_meet_is_refused_saying_what_is_possible(clie
 @contextmanager
 def engine_held(server: RunningServer) -> Iterator[None]:
     """The engine stands still, as if its work took for ever; what is answered meanwhile is answered without it."""
-    workers = [
-        int(pid)
-        for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()
-    ]
-    assert workers
-    for pid in workers:
+    held = server.workers
+    assert held
+    for pid in held:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in workers:
+        for pid in held:
             os.kill(pid, signal.SIGCONT)
 
 

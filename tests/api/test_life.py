@@ -15,7 +15,6 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import RunningServer, ServerFactory
-from tests.endure.conftest import workers
 
 TEXTS = 250
 HEAVY = {"inputs": ["river bread coffee window " * 10] * TEXTS}  # a second or so of work for one small worker
@@ -112,7 +111,7 @@ def test_a_killed_engine_worker_is_replaced_while_the_front_keeps_answering(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
     server = start_server(tiny_bundle)
-    killed = workers(server)
+    killed = server.workers
     assert killed
     for pid in killed:
         os.kill(pid, signal.SIGKILL)

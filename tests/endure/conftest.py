@@ -44,21 +44,6 @@ def series(server: RunningServer, name: str) -> float:
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
 
-def workers(server: RunningServer) -> list[int]:
-    """Process ids of the engine's workers: children of the host, which is the front's only child."""
-    found = []
-    for host in _children(server.process.pid):
-        found += _children(host)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
 def until(condition: Callable[[], object], seconds: float) -> float:
     """Wait for it; seconds it took."""
     began = time.monotonic()

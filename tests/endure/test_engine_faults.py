@@ -22,7 +22,7 @@ from app.engine.batch import Batch, Row
 from app.engine.options import EngineOptions
 from app.engine.pool import EnginePool
 from tests.conftest import RunningServer, ServerFactory
-from tests.endure.conftest import series, until, workers
+from tests.endure.conftest import series, until
 from tests.model_store.folders import edit_tensors, resealed
 
 HEAVY = {"inputs": ["river bread coffee window " * 10] * 250}  # a second or so for one small worker
@@ -91,7 +91,7 @@ def test_workers_killed_again_and_again_lose_no_request(start_server: ServerFact
         requests = [threads.submit(embed, server, {**HEAVY, "layers": 1 + i % 2}) for i in range(12)]
         for _ in range(4):
             time.sleep(0.3)
-            os.kill(workers(server)[0], signal.SIGKILL)
+            os.kill(server.workers[0], signal.SIGKILL)
         assert [request.result().status_code for request in requests] == [200] * 12
     server.await_ready()
     assert series(server, "strata_worker_restarts_total") == 4
@@ -101,7 +101,7 @@ def test_a_hung_worker_is_replaced_and_its_batch_run_again_or_refused(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
     server = start_server(tiny_bundle)
-    (hung,) = workers(server)
+    (hung,) = server.workers
     os.kill(hung, signal.SIGSTOP)
     began = time.monotonic()
     with ThreadPoolExecutor(4) as threads:
@@ -146,7 +146,7 @@ def test_a_batch_without_memory_fails_with_a_reason_or_is_run_elsewhere(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
     server = start_server(tiny_bundle, "--max-batch-tokens", "200000")
-    (worker,) = workers(server)
+    (worker,) = server.workers
     # From now on the worker gets no page more than it has.
     resource.prlimit(worker, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
     answer = embed(server, {"inputs": [[7] * 160] * 1000})
@@ -155,7 +155,7 @@ def test_a_batch_without_memory_fails_with_a_reason_or_is_run_elsewhere(
     if answer.status_code == 424:
         assert len(answer.json()["error"]) > 5
     assert answer.status_code == 424 or restarts >= 1, "the limit was not felt"
-    for pid in workers(server):
+    for pid in server.workers:
         resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     server.await_ready()
     assert embed(server, {"inputs": [[7] * 160] * 1000}).status_code == 200
@@ -170,7 +170,7 @@ def test_an_engine_that_keeps_dying_ends_the_server_and_nobody_waits_in_vain(
         time.sleep(0.3)
         deadline = time.monotonic() + 30
         while server.process.poll() is None and time.monotonic() < deadline:
-            for pid in workers(server):
+            for pid in server.workers:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
@@ -185,19 +185,15 @@ def test_an_engine_that_keeps_dying_ends_the_server_and_nobody_waits_in_vain(
 
 def test_readiness_tells_while_no_worker_lives(start_server: ServerFactory, tiny_bundle: Path) -> None:
     server = start_server(tiny_bundle)
-    host = next(iter(_parents(workers(server)[0])))
+    (host,) = server.hosts
     os.kill(host, signal.SIGSTOP)  # so that the next worker has to wait for it
-    os.kill(workers(server)[0], signal.SIGKILL)
+    os.kill(server.workers[0], signal.SIGKILL)
     until(lambda: server.client.get("/ready").status_code == 503, 5)
     assert "being replaced" in server.client.get("/ready").json()["error"]
     assert server.client.get("/health").status_code == 200
     os.kill(host, signal.SIGCONT)
     server.await_ready()
     assert embed(server, {"inputs": "river"}).status_code == 200
-
-
-def _parents(pid: int) -> list[int]:
-    return [int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "PPid" in line]
 
 
 def _ids(bundle: Path, word: str) -> list[int]:
