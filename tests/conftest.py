@@ -40,6 +40,11 @@ class RunningServer:
         self.client = httpx.Client(base_url=self.url, timeout=120)  # may be used by several threads
 
     @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def hosts(self) -> list[int]:
         """Process ids of the engine's hosts, which are the front's children."""
         return _children(self.process.pid)

@@ -159,7 +159,7 @@ def test_an_answer_comes_whole_so_that_a_kill_cannot_cut_it_in_two(server: Runni
     """A balancer asks another replica only where nothing came yet."""
     body = b'{"inputs": "river"}'
     head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         for _ in range(200):
             connection.sendall(head.encode() + body)
             first = connection.recv(65536)
@@ -171,7 +171,7 @@ def test_answers_without_a_body_and_to_clients_that_hang_up_come_too(server: Run
     assert server.client.head("/health").status_code == 405
     closing = server.client.get("/health", headers={"Connection": "close"})
     assert closing.status_code == 200
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(2 * b"HEAD /info HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         pipelined = b""
         while pipelined.count(b"HTTP/1.1 ") < 3:

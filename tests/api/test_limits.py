@@ -79,8 +79,7 @@ def test_a_body_over_the_limit_is_refused(small: RunningServer, path: str, shape
 
 
 def test_a_body_announced_over_the_limit_is_refused_without_being_read(small: RunningServer) -> None:
-    host, port = small.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as connection:
         connection.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{")
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -105,7 +104,6 @@ def test_no_more_requests_than_there_are_seats(start_server: ServerFactory, tiny
 
 def test_a_client_that_leaves_costs_nothing_more(start_server: ServerFactory, tiny_bundle: Path) -> None:
     server = start_server(tiny_bundle, "--max-batch-tokens", "200")
-    host, port = server.url.removeprefix("http://").split(":")
     body = json.dumps({"inputs": ["river bread coffee window " * 10] * 400}).encode()
     head = f"POST /embed HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
@@ -113,7 +111,7 @@ def test_a_client_that_leaves_costs_nothing_more(start_server: ServerFactory, ti
         lines = server.client.get("/metrics").text.splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("te_queue_size "))
 
-    with socket.create_connection((host, int(port))) as connection:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(head + body)
         deadline = time.monotonic() + 20
         while waiting() == 0 and time.monotonic() < deadline:

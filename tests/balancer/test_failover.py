@@ -34,16 +34,12 @@ def balancer(
     haproxy: Program, replicas: list[RunningServer], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Balancer]:
     """The balancer before them, with both up."""
-    balancer = Balancer(haproxy, tmp_path_factory.mktemp("balancer"), [port_of(replica) for replica in replicas])
+    balancer = Balancer(haproxy, tmp_path_factory.mktemp("balancer"), [replica.port for replica in replicas])
     try:
         balancer.await_up(2)
         yield balancer
     finally:
         balancer.stop()
-
-
-def port_of(replica: RunningServer) -> int:
-    return int(replica.url.rpartition(":")[2])
 
 
 def served(balancer: Balancer) -> dict[str, int]:
@@ -75,7 +71,7 @@ def test_a_killed_replica_costs_no_client_an_error_and_comes_back(
         assert time.monotonic() - killed < 2
         time.sleep(0.5)
         assert served(balancer)["replica-1"] > before["replica-1"], "the other one carries on"
-        replicas[0] = start(port_of(replicas[0]))
+        replicas[0] = start(replicas[0].port)
         balancer.await_up(2)
         back = served(balancer)["replica-0"]
         time.sleep(1)
@@ -91,7 +87,7 @@ def test_a_rolling_restart_fails_no_request(balancer: Balancer, replicas: list[R
         for i, replica in enumerate(replicas):
             time.sleep(0.5)
             assert replica.stop() == 0
-            replicas[i] = start(port_of(replica))
+            replicas[i] = start(replica.port)
             replicas[i].await_ready()
             balancer.await_up(2)
     assert load.failures + large.failures == []

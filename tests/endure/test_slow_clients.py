@@ -99,8 +99,7 @@ def test_an_answer_that_nobody_takes_is_dropped(strict: RunningServer) -> None:
         for _ in range(5):
             connection = stack.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            host, port = strict.url.removeprefix("http://").split(":")
-            connection.connect((host, int(port)))
+            connection.connect(("127.0.0.1", strict.port))
             # A second request after the first, so that answers pile up behind each other, too.
             connection.sendall((head("/embed", len(body)) + body) * 2)
         until(lambda: series(strict, "process_open_fds") >= before + 5, 5)

@@ -48,7 +48,7 @@ class House:
         self.replicas = [self._serve(port) for port in free_ports(2)]
         for replica in self.replicas:
             replica.await_ready()
-        self.balancer = Balancer(haproxy, folder, [self._port(replica) for replica in self.replicas])
+        self.balancer = Balancer(haproxy, folder, [replica.port for replica in self.replicas])
         self.balancer.await_up(2)
         self.address = Address.parse(self.balancer.url)
         self.texts = load_texts(None)
@@ -62,12 +62,12 @@ class House:
         replica = self.replicas[index]
         replica.process.kill()
         replica.process.wait()
-        self.replicas[index] = self._serve(self._port(replica))
+        self.replicas[index] = self._serve(replica.port)
 
     def restart(self, index: int) -> None:
         """End a replica as an operator would, start it again, and wait until it gets requests."""
         assert self.replicas[index].stop() == 0
-        self.replicas[index] = self._serve(self._port(self.replicas[index])).await_ready()
+        self.replicas[index] = self._serve(self.replicas[index].port).await_ready()
         self.balancer.await_up(2)
 
     def load(self, seconds: float, meanwhile: Callable[[], None]) -> tuple[OpenRun, list[float]]:
@@ -85,10 +85,6 @@ class House:
 
     def _serve(self, port: int) -> RunningServer:
         return self._start(find(DEFAULT), "--port", str(port), *self._engine, "--no-log-requests", ready=False)
-
-    @staticmethod
-    def _port(replica: RunningServer) -> int:
-        return int(replica.url.rpartition(":")[2])
 
 
 @pytest.fixture(scope="module", params=IMAGES)
