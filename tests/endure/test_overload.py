@@ -55,7 +55,7 @@ def test_overload_is_refused_soon_the_accepted_are_in_time_and_it_recovers(
         f"\n{TIMES} times the capacity for {seconds:g} s: {in_time} of {len(accepted)} accepted in time, "
         f"{len(refused)} refused after {1000 * median(refused):.1f} ms (median); full recovery after {recovered:.2f} s"
     )
-    assert in_time >= 0.9 * len(accepted)  # tests share their machine with others
+    assert in_time >= (0.97 if seconds > 30 else 0.9) * len(accepted)  # short tests share their machine with others
     assert len(accepted) >= 10
     assert median(refused) < 0.02
     assert recovered < RECOVERY_S
