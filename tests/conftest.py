@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ class RunningServer:
         """Wait for a line of the log."""
         found: re.Match[str] = self._await(lambda: re.search(pattern, self.text()))
         return found
+
+    @contextmanager
+    def engine_held(self) -> Iterator[None]:
+        """The engine stands still, as if its work took for ever; what is answered meanwhile is answered without it."""
+        held = self.workers
+        assert held
+        for pid in held:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in held:
+                os.kill(pid, signal.SIGCONT)
 
     def terminate(self) -> None:
         """Ask it to drain and end."""

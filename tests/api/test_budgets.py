@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -133,20 +129,6 @@ def test_a_deadline_no_server_could_meet_is_refused_saying_what_is_possible(clie
     assert (error.status_code, error.json()["error"]["param"]) == (400, "budget_ms")
 
 
-@contextmanager
-def engine_held(server: RunningServer) -> Iterator[None]:
-    """The engine stands still, as if its work took for ever; what is answered meanwhile is answered without it."""
-    held = server.workers
-    assert held
-    for pid in held:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in held:
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_behind_a_long_queue_a_short_deadline_is_refused_at_once(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
@@ -155,7 +137,7 @@ def test_behind_a_long_queue_a_short_deadline_is_refused_at_once(
     alone = server.client.get("/plan?texts=100&tokens=160").json()["alternatives"][-1]["empty_ms"]
     body = {"inputs": [text] * 100, "layers": 4, "budget_ms": 3 * alone}
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        with engine_held(server):
+        with server.engine_held():
             requests = [threads.submit(server.client.post, "/embed", json=body) for _ in range(8)]
             done, _ = concurrent.futures.wait(
                 requests, timeout=alone / 1000, return_when=concurrent.futures.FIRST_COMPLETED
@@ -178,7 +160,7 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_nothing(
     server = start_server(tiny_bundle)
     embed(server.client)  # connections and caches are warm
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        with engine_held(server):
+        with server.engine_held():
             held = threads.submit(embed, server.client)
             time.sleep(0.3)  # the only worker has it
             started = time.monotonic()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,11 +13,26 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.conftest import RunningServer, ServerFactory
+
 TEXTS = ["the river and the mountain", "winter", "A quiet morning train to Nairobi, always late."]
 TOO_LONG = "river " * 400
 
 Rows = npt.NDArray[np.float64]
 Embed = Callable[..., Rows]
+
+
+@pytest.fixture
+def full(start_server: ServerFactory, tiny_bundle: Path) -> Iterator[RunningServer]:
+    """A server whose only seat is taken."""
+    server = start_server(tiny_bundle, "--max-concurrent-requests", "1")
+    with server.engine_held(), ThreadPoolExecutor(1) as thread:
+        taken = thread.submit(server.client.post, "/embed", json={"inputs": TEXTS})
+        while "strata_requests_in_progress 1.0" not in server.client.get("/metrics").text:
+            time.sleep(0.01)
+        yield server
+        server.process.kill()
+        assert isinstance(taken.exception(), httpx.TransportError)
 
 
 @pytest.fixture

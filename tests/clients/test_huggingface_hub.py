@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.clients.conftest import TEXTS, TOO_LONG, Embed, same
-from tests.conftest import RunningServer, ServerFactory
+from tests.conftest import RunningServer
 
 
 @pytest.fixture
@@ -69,8 +68,7 @@ def test_a_text_too_long_to_be_taken_whole_is_its_http_error(hub: InferenceClien
     assert caught.value.response.status_code == 422
 
 
-def test_overload_is_its_http_error(start_server: ServerFactory, tiny_bundle: Path) -> None:
-    full = InferenceClient(base_url=start_server(tiny_bundle, "--max-queue-tokens", "1").url)
+def test_overload_is_its_http_error(full: RunningServer) -> None:
     with pytest.raises(HfHubHTTPError) as caught:
-        full.feature_extraction(TEXTS)
+        InferenceClient(base_url=full.url).feature_extraction(TEXTS)
     assert caught.value.response.status_code == 429

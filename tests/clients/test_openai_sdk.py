@@ -110,10 +110,7 @@ def test_a_text_that_is_too_long_is_refused_where_the_server_does_not_cut(
         api.embeddings.create(model="tiny", input=TOO_LONG)
 
 
-def test_overload_is_a_rate_limit_error_that_says_when_to_come_back(
-    start_server: ServerFactory, tiny_bundle: Path
-) -> None:
-    full = start_server(tiny_bundle, "--max-queue-tokens", "1")  # no request fits
+def test_overload_is_a_rate_limit_error_that_says_when_to_come_back(full: RunningServer) -> None:
     with sdk(full) as api, pytest.raises(openai.RateLimitError) as caught:
         api.embeddings.create(model="tiny", input=TEXTS)
     assert int(caught.value.response.headers["retry-after"]) >= 1
