@@ -17,7 +17,7 @@ from app.engine.cpu import usable_cores
 from app.engine.link import EngineError, HostLink, Worker, WorkerLost
 from app.engine.memory import resident_bytes
 from app.engine.options import EngineOptions
-from model_store.bundle import Bundle
+from model_store.bundle import Bundle, BundleError, read_manifest
 
 Status = Literal["loading", "ready", "dead"]
 Event = Callable[..., None]
@@ -49,6 +49,7 @@ class EnginePool:
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
+        self._revision = ""  # of the bundle, when it was first opened
         self._down_since: float | None = None  # there is no worker
         self._dead = False
         self._stopping = False
@@ -96,6 +97,7 @@ class EnginePool:
         if not self._starting:
             self.launch()
         try:
+            self._revision = await asyncio.to_thread(self._read_revision)
             candidates, best, reason = await self._choose()
             await self._starting[best.backend].load([best.dtype], warm=True)
             self._host = self._starting.pop(best.backend)
@@ -232,15 +234,23 @@ class EnginePool:
         """The host, or a new one loaded with the chosen dtype. Raises EngineError."""
         assert self.choice is not None
         if self._host is None or not self._host.alive:
+            if await asyncio.to_thread(self._read_revision) != self._revision:
+                raise EngineError(f"{self.bundle} holds another model now; restart to serve it")
             c = self.choice
             host = HostLink.start(self.bundle, c.backend, c.device, c.threads)
             try:
                 await host.load([c.dtype], warm=True)
-            except EngineError:
+            except BaseException:  # a stop of the pool among them
                 await host.stop()
                 raise
             self._host = host
         return self._host
+
+    def _read_revision(self) -> str:
+        try:
+            return read_manifest(self.bundle).revision
+        except BundleError as error:
+            raise EngineError(str(error)) from error
 
     @cached_property
     def _device(self) -> str:

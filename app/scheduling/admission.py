@@ -12,6 +12,7 @@ from app.scheduling.queue import Columns
 MARGIN = 0.8  # of a request's time that its predicted answer may take: predictions err, and every newcomer delays it
 _OVER_SHARE = 0.6  # the same for a tier that has had more than its share: it leaves room for those that have not
 _MEMORY_S = 5.0  # how long work that was let in counts against its tier's share
+_UNHURRIED = 0.5  # of the engine is the most that work without a deadline may claim as its share
 
 
 def lateness(
@@ -41,6 +42,7 @@ class Shares:
     def __init__(self) -> None:
         self._shares: Mapping[str, float] = {}
         self._used: dict[str, float] = {}
+        self._turns: dict[str, float] = {}  # when a tier will have had its share for all it asked without a deadline
         self._then = 0.0
 
     def set(self, shares: Mapping[str, float]) -> None:
@@ -54,6 +56,12 @@ class Shares:
         share = self._shares.get(tier, 1.0) / sum(self._shares.get(name, 1.0) for name in busy)
         within = self._used.get(tier, 0.0) <= share * workers * _MEMORY_S
         return MARGIN if within else _OVER_SHARE
+
+    def turn(self, tier: str, seconds: float, now: float, workers: int) -> float:
+        """When a tier's share has paid for this much more work without a deadline: until then others go first."""
+        share = min(_UNHURRIED, self._shares.get(tier, 1.0) / sum((self._shares or {tier: 1.0}).values()))
+        self._turns[tier] = max(now, self._turns.get(tier, now)) + seconds / (share * workers)
+        return self._turns[tier]
 
     def let_in(self, tier: str, seconds: float, now: float) -> None:
         """Work of a tier was let in."""

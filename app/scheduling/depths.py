@@ -44,7 +44,7 @@ class Engine:
         alone = min(max(work, (before + work) / self.workers), self.bounds.seconds) * (1 - 1 / self.workers)
         return (self.running_s + before + work) / self.workers + alone
 
-    def work(self, tokens: int, layers: int) -> float:
+    def work(self, tokens: int, layers: float) -> float:
         """Worker-seconds of so many tokens at a depth."""
         return self.cost.row(tokens, layers, self.bounds)
 

@@ -19,7 +19,7 @@ from app.scheduling.queue import Columns, DeadlineQueue
 # On a CPU a batch of a few hundred tokens is as fast as a large one and keeps the next decision near; a GPU wants bulk.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 _LEAST_SHARE = 192  # tokens below which splitting work among idle workers costs more than it saves
-_PATIENCE_S = 10.0  # where a request without a deadline stands in the queue: behind all that is due before
+_PATIENCE_S = 10.0  # where a request without a deadline stands in the queue, or later: behind all that is due before
 _BATCH_SHARE = 0.25  # of the shortest deadline lately seen that a batch may take: whoever has it may come any time
 _SHORTEST_FORGET_S = 60.0
 _USUAL = 0.01  # weight of the newest request in the average length of a text
@@ -85,9 +85,9 @@ class Outlook:
         gap = gap if now - seen < _GAP_FORGET_S else 0.0
         self._gap = (gap + _GAP * (min(seconds, _GAP_MOST_S) - gap), now)
 
-    def due(self, arrived: float, deadline: float) -> float:
-        """The place in the queue of a request, as a time."""
-        return min(deadline, arrived + _PATIENCE_S)
+    def due(self, arrived: float, deadline: float, turn: float = 0.0) -> float:
+        """The place in the queue of a request, as a time; ``turn`` (`Shares.turn`) of one without a deadline."""
+        return min(deadline, max(arrived + _PATIENCE_S, turn))
 
     def lateness(self, work: float, slack: float, due: float, bound: float) -> float:
         """`admission.lateness` of a newcomer with ``work`` worker-seconds, as the queue is now."""
@@ -96,9 +96,10 @@ class Outlook:
 
     def expected(self, terms: Terms, tokens: int) -> float:
         """Seconds to the answer of a newcomer, behind all that waits at the present level: quick, and near enough."""
-        engine = self.engine()
-        before = engine.work(self.queue.tokens, self.level)
-        depth = max((e for e in terms.exits if e <= self.level), default=terms.exits[0])
+        engine, queue = self.engine(), self.queue
+        level = self.level if queue else self._ladders.layers
+        before = engine.work(queue.tokens, max(level, queue.floor)) if queue.tokens else 0.0
+        depth = max((e for e in terms.exits if e <= level), default=terms.exits[0])
         return engine.finish_one(before, engine.work(tokens, depth))
 
     def forecast(self, lengths: Sequence[int], layers: int, *, queued: bool) -> float:

@@ -58,9 +58,15 @@ class DeadlineQueue:
         self._numbers: list[int] = []
         self.texts = 0
         self.tokens = 0
+        self._least = 0  # tokens times the fewest layers they may get
 
     def __bool__(self) -> bool:
         return bool(self.requests)
+
+    @property
+    def floor(self) -> float:
+        """Mean of the fewest layers that what waits may get, by tokens."""
+        return self._least / self.tokens if self.tokens else 0.0
 
     @staticmethod
     def limit(arrived: float, deadline: float) -> float:
@@ -88,6 +94,7 @@ class DeadlineQueue:
         self._numbers.insert(at, self._ladders.number(request.exits))
         self.texts += len(request.waiting)
         self.tokens += request.waiting_tokens
+        self._least += request.waiting_tokens * request.exits[0]
 
     def remove(self, request: Admitted) -> bool:
         """Take a request out, wherever it is; whether it was there."""
@@ -145,3 +152,4 @@ class DeadlineQueue:
             del column[at]
         self.texts -= len(request.waiting)
         self.tokens -= request.waiting_tokens
+        self._least -= request.waiting_tokens * request.exits[0]

@@ -94,7 +94,7 @@ class Scheduler:
         tokens = sum(map(len, texts))
         self.check_room(len(texts), tokens)
         deadline = arrived + terms.deadline_s if terms.deadline_s else math.inf
-        due = self.outlook.due(arrived, deadline)
+        due = self.outlook.due(arrived, deadline, 0.0 if terms.deadline_s else self._turn_of(terms, tokens))
         predicted = self._admit(terms, tokens, deadline - now, due)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -118,6 +118,10 @@ class Scheduler:
         finally:
             if expiry:
                 expiry.cancel()
+
+    def _turn_of(self, terms: Terms, tokens: int) -> float:
+        engine = self.outlook.engine()
+        return self.shares.turn(terms.tier, engine.work(tokens, terms.exits[-1]), self._clock(), engine.workers)
 
     def _admit(self, terms: Terms, tokens: int, slack: float, due: float) -> float:
         """Predicted seconds to the answer. Raises TooBusy when not even the floor is in time."""

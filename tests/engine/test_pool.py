@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from app.planning.plan import Terms
 from app.scheduling.errors import EngineFailure, Overloaded
 from app.scheduling.limits import Limits
 from app.scheduling.scheduler import Scheduler
+from model_store.bundle import read_manifest, write_manifest
 from model_store.registry import DEFAULT, find
 
 SMALL = EngineOptions(backend="onnxruntime", dtype="float32", workers=2, threads=1)
@@ -95,6 +97,27 @@ def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, m
             await asyncio.wait_for(waiting, 1)
 
     with_pool(tiny_bundle, SMALL, use)
+
+
+def test_a_bundle_that_was_replaced_is_not_taken_for_the_one_that_is_served(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.pool._DOWN_S", 0.5)
+    served = tmp_path / "served"
+    shutil.copytree(tiny_bundle, served)
+    told: list[object] = []
+
+    async def use(pool: EnginePool) -> None:
+        pool.on_event = lambda name, **facts: told.append(facts.get("reason"))
+        other = read_manifest(served)
+        write_manifest(served, other.model_copy(update={"prompts": {"query": "other "}}))
+        assert read_manifest(served).revision != other.revision
+        for pid in pool.pids.values():
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: pool.status == "dead", 10)
+
+    with_pool(served, SMALL, use)
+    assert any("another model" in str(reason) for reason in told)
 
 
 def test_a_batch_that_raises_fails_alone(tiny_bundle: Path) -> None:

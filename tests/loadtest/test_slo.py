@@ -76,4 +76,4 @@ def test_the_capacity_is_measured_when_it_is_not_given(
     capacity = float(facts["capacity of full depth"].split()[0])
     assert capacity > 0
     assert float(facts["capacity afterwards"].split()[0]) > 0
-    assert f"{round(0.2 * capacity)} texts in 1 s" in facts["offered"]
+    assert abs(int(facts["offered"].split()[0]) - 0.2 * capacity) <= 1

@@ -81,6 +81,23 @@ def test_requests_without_a_deadline_are_answered_however_many_have_one() -> Non
     assert max(call.seconds for call in bulk) < 15
 
 
+@pytest.mark.parametrize("shares", [{"interactive": 4.0, "bulk": 1.0}, {}])
+def test_a_flood_without_a_deadline_leaves_room_for_those_who_have_one(shares: dict[str, float]) -> None:
+    flood = [Call(0.0, (30,), terms([12], None, "bulk")) for _ in range(1500)]
+    hurried = poisson(10, 40, terms((3, 6, 12), 0.25, "interactive"))
+    simulate(flood + hurried, shares=shares)
+    assert sum(call.in_time for call in hurried) > 0.98 * len(hurried)
+    assert all(call.outcome == "answered" for call in flood)
+    assert max(call.seconds for call in flood) < 60, "the engine is never idle meanwhile"
+
+
+def test_a_flood_without_a_deadline_has_its_share() -> None:
+    flood = [Call(0.0, (30,), terms([12], None, "bulk")) for _ in range(300)]
+    hurried = poisson(14 * FULL_PER_S, 40, terms((3, 6, 12), 0.25, "interactive"))
+    simulate(flood + hurried, shares={"interactive": 1.0, "bulk": 1.0})
+    assert max(call.seconds for call in flood) < 25, "half of the engine is theirs, after ten seconds at the latest"
+
+
 def test_a_slower_machine_is_noticed() -> None:
     calls = poisson(FULL_PER_S, 20, ELASTIC)
     simulate(calls, speed=Speed(), real_speed=Speed(layer=2.4e-3, token_layer=2.0e-4))
