@@ -133,22 +133,6 @@ def summarize(requests: Requests, seconds: float, full: int) -> Summary:
     )
 
 
-def misses_at_quality(fixed: Sequence[Summary], quality: float) -> float:
-    """Least share missed that fixed depths reach at a mean quality, mixed as is best for them.
-
-    A client may send a share of its requests at one depth and the rest at another: the lower edge of what lies between
-    the measured (quality, misses) of each. NaN when the quality is outside what was measured.
-    """
-    points = [(each.quality, each.missed_share) for each in fixed if not np.isnan(each.quality)]
-    least = float("nan")
-    for low, low_misses in points:
-        for high, high_misses in points:
-            if low <= quality <= high:
-                part = (quality - low) / (high - low) if high > low else 0.0
-                least = float(np.fmin(least, low_misses + part * (high_misses - low_misses)))
-    return least
-
-
 def _mean(values: Numbers) -> float:
     said = values[~np.isnan(values)]
     return float(said.mean()) if len(said) else float("nan")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ELASTIC = "elastic"
-_SHARES = {"full": 1.0, "half": 0.5, "quarter": 0.25}  # of all layers
+_SHARES = {"full": 1.0, "half": 1 / 2, "third": 1 / 3, "quarter": 1 / 4}  # of all layers
 KINDS = (
-    "full, half, quarter, always-N, static (half to full, shallowest for the tightest deadline), static-N/N/N, elastic"
+    "full, half, third, quarter, always-N, "
+    "static (half to full, shallowest for the tightest deadline), static-N/N/N, elastic"
 )
 EVERY = (*_SHARES, "static", ELASTIC)
 

@@ -29,7 +29,7 @@ class Scenario:
     attainment: float | None = None  # of accepted requests, each tier
     refused: float | None = None  # share of all, at most
     quality: float | None = None  # of answers in time, as a share of full depth's
-    fewer_misses: float | None = None  # times, against fixed depths of equal mean quality
+    fewer_misses: float | None = None  # times, against the best fixed depth of no less mean quality
     goodput: float | None = None  # times full depth's
     full_depth: float | None = None  # share of answers
 
