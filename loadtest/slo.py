@@ -34,8 +34,8 @@ from loadtest.series import histogram_median, read_series
 from loadtest.slo_figures import compare, generator_figures, matrix
 from loadtest.texts import digest, load_texts
 
-# Capacity is what the engine carries, not what a tier's deadline lets in; with batches as short as the tightest tier makes
-# them for every policy, which is known from `check` on.
+# Capacity is what the engine carries, not what a tier's deadline lets in; with batches as short as the tightest tier
+# makes them for every policy, which is known from `check` on.
 _NO_HURRY_MS = 60_000
 _CAPACITY_CONNECTIONS = 32
 _WARM_UP_S = 3.0

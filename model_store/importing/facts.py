@@ -30,6 +30,22 @@ def licence(source: Source) -> str:
     return found[1] if found else UNKNOWN_LICENCE
 
 
+def licence_of(model: Path) -> str:
+    """What a bundle's manifest or a folder's card says."""
+    return _told(model, "licence") or licence(Source(model))
+
+
+def source_of(model: Path) -> str:
+    """What a bundle was made from, or what a folder calls itself."""
+    return _told(model, "source") or origin(Source(model).object("config.json"), model)
+
+
+def _told(model: Path, fact: str) -> str | None:
+    provenance = Source(model).object(MANIFEST_NAME).get("provenance")
+    found = provenance.get(fact) if isinstance(provenance, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def origin(config: dict[str, object], source: Path) -> str:
     """The hub name of the model where config.json keeps it, else the folder's name."""
     name = config.get("_name_or_path")

@@ -47,6 +47,19 @@ def import_model(
         return _make_bundle(opened, folder, overrides, made_with)
 
 
+def check_importable(source: Path, max_tokens: int) -> None:
+    """Refuse a model folder that `import_model` would refuse for what it is, or texts longer than it can read.
+
+    Raises RefusedError.
+    """
+    opened = Source(source)
+    sentence = read_sentence_config(opened)
+    config = sentence.encoder.object("config.json")
+    if not config:
+        raise RefusedError(f"{sentence.encoder.path}: holds no config.json")
+    _max_tokens(sentence, config, read_architecture(config), Overrides(max_tokens=max_tokens))
+
+
 def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str) -> Manifest:
     sentence = read_sentence_config(source)
     encoder = sentence.encoder

@@ -59,7 +59,7 @@ def read_sentence_config(source: Source) -> SentenceConfig:
     prompts = _prompts(main)
     return SentenceConfig(
         encoder=encoder,
-        pooling=_pooling(source.object(f"{folders[1]}/config.json"), f"{folders[1]}/config.json", prompts),
+        pooling=_pooling(source.json(f"{folders[1]}/config.json"), f"{folders[1]}/config.json", prompts),
         normalize=normalize,
         dense=source.folder(folders[2]) if "Dense" in kinds else None,
         prompts=prompts,
@@ -86,7 +86,9 @@ def _modules(source: Source, modules: Any) -> tuple[list[str], list[str]]:
     return kinds, folders
 
 
-def _pooling(config: dict[str, Any], name: str, prompts: dict[str, str]) -> Pooling:
+def _pooling(config: Any, name: str, prompts: dict[str, str]) -> Pooling:
+    if not isinstance(config, dict):
+        raise RefusedError(f"{name}: is missing, or no object; modules.json names it")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _OLD_POOLING.items() if config.get(key)] or ["mean"]

@@ -33,6 +33,8 @@ def profile_bundle(args: argparse.Namespace) -> int:
     known = QualityReport.read(bundle.path / REPORT)
 
     latency = None
+    if too_long := [length for length in args.lengths if length > old.max_tokens]:
+        raise ValueError(f"--lengths {too_long[0]}: this model reads {old.max_tokens} tokens")
     if not args.no_latency:
         options = EngineOptions(args.backend, args.dtype, args.device)
         latency = asyncio.run(measure_latency(bundle, options, args.batches, args.lengths, progress))
@@ -47,7 +49,7 @@ def profile_bundle(args: argparse.Namespace) -> int:
         failed = _failed(known, report, old, manifest)
     else:
         merged = known.updated(report) if known else report
-        if manifest != old:
+        if manifest != old or merged != known:
             write_measured(bundle.path, manifest, merged)
             print(f"written: {bundle.path}")
         if latency:
@@ -87,7 +89,9 @@ def _agreement(
 ) -> Manifest:
     """The manifest with agreement and per-text exit, both of the same texts."""
     texts = read_texts(args.text, args.texts)
-    vectors = ReferenceEncoder(bundle.path).encode(texts.lines, manifest.exits, "agreement" if progress else None)
+    encoder = ReferenceEncoder(bundle.path)
+    lines = [encoder.prompt + line for line in texts.lines]
+    vectors = encoder.encode(lines, manifest.exits, "agreement" if progress else None)
     agreement = measure_agreement(vectors, manifest.dims, texts.name)
     print(f"agreement with full depth, centred cosine over {agreement.count} texts of {agreement.texts}:")
     for exit, mean, p01 in zip(agreement.exits, agreement.mean[-1], agreement.p01[-1], strict=True):

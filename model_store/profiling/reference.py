@@ -50,6 +50,7 @@ class ReferenceEncoder:
         self.exit_norm: ExitNorm = "none"
         self.pooling: Pooling = _pooling(folder)
         self.prompts: Mapping[str, str] = {}
+        self.prompt = ""  # before texts that are for nothing in particular
         self.lowercase = False
         self.max_tokens = min(int(self.tokenizer.model_max_length), int(self.model.config.max_position_embeddings))
         self._heads: dict[int, dict[str, Tensor]] = {}
@@ -58,6 +59,7 @@ class ReferenceEncoder:
             self.exits, self.exit_norm, self.pooling = manifest.exits, manifest.exit_norm, manifest.pooling
             self.prompts, self.max_tokens = manifest.prompts, manifest.max_tokens
             self.lowercase = manifest.lowercase
+            self.prompt = manifest.prompts.get(manifest.default_prompt or "", "")
         if (folder / HEADS).exists():
             self._load_heads(TensorFile(folder / HEADS))
 

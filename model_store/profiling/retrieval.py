@@ -27,6 +27,10 @@ class RetrievalSet:
     relevance: dict[str, dict[str, int]]
 
 
+# Names that models give the prompts of either side, as sentence-transformers tries them.
+_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
 @dataclass(frozen=True)
 class RetrievalResult:
     """nDCG@10 x 100 by exit and dim: both sides at the exit, and queries at the exit on documents at the last one.
@@ -48,14 +52,20 @@ def read_beir(folder: Path, split: str = "test", name: str | None = None) -> Ret
     ``qrels_{split}.tsv``). Only judged queries are kept. Raises FileNotFoundError naming what is missing,
     ValueError where there is none.
     """
-    documents = {d["_id"]: f"{d.get('title', '')} {d['text']}".strip() for d in _jsonl(folder / "corpus.jsonl")}
     queries = _jsonl(_first(folder / "queries.jsonl", folder / f"queries_{split}.jsonl"))
     relevance: dict[str, dict[str, int]] = {}
-    with _first(folder / "qrels" / f"{split}.tsv", folder / f"qrels_{split}.tsv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if int(row["score"]) > 0:
-                relevance.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-    judged = {q["_id"]: q["text"] for q in queries if q["_id"] in relevance}
+    try:
+        documents = {d["_id"]: f"{d.get('title') or ''} {d['text']}".strip() for d in _jsonl(folder / "corpus.jsonl")}
+        with _first(folder / "qrels" / f"{split}.tsv", folder / f"qrels_{split}.tsv").open(encoding="utf-8") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                if int(row["score"]) > 0:
+                    relevance.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+        judged = {q["_id"]: q["text"] for q in queries if q["_id"] in relevance}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}: needs _id and text in every line of corpus and queries, and columns query-id, corpus-id and "
+            f"score in the qrels: {error!r}"
+        ) from error
     if not judged:
         raise ValueError(f"{folder}: no query of the split {split!r} has a relevant document")
     return RetrievalSet(name or folder.name, judged, documents, relevance)
@@ -77,7 +87,7 @@ def measure_retrieval(
     with_last = tuple(dict.fromkeys((*exits, last)))
     sides = {}
     for side, texts in (("query", data.queries), ("document", data.documents)):
-        prompt = encoder.prompts.get(side, "")
+        prompt = next((encoder.prompts[name] for name in _PROMPTS[side] if name in encoder.prompts), encoder.prompt)
         label = f"{data.name} {side}" if progress else None
         sides[side] = encoder.encode([prompt + text for text in texts.values()], with_last, label)
     full = sides["query"][last].shape[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def read_sts(path: Path, name: str | None = None) -> StsPairs:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     try:
-        columns = [[row[key] for row in rows] for key in ("score", "sentence1", "sentence2")]
+        columns = [[row[key] + "" for row in rows] for key in ("score", "sentence1", "sentence2")]  # None in short rows
         scores = [float(score) for score in columns[0]]
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: needs columns score, sentence1 and sentence2: {error}") from error
@@ -57,7 +58,10 @@ def measure_sts(
 ) -> StsResult:
     """Spearman x 100 of ``pairs`` at every exit and dim."""
     exits, dims = tuple(exits), tuple(dims)
-    vectors = encoder.encode(pairs.first + pairs.second, exits, pairs.name if progress else None)
+    texts = [encoder.prompt + text for text in pairs.first + pairs.second]
+    vectors = encoder.encode(texts, exits, pairs.name if progress else None)
     half = len(pairs.first)
     scores = {e: {d: cosine_spearman(v[:half], v[half:], pairs.scores, d) for d in dims} for e, v in vectors.items()}
+    if not all(isfinite(score) for row in scores.values() for score in row.values()):
+        raise ValueError(f"{pairs.name}: has too few pairs, or too few different scores, for a rank correlation")
     return StsResult(pairs.name, half, scores)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,10 +16,20 @@ from model_store.training.optimizer import Optimizer
 from model_store.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
+_SAY = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot continue this run; the message says why."""
+
+
+def digest(model: Path) -> str:
+    """Of the files that say what a model computes."""
+    found = hashlib.sha256()
+    for file in sorted(file for file in model.rglob("*") if file.suffix in _SAY):
+        with file.open("rb") as opened:
+            found.update(f"{file.relative_to(model)} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest()
 
 
 @dataclass
@@ -31,15 +43,20 @@ class Position:
 def save_checkpoint(
     folder: Path,
     recipe: Recipe,
+    models: list[str],
     data: list[str],
     position: Position,
     student: nn.Module,
     optimizer: Optimizer,
     memory: TeacherMemory,
 ) -> None:
-    """Write ``checkpoint.pt``, whole or not at all. ``data`` describes the sources, a line each."""
+    """Write ``checkpoint.pt``, whole or not at all.
+
+    ``models``: digests of the base and the teacher; ``data`` describes the sources, a line each.
+    """
     state = {
         "recipe": recipe.model_dump_json(),
+        "models": models,
         "data": data,
         "step": position.step,
         "seconds": position.seconds,
@@ -56,21 +73,28 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path,
     recipe: Recipe,
+    models: list[str],
     data: list[str],
     student: nn.Module,
     optimizer: Optimizer,
     memory: TeacherMemory,
 ) -> Position:
-    """Restore a run in place and return where it was. Raises CheckpointError where the recipe or the data differ.
+    """Restore a run in place and return where it was.
 
-    Only ``steps``, ``minutes`` and ``precision`` may change: a run can be given more, or less, time.
+    Raises CheckpointError where it cannot be read, or the recipe, the models or the data differ. Only ``steps``,
+    ``minutes`` and ``precision`` may change: a run can be given more, or less, time.
     """
-    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise CheckpointError(f"{folder / CHECKPOINT} cannot be read; remove it to begin anew: {error}") from error
     free = {"steps", "minutes", "precision"}
     before, now = (r.model_dump(exclude=free) for r in (Recipe.model_validate_json(state["recipe"]), recipe))
     changed = sorted(name for name in now if now[name] != before[name])
     if changed:
         raise CheckpointError(f"{folder / CHECKPOINT} was made by another recipe; it differs in {', '.join(changed)}")
+    if state.get("models") != models:
+        raise CheckpointError(f"{folder / CHECKPOINT} was made from another base or by another teacher")
     if state["data"] != data:
         raise CheckpointError(f"{folder / CHECKPOINT} was made from other data: {', '.join(state['data'])}")
     student.load_state_dict(state["student"])

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from model_store.importing.importer import check_importable
     from model_store.training.finish import Origin, finish
     from model_store.training.precision import pick_device
     from model_store.training.sources import parse_source, read_groups, read_lines
@@ -69,6 +70,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
     recipe = _recipe(args)
+    check_importable(Path(args.base), recipe.max_tokens)  # or hours of training would end in its refusal
     benchmarks = Benchmarks.read(args)
     work = args.work or args.output.with_name(args.output.name + ".work")
     trainer = Trainer(

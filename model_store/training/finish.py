@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.finishing import finish_bundle
+from model_store.importing.facts import licence_of, source_of
 from model_store.importing.importer import import_model
 from model_store.importing.overrides import Overrides
 from model_store.manifest import CARD, REPORT
@@ -48,8 +49,9 @@ def finish(
 
     ``steps`` is how many the run made and ``drawn_from`` a line for each file of data, both for the card.
     """
-    draft = work / "model"
-    shutil.rmtree(draft, ignore_errors=True)
+    draft, finished = work / "model", work / "bundle"
+    for folder in (draft, finished):
+        shutil.rmtree(folder, ignore_errors=True)
     write_student(student, draft)
     dims = tuple(d for d in recipe.dims if d < student.hidden_size)
     overrides = Overrides(
@@ -57,15 +59,19 @@ def finish(
         exits=student.exits,
         exit_norm=student.exit_norm if student.final_norm is not None else None,
         dims=dims,
-        licence=origin.licence,
-        source=origin.source,
+        licence=origin.licence or licence_of(origin.base),
+        source=origin.source or source_of(origin.base),
     )
-    manifest = import_model(draft, output, overrides=overrides, made_with=origin.made_with)
+    manifest = import_model(draft, finished, overrides=overrides, made_with=origin.made_with)
     provenance = manifest.provenance.model_copy(update={"data": origin.data})
-    encoder = ReferenceEncoder(output)
+    encoder = ReferenceEncoder(finished)
     report = measure_quality(encoder, (*dims, manifest.full_dim), (), benchmarks.sts, benchmarks.retrieval, progress)
-    original = measure_original(origin.base, f"{provenance.source} at full depth", benchmarks, progress)
+    original = None
+    if benchmarks.sts or benchmarks.retrieval:
+        original = measure_original(origin.base, f"{provenance.source} at full depth", benchmarks, progress)
     manifest = with_tables(manifest.model_copy(update={"provenance": provenance}), report, original)
-    (output / CARD).write_text(model_card(manifest, recipe, steps, drawn_from, report), encoding="utf-8")
-    (output / REPORT).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
-    finish_bundle(output, manifest)
+    (finished / CARD).write_text(model_card(manifest, recipe, steps, drawn_from, report), encoding="utf-8")
+    (finished / REPORT).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
+    finish_bundle(finished, manifest)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(finished, output)

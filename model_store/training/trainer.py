@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from model_store.training.checkpoint import CHECKPOINT, Position, load_checkpoint, save_checkpoint
+from model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from model_store.training.draws import Draws
 from model_store.training.forward import Lanes, MicroBatch, in_order
 from model_store.training.heads import read_heads
@@ -70,7 +70,10 @@ class Trainer:
             recipe.heads,
             recipe.head_queries,
         ).to(self.device)
+        self._models = [digest(Path(model)) for model in (base, teacher or base)]
         full = self.student.hidden_size
+        if self.teacher.tokenizer.get_vocab() != self.student.model.tokenizer.get_vocab():
+            raise ValueError(f"the teacher {teacher} has another vocabulary than {base}; both read the same tokens")
         taught = self.teacher.encode(["size"]).shape[1]
         if taught != full:
             raise ValueError(f"the teacher's vectors have {taught} dims, the student's {full}; they must be as long")
@@ -84,7 +87,13 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / CHECKPOINT).exists():
             self.position = load_checkpoint(
-                self.folder, self.recipe, self.draws.described, self.student, self.optimizer, self.memory
+                self.folder,
+                self.recipe,
+                self._models,
+                self.draws.described,
+                self.student,
+                self.optimizer,
+                self.memory,
             )
         elif self.student.heads is not None and not read_heads(self.base, self.student) and self.recipe.ridge_texts:
             self._fit_heads(self.student.heads)
@@ -108,7 +117,14 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint of where the run is."""
         save_checkpoint(
-            self.folder, self.recipe, self.draws.described, self.position, self.student, self.optimizer, self.memory
+            self.folder,
+            self.recipe,
+            self._models,
+            self.draws.described,
+            self.position,
+            self.student,
+            self.optimizer,
+            self.memory,
         )
 
     def step(self, step: int, factor: float) -> dict[str, float]:

@@ -123,6 +123,12 @@ def test_a_pooling_with_no_mode_set_is_mean(source: Path, tmp_path: Path) -> Non
     assert import_model(source, tmp_path / "m").pooling == "mean"
 
 
+def test_a_pooling_that_is_named_and_missing_is_not_guessed(source: Path, tmp_path: Path) -> None:
+    (source / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(RefusedError, match="1_Pooling/config.json: is missing"):
+        import_model(source, tmp_path / "m")
+
+
 @pytest.mark.parametrize("size", [16, 32])
 def test_a_dense_module_becomes_the_head_of_the_last_layer(tmp_path: Path, size: int) -> None:
     source = tiny_sentence_model(tmp_path / "model", "bert", dense=size)

@@ -151,6 +151,15 @@ def test_what_cannot_be_measured_is_told_in_a_line(
 ) -> None:
     few = tmp_path / "few.txt"
     few.write_text("one text\n")
+    alike = tmp_path / "alike.tsv"
+    alike.write_text("score\tsentence1\tsentence2\n" + "3\ta\tb\n" * 5)
+    short = tmp_path / "short.tsv"
+    short.write_text("score\tsentence1\tsentence2\n3\ta\n")
+    bare = tmp_path / "bare"
+    (bare / "qrels").mkdir(parents=True)
+    (bare / "corpus.jsonl").write_text('{"_id": "d", "text": "a"}\n')
+    (bare / "queries.jsonl").write_text('{"_id": "q", "text": "a"}\n')
+    (bare / "qrels" / "test.tsv").write_text("q\td\t1\n")
     for words, reason in (
         ((), "name a BUNDLE or a --url"),
         (("nothing-of-that-name",), "no model 'nothing-of-that-name'"),
@@ -160,6 +169,10 @@ def test_what_cannot_be_measured_is_told_in_a_line(
         ((bundle, "--no-latency", "--sts", few), "needs columns score, sentence1 and sentence2"),
         ((bundle, "--no-latency", "--beir", tmp_path), "corpus.jsonl"),
         ((bundle, "--no-latency", "--text", few), "1 distinct texts; 20 are needed"),
+        ((bundle, "--no-latency", "--no-agreement", "--sts", alike), "too few different scores"),
+        ((bundle, "--no-latency", "--sts", short), "needs columns score, sentence1 and sentence2"),
+        ((bundle, "--no-latency", "--beir", bare), "columns query-id, corpus-id and score"),
+        ((bundle, "--lengths", "16,4096"), "--lengths 4096: this model reads"),
     ):
         assert profile(*words) == 1
         told = capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,31 @@ def test_the_card_says_how_it_was_made_and_what_it_scores(finished: Path) -> Non
         "nDCG@10",
     ):
         assert said in card
+
+
+def test_what_could_not_be_imported_is_refused_before_the_run(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_bert, base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "electra"}))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    (tmp_path / "texts.txt").write_text("a text\n" * 8)
+    options = f"--text {tmp_path}/texts.txt --steps 1 --quiet"
+    assert run(parser.parse_args([str(base), str(tmp_path / "out"), *options.split()])) == 1
+    assert "electra" in capsys.readouterr().err
+    options += " --max-tokens 100000"
+    assert run(parser.parse_args([str(tiny_bert), str(tmp_path / "out"), *options.split()])) == 1
+    assert "--max-tokens 100000" in capsys.readouterr().err
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_the_licence_is_the_bases(finished: Path, tiny_bert: Path) -> None:
+    provenance = Bundle.open(finished).manifest.provenance
+    assert provenance.source == tiny_bert.name
+    assert provenance.licence == "MIT"
 
 
 def test_the_tokenizer_carries_no_length_of_its_own(finished: Path) -> None:

@@ -77,10 +77,34 @@ def test_another_recipe_or_other_data_does_not_resume(
     fewer = trainer(tiny_bert, tmp_path, short, LineSource("lines", lines.lines[:30]), pairs)
     with pytest.raises(CheckpointError, match="other data"):
         fewer.train(progress_bar=False)
+    other_base = tiny_sentence_model(tmp_path / "other", "bert", layers=3, seed=7)
+    with pytest.raises(CheckpointError, match="another base"):
+        trainer(other_base, tmp_path, short, lines, pairs).train(progress_bar=False)
     longer = short.model_copy(update={"steps": 2})
     more = trainer(tiny_bert, tmp_path, longer, lines, pairs)
     more.train(progress_bar=False)
     assert more.position.step == 2
+
+
+def test_a_checkpoint_that_was_cut_off_is_told(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"PK\x03\x04 and then the disk was full")
+    with pytest.raises(CheckpointError, match="remove it to begin anew"):
+        trainer(tiny_bert, tmp_path, RECIPE, lines, pairs).train(progress_bar=False)
+
+
+def test_a_teacher_that_reads_other_tokens_is_refused(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    other = tiny_sentence_model(tmp_path / "other", "bert", layers=3)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    word, another = list(vocabulary)[-2:]
+    vocabulary[word], vocabulary[another] = vocabulary[another], vocabulary[word]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="another vocabulary"):
+        Trainer(RECIPE, str(tiny_bert), tmp_path, [lines], [pairs], teacher=str(other))
 
 
 def test_lanes_change_nothing_but_rounding(
