@@ -22,14 +22,15 @@ def attention_bias(pack: Pack, *, window: int | None = None, by_distance: Array 
     owners = pack.owners().reshape(pack.bins, pack.width)
     seen = owners[:, :, None] == owners[:, None, :]
     # Rows lie unbroken in a bin, so distances between places are distances between positions.
-    place = np.arange(pack.width)
-    distance = place[None, :] - place[:, None]
+    place = np.arange(pack.width, dtype=np.int32)  # of 8,192 tokens each of these squares has 64 million
     if window is not None:
-        seen &= (np.abs(distance) <= window // 2) | (owners[:, None, :] < 0)
+        near = np.abs(place[None, :] - place[:, None]) <= window // 2
+        seen &= near | (owners[:, None, :] < 0)
+        del near
     bias = np.where(seen, np.float32(0), np.float32(-np.inf))[:, None]
     if by_distance is not None:
         reach = by_distance.shape[1] // 2
-        bias = bias + by_distance[:, np.clip(distance + reach, 0, 2 * reach)]
+        bias = bias + by_distance[:, np.clip(place[None, :] - place[:, None] + reach, 0, 2 * reach)]
     return bias
 
 
