@@ -33,8 +33,8 @@ def profile_bundle(args: argparse.Namespace) -> int:
     known = QualityReport.read(bundle.path / REPORT)
 
     latency = None
-    if too_long := [length for length in args.lengths if length > old.max_tokens]:
-        raise ValueError(f"--lengths {too_long[0]}: this model reads {old.max_tokens} tokens")
+    if min(args.lengths) > old.max_tokens:
+        raise ValueError(f"--lengths {min(args.lengths)}: this model reads {old.max_tokens} tokens")
     if not args.no_latency:
         options = EngineOptions(args.backend, args.dtype, args.device)
         latency = asyncio.run(measure_latency(bundle, options, args.batches, args.lengths, progress))

@@ -52,10 +52,10 @@ def read_beir(folder: Path, split: str = "test", name: str | None = None) -> Ret
     ``qrels_{split}.tsv``). Only judged queries are kept. Raises FileNotFoundError naming what is missing,
     ValueError where there is none.
     """
-    queries = _jsonl(_first(folder / "queries.jsonl", folder / f"queries_{split}.jsonl"))
     relevance: dict[str, dict[str, int]] = {}
     try:
         documents = {d["_id"]: f"{d.get('title') or ''} {d['text']}".strip() for d in _jsonl(folder / "corpus.jsonl")}
+        queries = _jsonl(_first(folder / "queries.jsonl", folder / f"queries_{split}.jsonl"))
         with _first(folder / "qrels" / f"{split}.tsv", folder / f"qrels_{split}.tsv").open(encoding="utf-8") as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 if int(row["score"]) > 0:

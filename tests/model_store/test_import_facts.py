@@ -125,7 +125,7 @@ def test_a_pooling_with_no_mode_set_is_mean(source: Path, tmp_path: Path) -> Non
 
 def test_a_pooling_that_is_named_and_missing_is_not_guessed(source: Path, tmp_path: Path) -> None:
     (source / "1_Pooling" / "config.json").unlink()
-    with pytest.raises(RefusedError, match="1_Pooling/config.json: is missing"):
+    with pytest.raises(RefusedError, match=r"1_Pooling/config\.json: is missing"):
         import_model(source, tmp_path / "m")
 
 
