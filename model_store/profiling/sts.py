@@ -44,6 +44,8 @@ def read_sts(path: Path, name: str | None = None) -> StsPairs:
         raise ValueError(f"{path}: needs columns score, sentence1 and sentence2: {error}") from error
     if not rows:
         raise ValueError(f"{path}: needs columns score, sentence1 and sentence2, and a row: it has none")
+    if len(set(scores)) < 2 or not all(map(isfinite, scores)):
+        raise ValueError(f"{path}: has too few different scores, or none in places, for a rank correlation")
     return StsPairs(name or path.stem, columns[1], columns[2], scores)
 
 
@@ -62,6 +64,4 @@ def measure_sts(
     vectors = encoder.encode(texts, exits, pairs.name if progress else None)
     half = len(pairs.first)
     scores = {e: {d: cosine_spearman(v[:half], v[half:], pairs.scores, d) for d in dims} for e, v in vectors.items()}
-    if not all(isfinite(score) for row in scores.values() for score in row.values()):
-        raise ValueError(f"{pairs.name}: has too few pairs, or too few different scores, for a rank correlation")
     return StsResult(pairs.name, half, scores)
