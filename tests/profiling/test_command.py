@@ -159,7 +159,7 @@ def test_what_cannot_be_measured_is_told_in_a_line(
     (bare / "qrels").mkdir(parents=True)
     (bare / "corpus.jsonl").write_text('{"_id": "d", "text": "a"}\n')
     (bare / "queries.jsonl").write_text('{"_id": "q", "text": "a"}\n')
-    (bare / "qrels" / "test.tsv").write_text("q\td\t1\n")
+    (bare / "qrels" / "test.tsv").write_text("q\td\t1\nq\te\t1\n")
     for words, reason in (
         ((), "name a BUNDLE or a --url"),
         (("nothing-of-that-name",), "no model 'nothing-of-that-name'"),
