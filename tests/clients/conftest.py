@@ -28,7 +28,9 @@ def full(start_server: ServerFactory, tiny_bundle: Path) -> Iterator[RunningServ
     server = start_server(tiny_bundle, "--max-concurrent-requests", "1")
     with server.engine_held(), ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.client.post, "/embed", json={"inputs": TEXTS})
+        deadline = time.monotonic() + 10
         while "strata_requests_in_progress 1.0" not in server.client.get("/metrics").text:
+            assert time.monotonic() < deadline, "the request never came in"
             time.sleep(0.01)
         yield server
         server.process.kill()
