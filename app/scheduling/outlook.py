@@ -64,9 +64,8 @@ class Outlook:
             layers, tokens = self._ladders.layers, round(self._text_tokens)
             text = Load(layers, tokens, tokens * layers)
             seconds = max(_BATCH_SHARE * shortest, self._cost.seconds(text))
-        gap, seen = self._gap
-        gap = gap if now - seen < _GAP_FORGET_S else 0.0
-        bounds = BatchBounds(self.batch_tokens, seconds, self._limits.max_batch_requests, self._text_tokens, gap)
+        most, gap = self._limits.max_batch_requests, self._usual_gap(now)
+        bounds = BatchBounds(self.batch_tokens, seconds, most, self._text_tokens, gap)
         return Engine(self._cost, max(1, self._pool.size), bounds, running)
 
     def let_in(self, texts: int, tokens: int, deadline_s: float | None) -> None:
@@ -80,10 +79,13 @@ class Outlook:
 
     def was_idle(self, seconds: float) -> None:
         """A worker was idle for so long although something waited: this process was busy with something else."""
-        gap, seen = self._gap
         now = self._clock()
-        gap = gap if now - seen < _GAP_FORGET_S else 0.0
+        gap = self._usual_gap(now)
         self._gap = (gap + _GAP * (min(seconds, _GAP_MOST_S) - gap), now)
+
+    def _usual_gap(self, now: float) -> float:
+        gap, seen = self._gap
+        return gap if now - seen < _GAP_FORGET_S else 0.0
 
     def due(self, arrived: float, deadline: float, turn: float = 0.0) -> float:
         """The place in the queue of a request, as a time; ``turn`` (`Shares.turn`) of one without a deadline."""
