@@ -13,6 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from model_store.bundle import Bundle
+from model_store.importing.facts import licence_of
 from model_store.profiling.reference import ReferenceEncoder, unit
 from model_store.training.command import add_arguments, run
 from tests.engine.reference import Reference
@@ -120,10 +121,10 @@ def test_what_could_not_be_imported_is_refused_before_the_run(
     assert not (tmp_path / "out.work").exists()
 
 
-def test_the_licence_is_the_bases(finished: Path, tiny_bert: Path) -> None:
-    provenance = Bundle.open(finished).manifest.provenance
-    assert provenance.source == tiny_bert.name
-    assert provenance.licence == "MIT"
+def test_source_and_licence_are_the_bases(finished: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    assert Bundle.open(finished).manifest.provenance.source == tiny_bert.name
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert (licence_of(tmp_path), licence_of(finished)) == ("apache-2.0", "MIT")
 
 
 def test_the_tokenizer_carries_no_length_of_its_own(finished: Path) -> None:
