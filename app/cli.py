@@ -6,19 +6,20 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
+
+from strata import PLACE, __version__
 
 # Command -> (module with add_arguments(parser) and run(arguments) -> exit status, what it does). Only the chosen
 # command's module is imported, so that `strata serve` never pays for training and no command pays for another.
 COMMANDS = {
-    "serve": ("app.serve", "serve a model over HTTP"),
-    "plan": ("app.planning.command", "ask a running server what it would run, and why"),
-    "keys": ("app.planning.keys", "make API keys"),
-    "models": ("model_store.command", "list, add and verify models"),
-    "profile": ("model_store.profiling.command", "measure what a model is worth at every exit"),
-    "train": ("model_store.training.command", "train a 2D Matryoshka model"),
-    "loadtest": ("loadtest.command", "measure a running server"),
+    "serve": ("strata.app.serve", "serve a model over HTTP"),
+    "plan": ("strata.app.planning.command", "ask a running server what it would run, and why"),
+    "keys": ("strata.app.planning.keys", "make API keys"),
+    "models": ("strata.model_store.command", "list, add and verify models"),
+    "profile": ("strata.loadtest.profile.command", "measure what a model is worth at every exit"),
+    "train": ("strata.model_store.training.command", "train a 2D Matryoshka model"),
+    "loadtest": ("strata.loadtest.command", "measure a running server"),
 }
 
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="strata", description="Elastic embedding server: the first N layers of a 2D Matryoshka encoder."
     )
-    parser.add_argument("--version", action="version", version=f"strata {installed_version()}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen: ModuleType | None = None
     for name, (module, summary) in COMMANDS.items():
@@ -40,17 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(given)
     if chosen is None:
-        print(f"strata {installed_version()}")
+        print(_version())
         return 0
     return int(chosen.run(options) or 0)
 
 
-def installed_version() -> str:
-    """The version of the installed package, or "0" when run from a tree that is not installed."""
-    try:
-        return version("strata-embed")
-    except PackageNotFoundError:
-        return "0"
+def _version() -> str:
+    return f"strata {__version__} ({PLACE})"
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-
-from app.api import embed, openai, operations, plan, similarity, tokenize
-from app.api.door import Door, direct
-from app.api.errors import refusal_of, response
-from app.cli import installed_version
-from app.engine.pool import EnginePool
-from app.service import Service
-from app.settings import Settings
+from strata import __version__
+from strata.app.api import embed, openai, operations, plan, similarity, tokenize
+from strata.app.api.door import Door, direct
+from strata.app.api.errors import refusal_of, response
+from strata.app.engine.pool import EnginePool
+from strata.app.service import Service
+from strata.app.settings import Settings
 
 _ABOUT = """Embeddings from the first N layers of a 2D Matryoshka encoder: as deep, and as long, as you can afford."""
 
@@ -31,7 +30,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         yield
         await service.stop()
 
-    app = FastAPI(title="Strata", description=_ABOUT, version=installed_version(), lifespan=life, redoc_url=None)
+    app = FastAPI(title="Strata", description=_ABOUT, version=__version__, lifespan=life, redoc_url=None)
     app.state.service = service
     routers = [room.router for room in (embed, openai, similarity, plan, tokenize, operations)]
     for router in routers:

@@ -1,6 +1,6 @@
 """Strata on Ray Serve: the same application and engine, as replicas that Ray scales with the requests in progress.
 
-    serve run app.ray:replicas min_replicas=2 max_replicas=8 cpus=2
+    serve run strata.app.ray:replicas min_replicas=2 max_replicas=8 cpus=2
 
 Options of the server are STRATA_* variables of the cluster's processes. It is Ray that listens: give keys
 (STRATA_TIERS) where others than this machine reach its proxy. Needs the extra: pip install '.[ray]'.
@@ -18,12 +18,11 @@ import ray
 from fastapi import FastAPI
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 from ray import serve
-
-from app import logs, settings
-from app.engine.pool import EnginePool
-from app.main import create_app
-from app.service import Service
-from model_store import registry
+from strata.app import logs, settings
+from strata.app.engine.pool import EnginePool
+from strata.app.main import create_app
+from strata.app.service import Service
+from strata.model_store.bundle import registry
 
 _DRAIN_SLACK_S = 10.0  # beyond the server's own drain, before Ray ends a replica by force
 _QUEUED = 64  # requests that wait in Ray's proxy when no replica takes more; those beyond get 503

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from app import settings
-from app.planning.tiers_file import TiersError
-from model_store import registry
+from strata.app import settings
+from strata.app.planning.tiers_file import TiersError
+from strata.model_store.bundle import registry
 
 add_arguments = settings.add_arguments
 
@@ -21,17 +21,17 @@ def run(arguments: argparse.Namespace) -> int:
         return _refused(str(error))
     except registry.NotFoundError as error:
         return _refused(f"--model: {error}")
-    from app.engine.link import EngineError
-    from app.engine.pool import EnginePool
+    from strata.app.engine.link import EngineError
+    from strata.app.engine.pool import EnginePool
 
     pool = EnginePool(bundle, options.engine)
     try:
         pool.launch()  # the engine's processes import for seconds; so does what follows
     except EngineError as error:
         return _refused(str(error))
-    from app import logs
-    from app.server import serve
-    from app.tracing import TracingError
+    from strata.app import logs
+    from strata.app.server import serve
+    from strata.app.tracing import TracingError
 
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
     try:

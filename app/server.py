@@ -11,13 +11,12 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-
-from app import logs
-from app.connections import BoundedProtocol, Connections, raise_file_limit
-from app.engine.pool import EnginePool
-from app.main import create_app
-from app.service import Service
-from app.settings import Settings, SettingsError
+from strata.app import logs
+from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
+from strata.app.engine.pool import EnginePool
+from strata.app.main import create_app
+from strata.app.service import Service
+from strata.app.settings import Settings, SettingsError
 
 
 def serve(settings: Settings, pool: EnginePool) -> int:

@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Literal
 
-from app import logs
-from app.cli import installed_version
-from app.engine.choose import sample_tokens
-from app.engine.link import EngineError
-from app.engine.memory import resident_bytes
-from app.engine.pool import EnginePool
-from app.metrics import Metrics
-from app.planning.callers import everybody
-from app.planning.cost import CostModel
-from app.planning.planner import Planner
-from app.planning.tiers_file import TiersError, check_tiers, read_tiers
-from app.scheduling.errors import NotServing, Overloaded
-from app.scheduling.limits import Limits
-from app.scheduling.scheduler import Scheduler
-from app.scheduling.warmup import measure
-from app.settings import Settings
-from app.tokenizer import Tokenizer
-from app.tracing import Tracing
-from model_store.bundle import Bundle
-from model_store.manifest import Manifest
+from strata import __version__
+from strata.app import logs
+from strata.app.engine.choose import sample_tokens
+from strata.app.engine.link import EngineError
+from strata.app.engine.memory import resident_bytes
+from strata.app.engine.pool import EnginePool
+from strata.app.metrics import Metrics
+from strata.app.planning.callers import everybody
+from strata.app.planning.cost import CostModel
+from strata.app.planning.planner import Planner
+from strata.app.planning.tiers_file import TiersError, check_tiers, read_tiers
+from strata.app.scheduling.errors import NotServing, Overloaded
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.scheduler import Scheduler
+from strata.app.scheduling.warmup import measure
+from strata.app.settings import Settings
+from strata.app.tokenizer import Tokenizer
+from strata.app.tracing import Tracing
+from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.manifest import Manifest
 
 State = Literal["loading", "ready", "restarting", "draining", "dead"]
 
@@ -83,7 +83,7 @@ class Service:
     def __init__(self, settings: Settings, pool: EnginePool) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.tracing = Tracing(installed_version()) if settings.traces else None
+        self.tracing = Tracing(__version__) if settings.traces else None
         self.callers = read_tiers(settings.tiers) if settings.tiers else everybody()
         self.operations_port: int | None = None  # where it is another one than the rest's
         self.on_death: Callable[[str], None] = lambda reason: None
@@ -274,7 +274,7 @@ class Service:
         scheduler.shares.set({tier.name: tier.share for tier in self.callers.tiers})
         served = self._served = Served(name, label, manifest, tokenizer, planner, cost, scheduler, pool)
         self.metrics.model_opened(
-            exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=installed_version()
+            exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=__version__
         )
         self.metrics.watch(
             in_progress=lambda: len(self._seated),

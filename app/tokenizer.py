@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-
-from app.engine.batch import TokenIds
-from model_store.bundle import read_tokenizer
-from model_store.manifest import Manifest
+from strata.app.engine.batch import TokenIds
+from strata.model_store.bundle.bundle import read_tokenizer
+from strata.model_store.bundle.manifest import Manifest
 
 # The cores belong to the engine: one request is tokenized by one thread, never by a pool as wide as the machine.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

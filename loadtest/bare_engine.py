@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from app.engine.batch import Batch, Row
+from strata.app.engine.batch import Batch, Row
 
 if TYPE_CHECKING:
-    from app.engine.batch import TokenIds
-    from app.engine.pool import EnginePool
+    from strata.app.engine.batch import TokenIds
+    from strata.app.engine.pool import EnginePool
 
 _LEAST_SHARE = 192  # tokens; as the server, do not split less than this among idle workers
 

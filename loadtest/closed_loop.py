@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from statistics import median
 
-from loadtest.connection import Address, Connection, LoadError
-from loadtest.figures import percentile
+from strata.loadtest.connection import Address, Connection, LoadError
+from strata.loadtest.figures import percentile
 
 
 @dataclass(slots=True)

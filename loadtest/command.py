@@ -12,12 +12,12 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
-from loadtest import mix, policies
-from loadtest.options import add_common, add_url
-from loadtest.scenarios import SCENARIOS
+from strata.loadtest import mix, policies
+from strata.loadtest.options import add_common, add_url
+from strata.loadtest.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from loadtest.figures import Figure
+    from strata.loadtest.figures import Figure
 
 # A closer look at a name: the module that measures it has ``async measure(args, report) -> list[Figure]``.
 _BENCHMARKS = {
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark chosen; 1 when it fails, or with --strict when a bar is missed."""
-    from loadtest.connection import LoadError
-    from loadtest.report import Report
+    from strata.loadtest.connection import LoadError
+    from strata.loadtest.report import Report
 
     report = Report(args.benchmark, {name: value for name, value in vars(args).items() if name != "command"})
     module = importlib.import_module(f"loadtest.{args.benchmark}")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from loadtest.closed_loop import Sample, run_once
-from loadtest.connection import Address, fetch
-from loadtest.figures import Figure, median_ratio
-from loadtest.options import any_server
-from loadtest.report import Report
-from loadtest.rounds import interleave
-from loadtest.texts import digest, load_texts, stretch
+from strata.loadtest.closed_loop import Sample, run_once
+from strata.loadtest.connection import Address, fetch
+from strata.loadtest.figures import Figure, median_ratio
+from strata.loadtest.options import any_server
+from strata.loadtest.report import Report
+from strata.loadtest.rounds import interleave
+from strata.loadtest.texts import digest, load_texts, stretch
 
 
 @dataclass(slots=True, frozen=True)

@@ -6,13 +6,13 @@ import argparse
 import asyncio
 from statistics import median
 
-from loadtest.closed_loop import Sample, run_for
-from loadtest.family import Memory, has_mapped, measure_memory
-from loadtest.figures import Figure
-from loadtest.options import own_server
-from loadtest.processes import ServerProcess
-from loadtest.report import Report
-from loadtest.texts import digest, load_texts, stretch
+from strata.loadtest.closed_loop import Sample, run_for
+from strata.loadtest.family import Memory, has_mapped, measure_memory
+from strata.loadtest.figures import Figure
+from strata.loadtest.options import own_server
+from strata.loadtest.processes import ServerProcess
+from strata.loadtest.report import Report
+from strata.loadtest.texts import digest, load_texts, stretch
 
 _READY_S = 5.0
 _MEMORY_MB = {"torch": 700.0, "onnxruntime": 450.0}

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loadtest.connection import Address, LoadError
-from loadtest.open_loop import OpenRun, Trip, run_open
+from strata.app.safe_path import module_command
+from strata.loadtest.connection import Address, LoadError
+from strata.loadtest.open_loop import OpenRun, Trip, run_open
 
 CONNECTIONS = 128
 
@@ -41,8 +42,7 @@ class Order:
 async def generate(order: Order) -> OpenRun:
     """Send all of it from a new process. Raises LoadError when that fails; cancelling ends the process."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "loadtest.generator"),
+        *module_command("strata.loadtest.generator"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.processes import ServerProcess
+from strata.loadtest.processes import ServerProcess
 
 VERSION = "0.0.78"
 MODEL_NAME = "peer"
@@ -77,8 +77,8 @@ def install(folder: Path, python: str = sys.executable) -> Path:
     done = folder / "strata-pins.txt"
     pins = "\n".join(PINS)
     if not done.is_file() or done.read_text() != pins:
-        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([python, "-P", "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-P", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*pip, *PINS], check=True)
         done.write_text(pins)
     return folder / "bin" / "infinity_emb"

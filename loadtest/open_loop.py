@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from loadtest.connection import Address, Connection, LoadError
+from strata.loadtest.connection import Address, Connection, LoadError
 
 _SETTLE_S = 0.3  # from the last connection opened to the first request
 _IDLE_S = 4.0  # servers hang up after 5 s or more (uvicorn's default); a request must not cross that on its way

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from loadtest.connection import Address
-    from loadtest.processes import ServerProcess
+    from strata.loadtest.connection import Address
+    from strata.loadtest.processes import ServerProcess
 
 
 def add_common(parser: argparse.ArgumentParser, *, rounds: int) -> None:
@@ -30,7 +30,7 @@ def add_url(parser: argparse.ArgumentParser) -> None:
 
 def own_server(args: argparse.Namespace, *options: str) -> ServerProcess:
     """A `strata serve` with the options given and a benchmark's own, not yet started."""
-    from loadtest.processes import ServerProcess, strata_serve
+    from strata.loadtest.processes import ServerProcess, strata_serve
 
     return ServerProcess(strata_serve(["--no-log-requests", *args.serve_options, *options]), ready_path="/ready")
 
@@ -50,15 +50,15 @@ class RunningServer:
     """A server somebody else started and will stop."""
 
     def __init__(self, url: str) -> None:
-        from loadtest.connection import Address
+        from strata.loadtest.connection import Address
 
         self.address: Address = Address.parse(url)
 
 
 def served_folder(args: argparse.Namespace) -> Path:
     """The folder of the bundle that the server options name. Raises NotFoundError when there is none."""
-    from app import settings
-    from model_store import registry
+    from strata.app import settings
+    from strata.model_store.bundle import registry
 
     parser = argparse.ArgumentParser()
     settings.add_arguments(parser)

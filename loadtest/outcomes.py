@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from loadtest.mix import Sender
-from loadtest.open_loop import Trip
-from loadtest.schedule import Schedule
+from strata.loadtest.mix import Sender
+from strata.loadtest.open_loop import Trip
+from strata.loadtest.schedule import Schedule
 
 Numbers = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]

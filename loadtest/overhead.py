@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from app.engine.options import EngineOptions
-from app.engine.pool import EnginePool
-from app.tokenizer import Encode, Tokenizer
-from loadtest.bare_engine import BareEngine
-from loadtest.closed_loop import Sample, run_once
-from loadtest.connection import Address, fetch
-from loadtest.figures import Figure, median_ratio
-from loadtest.options import own_server, served_folder
-from loadtest.report import Report
-from loadtest.rounds import interleave
-from loadtest.texts import digest, load_texts, stretch
-from model_store.bundle import read_manifest
+from strata.app.engine.options import EngineOptions
+from strata.app.engine.pool import EnginePool
+from strata.app.tokenizer import Encode, Tokenizer
+from strata.loadtest.bare_engine import BareEngine
+from strata.loadtest.closed_loop import Sample, run_once
+from strata.loadtest.connection import Address, fetch
+from strata.loadtest.figures import Figure, median_ratio
+from strata.loadtest.options import own_server, served_folder
+from strata.loadtest.report import Report
+from strata.loadtest.rounds import interleave
+from strata.loadtest.texts import digest, load_texts, stretch
+from strata.model_store.bundle.bundle import read_manifest
 
 if TYPE_CHECKING:
-    from app.engine.batch import TokenIds
+    from strata.app.engine.batch import TokenIds
 
 _EVEN = 3.0  # the most p99 may be of p50, single texts at depth 1
 

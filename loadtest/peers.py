@@ -14,17 +14,16 @@ from statistics import median
 
 import numpy as np
 import numpy.typing as npt
-
-from loadtest import infinity
-from loadtest.closed_loop import Sample, run_for
-from loadtest.connection import Address, LoadError, fetch
-from loadtest.family import cpu_seconds
-from loadtest.figures import Figure, median_ratio
-from loadtest.options import own_server, served_folder
-from loadtest.processes import ServerProcess
-from loadtest.report import Report
-from loadtest.rounds import interleave
-from loadtest.texts import digest, load_texts, stretch
+from strata.loadtest import infinity
+from strata.loadtest.closed_loop import Sample, run_for
+from strata.loadtest.connection import Address, LoadError, fetch
+from strata.loadtest.family import cpu_seconds
+from strata.loadtest.figures import Figure, median_ratio
+from strata.loadtest.options import own_server, served_folder
+from strata.loadtest.processes import ServerProcess
+from strata.loadtest.report import Report
+from strata.loadtest.rounds import interleave
+from strata.loadtest.texts import digest, load_texts, stretch
 
 SAME_WORK = 0.999  # least cosine of two servers' vectors at which they are said to do the same work
 _COMPARED_TEXTS = 64

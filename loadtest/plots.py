@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from loadtest.outcomes import Mask, Numbers, Requests
+from strata.loadtest.outcomes import Mask, Numbers, Requests
 
 _COLOURS = (
     "#0072B2",

@@ -7,24 +7,21 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from loadtest.connection import Address, LoadError, fetch
+from strata.app.safe_path import module_command
+from strata.loadtest.connection import Address, LoadError, fetch
 
 _STOP_PATIENCE_S = 20.0
 
 
 def strata_serve(options: Sequence[str]) -> list[str]:
     """The command line of `strata serve`, of this very Python."""
-    script = Path(sys.executable).with_name("strata")
-    start = [str(script)] if script.exists() else [sys.executable, "-m", "app.cli"]
-    return [*start, "serve", *options]
+    return module_command("strata.app.cli", "serve", *options)
 
 
 class ServerProcess:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loadtest.figures import Figure
+from strata.loadtest.figures import Figure
 
 
 class Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from loadtest.policies import EVERY
+from strata.loadtest.policies import EVERY
 
 # Time as a share of the length, rate as a share of the mean or peak; straight lines between, a step where times repeat.
 CONSTANT = ((0.0, 1.0), (1.0, 1.0))

@@ -10,10 +10,9 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-
-from loadtest import arrivals, trace
-from loadtest.arrivals import Times
-from loadtest.scenarios import Scenario
+from strata.loadtest import arrivals, trace
+from strata.loadtest.arrivals import Times
+from strata.loadtest.scenarios import Scenario
 
 
 @dataclass(slots=True, frozen=True)

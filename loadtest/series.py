@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
-from loadtest.connection import Address, LoadError, fetch
+from strata.loadtest.connection import Address, LoadError, fetch
 
 _BUCKET = r'{}_bucket\{{le="([^"]+)"\}}'
 

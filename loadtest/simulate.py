@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
-
-from app.planning.plan import Ask, Terms
-from app.planning.planner import Planner
-from app.planning.tiers_file import read_tiers
-from loadtest import arrivals, mix
-from loadtest.figures import Figure, percentile
-from loadtest.options import served_folder
-from loadtest.report import Report
-from loadtest.simulation.engine import Speed
-from loadtest.simulation.traffic import Call, Replica, simulate
-from model_store.bundle import Bundle
+from strata.app.planning.plan import Ask, Terms
+from strata.app.planning.planner import Planner
+from strata.app.planning.tiers_file import read_tiers
+from strata.loadtest import arrivals, mix
+from strata.loadtest.figures import Figure, percentile
+from strata.loadtest.options import served_folder
+from strata.loadtest.report import Report
+from strata.loadtest.simulation.engine import Speed
+from strata.loadtest.simulation.traffic import Call, Replica, simulate
+from strata.model_store.bundle.bundle import Bundle
 
 _WORKERS = 2  # of a replica
 _MEAN_TOKENS, _SPREAD = 30.0, 0.6  # of a text: median, and standard deviation of the logarithm

@@ -13,26 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from loadtest.arrivals import busiest
-from loadtest.closed_loop import run_for
-from loadtest.connection import Address, LoadError, fetch
-from loadtest.family import cpu_seconds
-from loadtest.figures import Figure
-from loadtest.generator import Order, generate
-from loadtest.mix import Sender, senders
-from loadtest.options import any_server
-from loadtest.outcomes import Requests, Summary, summarize
-from loadtest.plots import draw_over_time, draw_policy
-from loadtest.policies import ELASTIC, Policy, parse
-from loadtest.processes import ServerProcess
-from loadtest.report import Report
-from loadtest.rounds import interleave
-from loadtest.scenarios import SCENARIOS, Scenario
-from loadtest.schedule import Schedule, arrival_times
-from loadtest.series import histogram_median, read_series
-from loadtest.slo_figures import compare, generator_figures, matrix
-from loadtest.texts import digest, load_texts
+from strata.loadtest.arrivals import busiest
+from strata.loadtest.closed_loop import run_for
+from strata.loadtest.connection import Address, LoadError, fetch
+from strata.loadtest.family import cpu_seconds
+from strata.loadtest.figures import Figure
+from strata.loadtest.generator import Order, generate
+from strata.loadtest.mix import Sender, senders
+from strata.loadtest.options import any_server
+from strata.loadtest.outcomes import Requests, Summary, summarize
+from strata.loadtest.plots import draw_over_time, draw_policy
+from strata.loadtest.policies import ELASTIC, Policy, parse
+from strata.loadtest.processes import ServerProcess
+from strata.loadtest.report import Report
+from strata.loadtest.rounds import interleave
+from strata.loadtest.scenarios import SCENARIOS, Scenario
+from strata.loadtest.schedule import Schedule, arrival_times
+from strata.loadtest.series import histogram_median, read_series
+from strata.loadtest.slo_figures import compare, generator_figures, matrix
+from strata.loadtest.texts import digest, load_texts
 
 # Capacity is what the engine carries, not what a tier's deadline lets in; with batches as short as the tightest tier
 # makes them for every policy, which is known from `check` on.

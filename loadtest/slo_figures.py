@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-
-from loadtest.figures import Figure
-from loadtest.outcomes import Requests, Summary
-from loadtest.scenarios import Scenario
+from strata.loadtest.figures import Figure
+from strata.loadtest.outcomes import Requests, Summary
+from strata.loadtest.scenarios import Scenario
 
 Tiers = Mapping[str, Summary]  # by tier, and "all"
 

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
-
-from loadtest.connection import Address, Connection, LoadError, fetch
-from loadtest.family import measure_memory
-from loadtest.figures import Figure
-from loadtest.mix import DEFAULT, TIERS, Sender, senders
-from loadtest.open_loop import run_open
-from loadtest.options import own_server
-from loadtest.processes import ServerProcess
-from loadtest.report import Report
-from loadtest.series import read_series
-from loadtest.slo import measure_capacity
-from loadtest.texts import digest, load_texts, stretch
+from strata.loadtest.connection import Address, Connection, LoadError, fetch
+from strata.loadtest.family import measure_memory
+from strata.loadtest.figures import Figure
+from strata.loadtest.mix import DEFAULT, TIERS, Sender, senders
+from strata.loadtest.open_loop import run_open
+from strata.loadtest.options import own_server
+from strata.loadtest.processes import ServerProcess
+from strata.loadtest.report import Report
+from strata.loadtest.series import read_series
+from strata.loadtest.slo import measure_capacity
+from strata.loadtest.texts import digest, load_texts, stretch
 
 _SEGMENT_S = 20.0  # of the schedule drawn and sent at a time
 _CONNECTIONS = 32

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from loadtest.arrivals import Times
+from strata.loadtest.arrivals import Times
 
 _SCALES_S = (1, 10)  # a representative window has the trace's bursts, and its busy and quiet stretches
 _STEPS = 60  # halvings: exact to the last bit

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_store import registry
+from strata import __version__
+from strata.model_store.bundle import registry
 
 if TYPE_CHECKING:
-    from model_store.manifest import Manifest
+    from strata.model_store.bundle.manifest import Manifest
 
 _SHOWN_EXITS = 4  # of a quality table, spread from the shallowest to full depth
 
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from model_store.importing import Overrides, RefusedError, import_model
-    from model_store.importing.facts import UNKNOWN_LICENCE, bundle_name
+    from strata.model_store.importing import Overrides, RefusedError, import_model
+    from strata.model_store.importing.facts import UNKNOWN_LICENCE, bundle_name
 
     overrides = Overrides(
         name=args.name,
@@ -87,7 +87,11 @@ def _add(args: argparse.Namespace) -> int:
         name = _store_name(args.name or bundle_name(args.path))
         destination = registry.store() / name
         manifest = import_model(
-            args.path, destination, overrides=overrides, replace=args.force, made_with=f"strata models add {_version()}"
+            args.path,
+            destination,
+            overrides=overrides,
+            replace=args.force,
+            made_with=f"strata models add {__version__}",
         )
     except (RefusedError, OSError) as error:
         print(f"Not added: {error}", file=sys.stderr)
@@ -101,7 +105,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from model_store.bundle import BundleError, read_manifest
+    from strata.model_store.bundle.bundle import BundleError, read_manifest
 
     bundles = registry.installed()
     if not bundles:
@@ -124,7 +128,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from model_store.verification import verify
+    from strata.model_store.bundle.verification import verify
 
     failed = False
     for model in args.models or [bundle.path for bundle in registry.installed()]:
@@ -174,18 +178,11 @@ def _join(values: tuple[int, ...]) -> str:
 
 def _store_name(name: str) -> str:
     """The folder's name in the store is the bundle's, so it must not be a path. Raises RefusedError."""
-    from model_store.importing import RefusedError
+    from strata.model_store.importing import RefusedError
 
     if Path(name).name != name or name.startswith("."):
         raise RefusedError(f"--name {name!r}: must be a plain name")
     return name
-
-
-def _version() -> str:
-    try:
-        return version("strata-embed")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _number(text: str) -> int:

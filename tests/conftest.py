@@ -16,11 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
-
-from model_store.bundle import record_files, write_manifest
-from model_store.graphs import write_graphs
-from model_store.manifest import Architecture, Manifest, Provenance
-from model_store.measured import Quality
+from strata.model_store.bundle.bundle import record_files, write_manifest
+from strata.model_store.bundle.graphs import write_graphs
+from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
+from strata.model_store.bundle.measured import Quality
 
 _START_S = 60.0
 # One small worker and nothing to measure: a test server is ready in about a second.
@@ -34,7 +33,7 @@ class RunningServer:
 
     def __init__(self, bundle: Path, log: Path, *flags: str, env: dict[str, str] | None = None) -> None:
         self.log = log
-        command = [sys.executable, "-m", "app.cli", "serve", "--model", str(bundle), "--port", "0", *flags]
+        command = [sys.executable, "-P", "-m", "strata.app.cli", "serve", "--model", str(bundle), "--port", "0", *flags]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})})
         self.url: str = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from app.settings import Settings
-from model_store.bundle import read_manifest
-from model_store.registry import DEFAULT, find
+from strata.app.settings import Settings
+from strata.model_store.bundle.bundle import read_manifest
+from strata.model_store.bundle.registry import DEFAULT, find
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from starlette.responses import Response
-
-from app.planning.plan import Terms
-from app.planning.space import space_id
-from app.scheduling.answer import Answer
+from strata.app.planning.plan import Terms
+from strata.app.planning.space import space_id
+from strata.app.scheduling.answer import Answer
 
 RAW = "application/octet-stream"
 

@@ -11,10 +11,9 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
-
-from app.api.body import Ids, OneError
-from app.api.errors import VALIDATION, Refusal
-from app.planning.plan import Ask, Exits
+from strata.app.api.body import Ids, OneError
+from strata.app.api.errors import VALIDATION, Refusal
+from strata.app.planning.plan import Ask, Exits
 
 _MOST_EXITS = 256
 _EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'

@@ -7,10 +7,9 @@ from typing import Annotated, Any, TypeVar, cast, overload
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 from starlette.requests import Request
-
-from app.api.errors import ENCODED, TOO_LARGE, ClientLeft, Refusal, misread
-from app.api.visit import Visit
-from app.service import Service
+from strata.app.api.errors import ENCODED, TOO_LARGE, ClientLeft, Refusal, misread
+from strata.app.api.visit import Visit
+from strata.app.service import Service
 
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -10,11 +10,10 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-
-from app.planning.callers import KeyRefused
-from app.planning.plan import PlanRefused, TierRefused
-from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
-from app.tokenizer import TextRefused
+from strata.app.planning.callers import KeyRefused
+from strata.app.planning.plan import PlanRefused, TierRefused
+from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
+from strata.app.tokenizer import TextRefused
 
 
 @dataclass(slots=True, frozen=True)

@@ -8,15 +8,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
-
-from app.api.answer import base64_rows, json_answer
-from app.api.ask import ASK_DOCS, ElasticBody, ask_of
-from app.api.body import Texts, listed, read
-from app.api.docs import PlainRoute, body_docs
-from app.api.embedding import check_size, embed
-from app.api.errors import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
-from app.service import Service
-from app.tokenizer import Encode
+from strata.app.api.answer import base64_rows, json_answer
+from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.body import Texts, listed, read
+from strata.app.api.docs import PlainRoute, body_docs
+from strata.app.api.embedding import check_size, embed
+from strata.app.api.errors import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
+from strata.app.service import Service
+from strata.app.tokenizer import Encode
 
 router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
 

@@ -8,13 +8,12 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
-
-from app.api.answer import json_answer
-from app.api.docs import PlainRoute
-from app.api.errors import TEI_ERRORS, UNHEALTHY, Refusal
-from app.cli import installed_version
-from app.service import Served, Service
-from model_store.measured import Quality, Scores
+from strata import __version__
+from strata.app.api.answer import json_answer
+from strata.app.api.docs import PlainRoute
+from strata.app.api.errors import TEI_ERRORS, UNHEALTHY, Refusal
+from strata.app.service import Served, Service
+from strata.model_store.bundle.measured import Quality, Scores
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 
@@ -52,7 +51,7 @@ async def info(request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 async def root(request: Request) -> Response:
     """Where to go from here."""
-    return json_answer({"strata": installed_version(), "docs": "/docs", "info": "/info", "embed": "POST /embed"})
+    return json_answer({"strata": __version__, "docs": "/docs", "info": "/info", "embed": "POST /embed"})
 
 
 def described(service: Service, served: Served) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "max_client_batch_size": settings.max_client_batch_size,
         "auto_truncate": settings.auto_truncate,
         "tokenization_workers": settings.tokenization_workers,
-        "version": installed_version(),
+        "version": __version__,
         "sha": None,
         "docker_label": None,
         "state": service.state,

@@ -8,15 +8,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
-
-from app.api.answer import json_answer
-from app.api.ask import ASK_DOCS, ElasticBody, ask_of
-from app.api.body import Strings, read
-from app.api.docs import PlainRoute, body_docs
-from app.api.embed import TextOptions
-from app.api.embedding import check_size, embed
-from app.api.errors import TEI_ERRORS
-from app.service import Service
+from strata.app.api.answer import json_answer
+from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.body import Strings, read
+from strata.app.api.docs import PlainRoute, body_docs
+from strata.app.api.embed import TextOptions
+from strata.app.api.embedding import check_size, embed
+from strata.app.api.errors import TEI_ERRORS
+from strata.app.service import Service
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 

@@ -7,8 +7,7 @@ from secrets import token_hex
 from time import perf_counter
 
 from starlette.types import Scope
-
-from app.planning.callers import Caller
+from strata.app.planning.callers import Caller
 
 _KEY = "strata.visit"
 _LONGEST_ID = 128

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
-from app.engine.packing import Pack
-from model_store.manifest import Rotary
+from strata.app.engine.packing import Pack
+from strata.model_store.bundle.manifest import Rotary
 
 Array = npt.NDArray[np.float32]
 

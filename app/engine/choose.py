@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from app.engine.batch import Batch, BatchResult, Row, TokenIds
-from app.engine.link import EngineError, Worker
-from model_store.bundle import Bundle, read_tokenizer
-from model_store.manifest import Manifest
+from strata.app.engine.batch import Batch, BatchResult, Row, TokenIds
+from strata.app.engine.link import EngineError, Worker
+from strata.model_store.bundle.bundle import Bundle, read_tokenizer
+from strata.model_store.bundle.manifest import Manifest
 
 FAITHFUL = 0.9995  # worst cosine to the fp32 reference, over every exit and text, that auto will accept
 _HOPELESS = 3.0  # times the quickest's time on a small probe, beyond which a candidate is not measured further

@@ -7,11 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from app.engine.batch import Batch, BatchResult, Row, Vector
-from app.engine.packing import Index, Pack, make_packs
-from app.engine.weights import Array
-from model_store.manifest import Manifest
+from strata.app.engine.batch import Batch, BatchResult, Row, Vector
+from strata.app.engine.packing import Index, Pack, make_packs
+from strata.app.engine.weights import Array
+from strata.model_store.bundle.manifest import Manifest
 
 
 class Backend(Protocol):

@@ -3,7 +3,7 @@
 A forked worker has the library imported and the weights in place, so it starts in milliseconds and costs only the
 pages it writes. The host itself computes in one thread at a time, and in none while it forks, which is what makes
 forking it sound.
-Run by the front as ``python -m app.engine.host BACKEND``, with its control socket as standard input.
+Run by the front as ``python -P -m strata.app.engine.host BACKEND``, with its control socket as standard input.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
-
-from app.engine import worker
-from app.engine.batch import Batch, Row
-from app.engine.encoder import Encoder
-from app.engine.wire import json_frame, receive
-from model_store.bundle import Bundle
+from strata import PLACE
+from strata.app.engine import worker
+from strata.app.engine.batch import Batch, Row
+from strata.app.engine.encoder import Encoder
+from strata.app.engine.wire import json_frame, receive
+from strata.model_store.bundle.bundle import Bundle
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
     # Importing takes longest, so it starts before the first command.
-    backend = _politely(lambda: importlib.import_module(f"app.engine.backends.{_MODULES[sys.argv[1]]}"))
+    backend = _politely(lambda: importlib.import_module(f"strata.app.engine.backends.{_MODULES[sys.argv[1]]}"))
     host: Host | None = None
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])
@@ -128,6 +128,8 @@ def main() -> None:
             if command["do"] == "fork" and host is not None:
                 _fork(control, host, command["dtype"])
                 continue
+            if command.get("place", str(PLACE)) != str(PLACE):
+                raise ImportError(f"the engine's code is at {PLACE}, the server's at {command['place']}")
             if host is None:
                 host = Host(Path(command["bundle"]), backend, command["device"], command["threads"])
             _politely(partial(host.load, command["dtypes"], warm=command["warm"]))

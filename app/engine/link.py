@@ -8,15 +8,16 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from app.engine.batch import Batch, BatchResult
-from app.engine.wire import HEAD, Kind, decode_result, encode_batch, frame, json_frame, receive
+from strata import PLACE
+from strata.app.engine.batch import Batch, BatchResult
+from strata.app.engine.wire import HEAD, Kind, decode_result, encode_batch, frame, json_frame, receive
+from strata.app.safe_path import module_command, safe_environment
 
 T = TypeVar("T")
 
@@ -157,11 +158,12 @@ class HostLink:
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "app.engine.host", backend],
+                module_command("strata.app.engine.host", backend),
                 stdin=theirs.fileno(),
-                env={**os.environ, **_MALLOC, **_THREADS, **_PRIVACY},
+                env={**safe_environment(), **_MALLOC, **_THREADS, **_PRIVACY},
             )
-        return cls(process, ours, backend, {"bundle": str(bundle), "device": device, "threads": threads})
+        about = {"bundle": str(bundle), "device": device, "threads": threads, "place": str(PLACE)}
+        return cls(process, ours, backend, about)
 
     async def load(self, dtypes: list[str], *, warm: bool = False) -> None:
         """Hold the model in exactly these dtypes, run once if ``warm``. Raises EngineError with the host's reason."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from app.engine.batch import Row
+from strata.app.engine.batch import Row
 
 Index = npt.NDArray[np.int64]
 EMPTY = -1  # row number of a place that holds no token

@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from app.engine.batch import Batch, BatchResult
-from app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_tokens
-from app.engine.cpu import usable_cores
-from app.engine.link import EngineError, HostLink, Worker, WorkerLost
-from app.engine.memory import resident_bytes
-from app.engine.options import EngineOptions
-from model_store.bundle import Bundle, BundleError, read_manifest
+from strata.app.engine.batch import Batch, BatchResult
+from strata.app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_tokens
+from strata.app.engine.cpu import usable_cores
+from strata.app.engine.link import EngineError, HostLink, Worker, WorkerLost
+from strata.app.engine.memory import resident_bytes
+from strata.app.engine.options import EngineOptions
+from strata.model_store.bundle.bundle import Bundle, BundleError, read_manifest
 
 Status = Literal["loading", "ready", "dead"]
 Event = Callable[..., None]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
-from model_store.bundle import Bundle
-from model_store.families import block_tensors, closing_tensors, embedding_tensors, head_tensors
+from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.families import block_tensors, closing_tensors, embedding_tensors, head_tensors
 
 Array = npt.NDArray[np.float32]
 

@@ -14,8 +14,7 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-
-from app.engine.batch import Batch, BatchResult, Row
+from strata.app.engine.batch import Batch, BatchResult, Row
 
 HEAD = struct.Struct("<IB")
 _RESULT_HEAD = struct.Struct("<dII")

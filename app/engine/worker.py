@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from app.engine.encoder import Encoder
-from app.engine.wire import Kind, decode_batch, encode_result, frame, receive
+from strata.app.engine.encoder import Encoder
+from strata.app.engine.wire import Kind, decode_batch, encode_result, frame, receive
 
 
 def serve(sock: socket.socket, encoder: Encoder) -> None:

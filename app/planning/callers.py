@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 
-from app.planning.bucket import Bucket
-from app.planning.plan import PlanRefused, TierRefused
-from app.planning.tier import DEFAULT, Tier
+from strata.app.planning.bucket import Bucket
+from strata.app.planning.plan import PlanRefused, TierRefused
+from strata.app.planning.tier import DEFAULT, Tier
 
 
 class KeyRefused(Exception):  # noqa: N818 - reads as what happened

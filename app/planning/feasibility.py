@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from app.planning.plan import Ask, Infeasible, Terms
+from strata.app.planning.plan import Ask, Infeasible, Terms
 
 _SURE = 1.5  # times the deadline: what is nearer may be a slow moment, and is for admission to judge
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
-from app.planning.plan import Ask, Exits, PlanRefused, Terms
-from app.planning.space import parse_space, space_id
-from app.planning.tier import Tier
-from model_store.manifest import Manifest
+from strata.app.planning.plan import Ask, Exits, PlanRefused, Terms
+from strata.app.planning.space import parse_space, space_id
+from strata.app.planning.tier import Tier
+from strata.model_store.bundle.manifest import Manifest
 
 
 @dataclass(slots=True, frozen=True)

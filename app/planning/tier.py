@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.planning.plan import Exits
+from strata.app.planning.plan import Exits
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
-
-from app.planning.callers import Callers
-from app.planning.plan import Ask, PlanRefused
-from app.planning.planner import Planner
-from app.planning.tier import Tier
+from strata.app.planning.callers import Callers
+from strata.app.planning.plan import Ask, PlanRefused
+from strata.app.planning.planner import Planner
+from strata.app.planning.tier import Tier
 
 _HASH = "sha256:"
 

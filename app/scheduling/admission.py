@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import exp
 
-from app.scheduling.depths import Engine, at_level
-from app.scheduling.ladder import Ladders
-from app.scheduling.queue import Columns
+from strata.app.scheduling.depths import Engine, at_level
+from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.queue import Columns
 
 MARGIN = 0.8  # of a request's time that its predicted answer may take: predictions err, and every newcomer delays it
 _OVER_SHARE = 0.6  # the same for a tier that has had more than its share: it leaves room for those that have not

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from app.planning.cost import BatchBounds, CostModel, Load
-from app.scheduling.ticket import Admitted
+from strata.app.planning.cost import BatchBounds, CostModel, Load
+from strata.app.scheduling.ticket import Admitted
 
 _PART = 0.9  # of the time left to a request that a batch it is in may be predicted to take
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from app.planning.cost import BatchBounds, CostModel
-from app.scheduling.ladder import Ladders
-from app.scheduling.queue import Columns
+from strata.app.planning.cost import BatchBounds, CostModel
+from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.queue import Columns
 
 Floats = npt.NDArray[np.float64]
 _MOST_SEGMENTS = 3  # a batch comes from the head of the queue; what is due long after it is looked at next time

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from app.engine.pool import EnginePool
-from app.planning.cost import BatchBounds, CostModel, Load
-from app.planning.plan import Plan, Terms
-from app.scheduling.admission import lateness
-from app.scheduling.batching import Choice, form
-from app.scheduling.depths import Engine, at_level, choose_levels
-from app.scheduling.ladder import Ladders
-from app.scheduling.limits import Limits
-from app.scheduling.queue import Columns, DeadlineQueue
+from strata.app.engine.pool import EnginePool
+from strata.app.planning.cost import BatchBounds, CostModel, Load
+from strata.app.planning.plan import Plan, Terms
+from strata.app.scheduling.admission import lateness
+from strata.app.scheduling.batching import Choice, form
+from strata.app.scheduling.depths import Engine, at_level, choose_levels
+from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.queue import Columns, DeadlineQueue
 
 # On a CPU a batch of a few hundred tokens is as fast as a large one and keeps the next decision near; a GPU wants bulk.
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}

@@ -9,9 +9,8 @@ from math import inf
 
 import numpy as np
 import numpy.typing as npt
-
-from app.scheduling.ladder import Ladders
-from app.scheduling.ticket import Admitted, Ticket
+from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.ticket import Admitted, Ticket
 
 Floats = npt.NDArray[np.float64]
 

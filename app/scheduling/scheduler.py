@@ -9,19 +9,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from time import perf_counter
 
-from app.engine.batch import Batch, BatchResult, TokenIds, Vector
-from app.engine.link import EngineError
-from app.engine.pool import EnginePool
-from app.metrics import Metrics
-from app.planning.cost import CostModel, Load
-from app.planning.plan import Terms
-from app.scheduling.admission import Shares
-from app.scheduling.answer import Answer
-from app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
-from app.scheduling.limits import Limits
-from app.scheduling.outlook import Outlook
-from app.scheduling.shadow import ShadowRuns
-from app.scheduling.ticket import Admitted, Ticket
+from strata.app.engine.batch import Batch, BatchResult, TokenIds, Vector
+from strata.app.engine.link import EngineError
+from strata.app.engine.pool import EnginePool
+from strata.app.metrics import Metrics
+from strata.app.planning.cost import CostModel, Load
+from strata.app.planning.plan import Terms
+from strata.app.scheduling.admission import Shares
+from strata.app.scheduling.answer import Answer
+from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.outlook import Outlook
+from strata.app.scheduling.shadow import ShadowRuns
+from strata.app.scheduling.ticket import Admitted, Ticket
 
 _ATTEMPTS = 2  # batches a text may fail in before its request fails
 # A request takes two turns of the loop from its socket to the queue. No wait window: an idle loop turns at once.

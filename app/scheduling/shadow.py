@@ -9,9 +9,8 @@ from collections import deque
 from random import Random
 
 import numpy as np
-
-from app.engine.batch import BatchResult, Row, TokenIds, Vector
-from app.metrics import Metrics
+from strata.app.engine.batch import BatchResult, Row, TokenIds, Vector
+from strata.app.metrics import Metrics
 
 _MOST_WAITING = 64  # texts kept for an idle moment; the oldest give way
 

@@ -7,10 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from app.engine.batch import Row, TokenIds, Vector
-from app.planning.plan import Terms
-from app.scheduling.answer import Answer
+from strata.app.engine.batch import Row, TokenIds, Vector
+from strata.app.planning.plan import Terms
+from strata.app.scheduling.answer import Answer
 
 
 @dataclass(slots=True, eq=False)

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from time import perf_counter
 
-from app.engine.batch import Batch, Row, TokenIds
-from app.engine.pool import EnginePool
-from app.planning.cost import CostModel, Load
+from strata.app.engine.batch import Batch, Row, TokenIds
+from strata.app.engine.pool import EnginePool
+from strata.app.planning.cost import CostModel, Load
 
 _ROUNDS = 2
 

@@ -9,9 +9,8 @@ from math import inf
 from types import SimpleNamespace
 
 import numpy as np
-
-from app.engine.batch import Batch, BatchResult
-from app.planning.cost import Load
+from strata.app.engine.batch import Batch, BatchResult
+from strata.app.planning.cost import Load
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from app.metrics import Metrics
-from app.planning.cost import CostModel, Load
-from app.planning.plan import Terms
-from app.scheduling.errors import DeadlinePassed, EngineFailure, Overloaded, TooBusy
-from app.scheduling.limits import Limits
-from app.scheduling.scheduler import Scheduler
-from loadtest.simulation.clock import VirtualLoop
-from loadtest.simulation.engine import SimulatedPool, Speed
+from strata.app.metrics import Metrics
+from strata.app.planning.cost import CostModel, Load
+from strata.app.planning.plan import Terms
+from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, Overloaded, TooBusy
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.scheduler import Scheduler
+from strata.loadtest.simulation.clock import VirtualLoop
+from strata.loadtest.simulation.engine import SimulatedPool, Speed
 
 _SETTLE_S = 60.0  # after the last arrival, until everything must be over
 

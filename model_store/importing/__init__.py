@@ -1,7 +1,7 @@
 """Import: bundles made of other people's model folders."""
 
-from model_store.importing.importer import import_model
-from model_store.importing.overrides import Overrides
-from model_store.importing.refusal import RefusedError
+from strata.model_store.importing.importer import import_model
+from strata.model_store.importing.overrides import Overrides
+from strata.model_store.importing.refusal import RefusedError
 
 __all__ = ["Overrides", "RefusedError", "import_model"]

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
-
-from model_store.importing.refusal import RefusedError
-from model_store.manifest import Activation, Architecture, Rotary
+from strata.model_store.bundle.manifest import Activation, Architecture, Rotary
+from strata.model_store.importing.refusal import RefusedError
 
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",

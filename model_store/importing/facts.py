@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from model_store.importing.refusal import RefusedError
-from model_store.importing.source import JSON_LIMIT, Source
-from model_store.manifest import MANIFEST_NAME
+from strata.model_store.bundle.manifest import MANIFEST_NAME
+from strata.model_store.importing.refusal import RefusedError
+from strata.model_store.importing.source import JSON_LIMIT, Source
 
 UNKNOWN_LICENCE = "unknown"
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---", re.DOTALL)

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from model_store.bundle import HEADS
-from model_store.families import TensorSpec, head_parts
-from model_store.importing.refusal import RefusedError
-from model_store.importing.safetensors_writer import StoredTensor, write_safetensors
-from model_store.importing.source import Source
-from model_store.importing.weights import open_tensors, read_checked
-from model_store.manifest import Architecture
-from model_store.tensors import TensorFile
+from strata.model_store.bundle.bundle import HEADS
+from strata.model_store.bundle.families import TensorSpec, head_parts
+from strata.model_store.bundle.manifest import Architecture
+from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.importing.refusal import RefusedError
+from strata.model_store.importing.safetensors_writer import StoredTensor, write_safetensors
+from strata.model_store.importing.source import Source
+from strata.model_store.importing.weights import open_tensors, read_checked
 
 _NUMPY_NAMES = {"F16": np.float16, "F32": np.float32, "BF16": np.uint16}
 

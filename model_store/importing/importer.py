@@ -8,21 +8,20 @@ import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
-
-from model_store.bundle import WEIGHTS, Bundle, BundleError
-from model_store.finishing import finish_bundle
-from model_store.importing import facts
-from model_store.importing.architecture import max_positions, read_architecture
-from model_store.importing.heads import Heads, write_dense, write_heads
-from model_store.importing.overrides import Overrides
-from model_store.importing.refusal import RefusedError
-from model_store.importing.sentence_config import SentenceConfig, read_sentence_config
-from model_store.importing.sentence_files import write_sentence_files
-from model_store.importing.source import JSON_LIMIT, Source
-from model_store.importing.staging import staged
-from model_store.importing.tokenizer import copy_tokenizer, tokenizer_limit
-from model_store.importing.weights import write_encoder
-from model_store.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
+from strata.model_store.bundle.bundle import WEIGHTS, Bundle, BundleError
+from strata.model_store.bundle.finishing import finish_bundle
+from strata.model_store.bundle.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
+from strata.model_store.importing import facts
+from strata.model_store.importing.architecture import max_positions, read_architecture
+from strata.model_store.importing.heads import Heads, write_dense, write_heads
+from strata.model_store.importing.overrides import Overrides
+from strata.model_store.importing.refusal import RefusedError
+from strata.model_store.importing.sentence_config import SentenceConfig, read_sentence_config
+from strata.model_store.importing.sentence_files import write_sentence_files
+from strata.model_store.importing.source import JSON_LIMIT, Source
+from strata.model_store.importing.staging import staged
+from strata.model_store.importing.tokenizer import copy_tokenizer, tokenizer_limit
+from strata.model_store.importing.weights import write_encoder
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_store.manifest import ExitNorm, Pooling
+from strata.model_store.bundle.manifest import ExitNorm, Pooling
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_store.importing.refusal import RefusedError
-from model_store.importing.source import Source
-from model_store.manifest import Pooling
+from strata.model_store.bundle.manifest import Pooling
+from strata.model_store.importing.refusal import RefusedError
+from strata.model_store.importing.source import Source
 
 # Names that sentence-transformers has used for the encoder's own settings.
 _ENCODER_CONFIGS = (

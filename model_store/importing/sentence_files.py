@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from model_store.importing.sentence_config import SentenceConfig
-from model_store.manifest import Manifest
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.importing.sentence_config import SentenceConfig
 
 _TYPES = "sentence_transformers.models."
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model_store.importing.refusal import RefusedError
+from strata.model_store.importing.refusal import RefusedError
 
 JSON_LIMIT = 4 << 20  # bytes; a real config.json has a few KB, an index of shards some hundred
 TOKENIZER_LIMIT = 256 << 20  # bytes; the largest real tokenizer.json (256,000 pieces) has about 35 MB

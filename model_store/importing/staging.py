@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model_store.importing.refusal import RefusedError
+from strata.model_store.importing.refusal import RefusedError
 
 _MODE = 0o755  # mkdtemp makes folders nobody else can read, which a server running as another user needs to
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from model_store.families import TensorSpec, encoder_tensors
-from model_store.finite import check_finite
-from model_store.importing.refusal import RefusedError
-from model_store.importing.safetensors_writer import StoredTensor, write_safetensors
-from model_store.importing.source import Source
-from model_store.manifest import Architecture
-from model_store.tensors import TensorFile
+from strata.model_store.bundle.families import TensorSpec, encoder_tensors
+from strata.model_store.bundle.finite import check_finite
+from strata.model_store.bundle.manifest import Architecture
+from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.importing.refusal import RefusedError
+from strata.model_store.importing.safetensors_writer import StoredTensor, write_safetensors
+from strata.model_store.importing.source import Source
 
 WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

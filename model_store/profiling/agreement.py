@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-from model_store.measured import Agreement, Bar
-from model_store.profiling.reference import Vectors, unit
+from strata.model_store.bundle.measured import Agreement, Bar
+from strata.model_store.encoding.reference import Vectors, unit
 
 # On the default model's search (SciFact, queries at exit 11 and 10 on documents at 12) a mean of .95 with a worst
 # percentile of .89 kept 98 % of full depth's nDCG@10, one of .81 with .69 kept 84 %.

@@ -9,9 +9,8 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-
-from model_store.measured import AutoExit
-from model_store.profiling.reference import Vectors, unit
+from strata.model_store.bundle.measured import AutoExit
+from strata.model_store.encoding.reference import Vectors, unit
 
 FAITHFUL = 0.98  # cosine to full depth that a text's vector must have
 SHARE = 0.95  # of the texts that must have it

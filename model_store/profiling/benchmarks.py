@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from model_store.profiling.retrieval import RetrievalSet
-    from model_store.profiling.sts import StsPairs
+    from strata.model_store.profiling.retrieval import RetrievalSet
+    from strata.model_store.profiling.sts import StsPairs
 
 
 def add_benchmark_arguments(parser: argparse._ActionsContainer) -> None:
@@ -31,8 +31,8 @@ class Benchmarks:
     @classmethod
     def read(cls, args: argparse.Namespace) -> Self:
         """The sets that ``--sts`` and ``--beir`` name. Raises OSError or ValueError naming the file at fault."""
-        from model_store.profiling.retrieval import read_beir
-        from model_store.profiling.sts import read_sts
+        from strata.model_store.profiling.retrieval import read_beir
+        from strata.model_store.profiling.sts import read_sts
 
         searched = [(name, *path.partition("@")[::2]) for name, path in map(_named, args.beir)]
         return cls(

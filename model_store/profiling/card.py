@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from model_store.manifest import Manifest
-from model_store.profiling.quality import QualityReport
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.profiling.quality import QualityReport
 
 _SECTION = re.compile(r"^## Scores\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from model_store.manifest import Manifest
-from model_store.measured import Agreement
-from model_store.profiling.quality import QualityReport
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.measured import Agreement
+from strata.model_store.profiling.quality import QualityReport
 
 Scores = Mapping[int, Mapping[int, float]]
 TOLERANCE = 0.2  # points of a score x 100

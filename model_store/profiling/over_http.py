@@ -7,10 +7,9 @@ from typing import Any
 
 import httpx
 import numpy as np
+from strata.model_store.encoding.reference import Vectors
+from strata.model_store.profiling.sts import StsPairs, StsResult, cosine_spearman
 from tqdm import tqdm
-
-from model_store.profiling.reference import Vectors
-from model_store.profiling.sts import StsPairs, StsResult, cosine_spearman
 
 _TEXTS = 64  # of a request
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from model_store.latency import LatencyProfile
-from model_store.measured import Quality
+from strata.model_store.bundle.latency import LatencyProfile
+from strata.model_store.bundle.measured import Quality
 
 
 def draw(file: Path, name: str, quality: Quality | None, latency: LatencyProfile | None) -> bool:

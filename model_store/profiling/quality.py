@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-
-from model_store.profiling.reference import ReferenceEncoder
-from model_store.profiling.retrieval import RetrievalResult, RetrievalSet, measure_retrieval
-from model_store.profiling.sts import StsPairs, StsResult, measure_sts
+from strata.model_store.encoding.reference import ReferenceEncoder
+from strata.model_store.profiling.retrieval import RetrievalResult, RetrievalSet, measure_retrieval
+from strata.model_store.profiling.sts import StsPairs, StsResult, measure_sts
 
 Result = TypeVar("Result", StsResult, RetrievalResult)
 

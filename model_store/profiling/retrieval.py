@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
 from tqdm import tqdm
-
-from model_store.profiling.reference import ReferenceEncoder, Vectors, unit
 
 _TOP = 10
 

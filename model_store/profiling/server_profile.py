@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model_store.profiling.benchmarks import Benchmarks
-from model_store.profiling.comparison import Difference, compare
-from model_store.profiling.over_http import Server, measure_sts_over_http
-from model_store.profiling.sts import StsResult
+from strata.model_store.profiling.benchmarks import Benchmarks
+from strata.model_store.profiling.comparison import Difference, compare
+from strata.model_store.profiling.over_http import Server, measure_sts_over_http
+from strata.model_store.profiling.sts import StsResult
 
 
 def profile_server(args: argparse.Namespace) -> int:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.manifest import Manifest
-from model_store.measured import Quality, SearchQuality
-from model_store.profiling.benchmarks import Benchmarks
-from model_store.profiling.quality import QualityReport, measure_quality
-from model_store.profiling.reference import ReferenceEncoder
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.measured import Quality, SearchQuality
+from strata.model_store.encoding.reference import ReferenceEncoder
+from strata.model_store.profiling.benchmarks import Benchmarks
+from strata.model_store.profiling.quality import QualityReport, measure_quality
 
 Scores = Mapping[int, Mapping[int, float]]
 

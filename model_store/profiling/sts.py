@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
-
-from model_store.profiling.reference import ReferenceEncoder, Vectors, unit
+from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from model_store.bundle import file_sha256, write_manifest
-from model_store.manifest import CARD, REPORT, FileRecord, Manifest
-from model_store.profiling.card import with_scores
-from model_store.profiling.quality import QualityReport
+from strata.model_store.bundle.bundle import file_sha256, write_manifest
+from strata.model_store.bundle.manifest import CARD, REPORT, FileRecord, Manifest
+from strata.model_store.profiling.card import with_scores
+from strata.model_store.profiling.quality import QualityReport
 
 
 def write_measured(folder: Path, manifest: Manifest, report: QualityReport) -> Manifest:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from model_store.manifest import Manifest
-from model_store.profiling.card import scores_section
-from model_store.profiling.quality import QualityReport
-from model_store.training.recipe import Recipe
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.profiling.card import scores_section
+from strata.model_store.profiling.quality import QualityReport
+from strata.model_store.training.recipe import Recipe
 
 
 def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], report: QualityReport) -> str:

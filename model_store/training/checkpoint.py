@@ -9,11 +9,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from strata.model_store.training.objective import TeacherMemory
+from strata.model_store.training.optimizer import Optimizer
+from strata.model_store.training.recipe import Recipe
 from torch import Tensor, nn
-
-from model_store.training.objective import TeacherMemory
-from model_store.training.optimizer import Optimizer
-from model_store.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 _SAY = (".safetensors", ".bin", ".json", ".txt", ".model")

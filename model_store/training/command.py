@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
-from model_store.training.recipe import Recipe
+from strata import __version__
+from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
+from strata.model_store.training.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from model_store.importing.importer import check_importable
-    from model_store.training.finish import Origin, finish
-    from model_store.training.precision import pick_device
-    from model_store.training.sources import parse_source, read_groups, read_lines
-    from model_store.training.trainer import Trainer
+    from strata.model_store.encoding.precision import pick_device
+    from strata.model_store.importing.importer import check_importable
+    from strata.model_store.training.finish import Origin, finish
+    from strata.model_store.training.sources import parse_source, read_groups, read_lines
+    from strata.model_store.training.trainer import Trainer
 
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
@@ -107,12 +108,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _made_with() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"strata train {version('strata-embed')}"
-    except PackageNotFoundError:  # run from a tree that is not installed
-        return "strata train"
+    return f"strata train {__version__}"
 
 
 def _numbers(text: str) -> tuple[int, ...]:

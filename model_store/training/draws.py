@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from model_store.training.recipe import Recipe
-from model_store.training.sources import GroupSource, LineSource
+from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.sources import GroupSource, LineSource
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 _QUERY_CHARS = (25, 220)  # a sentence this long can stand as a query

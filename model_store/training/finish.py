@@ -7,19 +7,19 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.finishing import finish_bundle
-from model_store.importing.facts import licence_of, source_of
-from model_store.importing.importer import import_model
-from model_store.importing.overrides import Overrides
-from model_store.manifest import CARD, REPORT
-from model_store.profiling.benchmarks import Benchmarks
-from model_store.profiling.quality import measure_quality
-from model_store.profiling.reference import ReferenceEncoder
-from model_store.profiling.shares import measure_original, with_tables
-from model_store.training.card import model_card
-from model_store.training.recipe import Recipe
-from model_store.training.student import Student
-from model_store.training.writer import write_student
+from strata.model_store.bundle.finishing import finish_bundle
+from strata.model_store.bundle.manifest import CARD, REPORT
+from strata.model_store.encoding.reference import ReferenceEncoder
+from strata.model_store.importing.facts import licence_of, source_of
+from strata.model_store.importing.importer import import_model
+from strata.model_store.importing.overrides import Overrides
+from strata.model_store.profiling.benchmarks import Benchmarks
+from strata.model_store.profiling.quality import measure_quality
+from strata.model_store.profiling.shares import measure_original, with_tables
+from strata.model_store.training.card import model_card
+from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.student import Student
+from strata.model_store.training.writer import write_student
 
 
 @dataclass(frozen=True)

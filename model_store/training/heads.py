@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-
-from model_store.bundle import HEADS
-from model_store.tensors import TensorFile
-from model_store.training.student import Student
+from strata.model_store.bundle.bundle import HEADS
+from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.training.student import Student
 
 
 @torch.no_grad()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from strata.model_store.encoding.forward import Lanes
+from strata.model_store.training.muon import Muon
+from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.student import Student
 from torch import nn
-
-from model_store.training.forward import Lanes
-from model_store.training.muon import Muon
-from model_store.training.recipe import Recipe
-from model_store.training.student import Student
 
 
 class Optimizer:

@@ -14,8 +14,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
-
-from model_store.manifest import ExitNorm
+from strata.model_store.bundle.manifest import ExitNorm
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -11,23 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from strata.model_store.encoding.forward import Lanes, MicroBatch, in_order
+from strata.model_store.encoding.precision import pick_device, pick_precision
+from strata.model_store.encoding.tokens import tokenize
+from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
+from strata.model_store.training.draws import Draws
+from strata.model_store.training.heads import read_heads
+from strata.model_store.training.objective import TeacherMemory, objective
+from strata.model_store.training.optimizer import Optimizer
+from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.ridge import fit_heads
+from strata.model_store.training.schedule import progress, rate
+from strata.model_store.training.sources import GroupSource, LineSource
+from strata.model_store.training.student import ExitHeads, Student
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
-
-from model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
-from model_store.training.draws import Draws
-from model_store.training.forward import Lanes, MicroBatch, in_order
-from model_store.training.heads import read_heads
-from model_store.training.objective import TeacherMemory, objective
-from model_store.training.optimizer import Optimizer
-from model_store.training.precision import pick_device, pick_precision
-from model_store.training.recipe import Recipe
-from model_store.training.ridge import fit_heads
-from model_store.training.schedule import progress, rate
-from model_store.training.sources import GroupSource, LineSource
-from model_store.training.student import ExitHeads, Student
-from model_store.training.tokens import tokenize
 
 LOG = "log.jsonl"
 _LANE_TOKENS = {"cpu": 768, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-
-from model_store.bundle import HEADS
-from model_store.training.student import Student
+from strata.model_store.bundle.bundle import HEADS
+from strata.model_store.training.student import Student
 
 
 def write_student(student: Student, folder: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_plan_refuses_as_the_request_would(client: Client, query: str) -> None
 
 def test_strata_plan_asks_a_running_server(server: RunningServer) -> None:
     def plan(*flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "app.cli", "plan", "--url", server.url, *flags]
+        command = [sys.executable, "-P", "-m", "strata.app.cli", "plan", "--url", server.url, *flags]
         return subprocess.run(command, capture_output=True, text=True, timeout=30)
 
     told = plan("--min-layers", "2", "--texts", "4")

@@ -49,7 +49,8 @@ def embed(server: RunningServer, key: str | None, texts: int = 1, **fields: obje
 
 
 def strata(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "app.cli", *arguments], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-P", "-m", "strata.app.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_sighup_reads_the_tiers_anew_and_a_broken_file_keeps_the_old(
 
 def test_the_example_serves_callers_without_a_key(start_server: ServerFactory) -> None:
     example = Path(__file__).parents[2] / "docker" / "tiers.toml"
-    from model_store.registry import DEFAULT, find
+    from strata.model_store.bundle.registry import DEFAULT, find
 
     server = start_server(find(DEFAULT), "--tiers", str(example))
     response = embed(server, "any key, since none is known")

@@ -139,8 +139,9 @@ def test_sigterm_while_loading_ends_at_once_and_leaves_no_process(
 
 
 def test_a_dtype_that_the_backend_lacks_is_refused_before_anything_listens(tiny_bundle: Path) -> None:
-    command = ["serve", "--model", str(tiny_bundle), "--port", "0", "--backend", "onnxruntime", "--dtype", "bfloat16"]
-    result = subprocess.run([sys.executable, "-m", "app.cli", *command], capture_output=True, text=True, timeout=30)
+    serve = ["serve", "--model", str(tiny_bundle), "--port", "0", "--backend", "onnxruntime", "--dtype", "bfloat16"]
+    command = [sys.executable, "-P", "-m", "strata.app.cli", *serve]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert result.returncode == 2
     assert result.stderr.strip() == "strata serve: dtype bfloat16 is not available (onnxruntime: float32, int8)"
 

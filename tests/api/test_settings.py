@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-from app.settings import Settings, SettingsError, add_arguments, from_arguments
+from strata.app.settings import Settings, SettingsError, add_arguments, from_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +23,8 @@ def parsed(*flags: str) -> Settings:
 
 
 def strata(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "app.cli", *arguments], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-P", "-m", "strata.app.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 def test_nothing_binds_beyond_this_machine_unless_asked() -> None:

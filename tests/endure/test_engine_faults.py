@@ -17,10 +17,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from strata.app.engine.batch import Batch, Row
+from strata.app.engine.options import EngineOptions
+from strata.app.engine.pool import EnginePool
 
-from app.engine.batch import Batch, Row
-from app.engine.options import EngineOptions
-from app.engine.pool import EnginePool
 from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import series, until
 from tests.model_store.folders import edit_tensors, resealed
@@ -120,7 +120,7 @@ def test_a_hung_worker_is_replaced_and_its_batch_run_again_or_refused(
 
 
 def test_a_hung_host_is_replaced_when_a_worker_is_needed(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.engine.link._FORK_S", 1.0)
+    monkeypatch.setattr("strata.app.engine.link._FORK_S", 1.0)
 
     async def main() -> None:
         pool = EnginePool(tiny_bundle, EngineOptions("onnxruntime", "float32", workers=1, threads=1))

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file
+from strata.app.engine.batch import TokenIds, Vector
+from strata.model_store.bundle.bundle import HEADS
+from strata.model_store.bundle.manifest import Manifest
 from transformers import AutoModel
-
-from app.engine.batch import TokenIds, Vector
-from model_store.bundle import HEADS
-from model_store.manifest import Manifest
 
 
 class Reference:

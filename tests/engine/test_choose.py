@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from app.engine.batch import Batch, BatchResult
-from app.engine.choose import Candidate, fastest, measure, sample_tokens
-from app.engine.link import BatchFailed, EngineError, WorkerLost
-from model_store.bundle import Bundle
+from strata.app.engine.batch import Batch, BatchResult
+from strata.app.engine.choose import Candidate, fastest, measure, sample_tokens
+from strata.app.engine.link import BatchFailed, EngineError, WorkerLost
+from strata.model_store.bundle.bundle import Bundle
 
 
 @dataclass

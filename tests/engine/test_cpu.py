@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from app.engine.cpu import usable_cores
+from strata.app.engine.cpu import usable_cores
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from app.engine.attention import attention_bias
-from app.engine.batch import Row
-from app.engine.packing import EMPTY, make_packs
+from strata.app.engine.attention import attention_bias
+from strata.app.engine.batch import Row
+from strata.app.engine.packing import EMPTY, make_packs
 
 ROWS = st.lists(st.tuples(st.integers(1, 90), st.integers(1, 4)), min_size=1, max_size=40)
 

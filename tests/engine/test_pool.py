@@ -12,19 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from app.engine.batch import Batch, Row
-from app.engine.link import BatchFailed, EngineError
-from app.engine.options import EngineOptions
-from app.engine.pool import EnginePool
-from app.metrics import Metrics
-from app.planning.cost import CostModel
-from app.planning.plan import Terms
-from app.scheduling.errors import EngineFailure, Overloaded
-from app.scheduling.limits import Limits
-from app.scheduling.scheduler import Scheduler
-from model_store.bundle import read_manifest, write_manifest
-from model_store.registry import DEFAULT, find
+from strata.app.engine.batch import Batch, Row
+from strata.app.engine.link import BatchFailed, EngineError
+from strata.app.engine.options import EngineOptions
+from strata.app.engine.pool import EnginePool
+from strata.app.metrics import Metrics
+from strata.app.planning.cost import CostModel
+from strata.app.planning.plan import Terms
+from strata.app.scheduling.errors import EngineFailure, Overloaded
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.scheduler import Scheduler
+from strata.model_store.bundle.bundle import read_manifest, write_manifest
+from strata.model_store.bundle.registry import DEFAULT, find
 
 SMALL = EngineOptions(backend="onnxruntime", dtype="float32", workers=2, threads=1)
 IDS = np.arange(5, 25, dtype=np.int32)
@@ -79,7 +78,7 @@ def test_a_killed_host_does_not_stop_its_workers_and_is_replaced(tiny_bundle: Pa
 
 
 def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.engine.pool._DOWN_S", 1.0)
+    monkeypatch.setattr("strata.app.engine.pool._DOWN_S", 1.0)
 
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), layers=4)
@@ -87,7 +86,7 @@ def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, m
         def no_memory(*_: object) -> None:
             raise OSError("Cannot allocate memory")
 
-        monkeypatch.setattr("app.engine.pool.HostLink.start", no_memory)
+        monkeypatch.setattr("strata.app.engine.pool.HostLink.start", no_memory)
         for pid in pool.pids.values():
             os.kill(pid, signal.SIGKILL)
         await until(lambda: pool.size == 0, 3)
@@ -102,7 +101,7 @@ def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, m
 def test_a_bundle_that_was_replaced_is_not_taken_for_the_one_that_is_served(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.pool._DOWN_S", 0.5)
+    monkeypatch.setattr("strata.app.engine.pool._DOWN_S", 0.5)
     served = tmp_path / "served"
     shutil.copytree(tiny_bundle, served)
     told: list[object] = []
@@ -181,7 +180,7 @@ def test_an_error_of_any_kind_is_answered(tiny_bundle: Path, monkeypatch: pytest
         def garbled(payload: bytes) -> None:
             raise ValueError("garbled")
 
-        monkeypatch.setattr("app.engine.link.decode_result", garbled)
+        monkeypatch.setattr("strata.app.engine.link.decode_result", garbled)
         with pytest.raises(EngineFailure, match="garbled"):
             await asyncio.wait_for(
                 Scheduler(pool, Limits(), Metrics(), CostModel(), 4).submit([IDS], TERMS, normalize=True), 10

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from loadtest.arrivals import Times, busiest, draw
-from loadtest.scenarios import RAMP, SCENARIOS, STEPS
-from loadtest.schedule import Schedule, arrival_times
+from strata.loadtest.arrivals import Times, busiest, draw
+from strata.loadtest.scenarios import RAMP, SCENARIOS, STEPS
+from strata.loadtest.schedule import Schedule, arrival_times
 
 
 def seeded(seed: int = 1) -> np.random.Generator:

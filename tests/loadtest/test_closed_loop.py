@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-
-from loadtest.closed_loop import Sample, run_for, run_once
-from loadtest.connection import Address, Connection, LoadError, fetch
+from strata.loadtest.closed_loop import Sample, run_for, run_once
+from strata.loadtest.connection import Address, Connection, LoadError, fetch
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from strata.app.cli import main
+from strata.loadtest.family import has_mapped, measure_memory
 
-from app.cli import main
-from loadtest.family import has_mapped, measure_memory
 from tests.conftest import RunningServer
 
 _SMALL_SERVER = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]
@@ -49,7 +49,7 @@ def test_a_server_that_does_not_start_is_told(capsys: pytest.CaptureFixture[str]
 def test_the_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, argparse, loadtest.command as c; c.add_arguments(argparse.ArgumentParser());"
-        "print([m for m in ('numpy', 'psutil', 'httpx', 'torch', 'app.engine.pool')"
+        "print([m for m in ('numpy', 'psutil', 'httpx', 'torch', 'strata.app.engine.pool')"
         " if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -64,7 +64,7 @@ def test_memory_is_that_of_the_whole_family(server: RunningServer) -> None:
 
 
 def test_told_to_end_it_stops_the_server_it_started(tiny_bundle: Path) -> None:
-    command = [sys.executable, "-m", "app.cli", "loadtest", "depth", "--rounds", "1000"]
+    command = [sys.executable, "-P", "-m", "strata.app.cli", "loadtest", "depth", "--rounds", "1000"]
     process = subprocess.Popen(
         [*command, "--", "--model", str(tiny_bundle), *_SMALL_SERVER], stderr=subprocess.PIPE, text=True
     )

@@ -6,9 +6,8 @@ import random
 
 import numpy as np
 import pytest
-
-from loadtest.figures import Figure, median_ratio, percentile
-from loadtest.report import table
+from strata.loadtest.figures import Figure, median_ratio, percentile
+from strata.loadtest.report import table
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.99, 1.0])

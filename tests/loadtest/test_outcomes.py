@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from app.planning.tiers_file import read_tiers
-from loadtest.mix import DEFAULT, TIERS, Sender, senders
-from loadtest.open_loop import Trip
-from loadtest.outcomes import Requests, Summary, summarize
-from loadtest.policies import EVERY, Policy, nearest, parse
-from loadtest.scenarios import SCENARIOS
-from loadtest.schedule import Schedule
-from loadtest.slo_figures import compare, matrix
+from strata.app.planning.tiers_file import read_tiers
+from strata.loadtest.mix import DEFAULT, TIERS, Sender, senders
+from strata.loadtest.open_loop import Trip
+from strata.loadtest.outcomes import Requests, Summary, summarize
+from strata.loadtest.policies import EVERY, Policy, nearest, parse
+from strata.loadtest.scenarios import SCENARIOS
+from strata.loadtest.schedule import Schedule
+from strata.loadtest.slo_figures import compare, matrix
 
 SENDERS = [Sender("fast", 0.5, 0.1, "a"), Sender("slow", 0.5, 1.0, "b")]
 TRIPS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from loadtest.rounds import interleave, turns
+from strata.loadtest.rounds import interleave, turns
 
 
 def test_every_variant_has_one_turn_a_round() -> None:

@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from strata.app.cli import main
 
-from app.cli import main
 from tests.conftest import RunningServer, ServerFactory
 
 _SERVE = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]
@@ -65,10 +65,8 @@ def test_a_server_without_these_tiers_is_not_measured(
 def test_the_capacity_is_measured_when_it_is_not_given(
     start_server: ServerFactory, tiny_bundle: Path, tiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import loadtest.slo
-
-    monkeypatch.setattr(loadtest.slo, "_WARM_UP_S", 0.2)
-    monkeypatch.setattr(loadtest.slo, "_CAPACITY_S", 0.5)
+    monkeypatch.setattr("strata.loadtest.slo._WARM_UP_S", 0.2)
+    monkeypatch.setattr("strata.loadtest.slo._CAPACITY_S", 0.5)
     server = start_server(tiny_bundle, "--tiers", str(tiers))
     options = ["--tiers", str(tiers), "--mix", "slow=1", "--seconds", "1", "--rounds", "1", "--out", str(tmp_path)]
     assert main(["loadtest", "slo", "--url", server.url, "--scenario", "low", "--policies", "elastic", *options]) == 0

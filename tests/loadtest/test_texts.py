@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import quantiles
 
 import pytest
-
-from loadtest.texts import LONGEST, SHORTEST, digest, load_texts, stretch
+from strata.loadtest.texts import LONGEST, SHORTEST, digest, load_texts, stretch
 
 
 def test_the_default_texts_are_distinct_sentences_of_mixed_lengths() -> None:

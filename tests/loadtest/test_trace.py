@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from loadtest.arrivals import Times
-from loadtest.scenarios import SCENARIOS
-from loadtest.schedule import arrival_times
-from loadtest.trace import read, scale, window
+from strata.loadtest.arrivals import Times
+from strata.loadtest.scenarios import SCENARIOS
+from strata.loadtest.schedule import arrival_times
+from strata.loadtest.trace import read, scale, window
 
 TRACES = Path(__file__).parents[2].parent / "shared" / "data" / "traces"
 needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason=f"the Azure traces are not in {TRACES}")

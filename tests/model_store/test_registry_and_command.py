@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from strata.model_store import command
+from strata.model_store.bundle import registry
 
-from model_store import command, registry
 from tests.model_store.folders import edit_json
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from model_store.manifest import Architecture, Manifest, Provenance
-from model_store.measured import Quality
+from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
+from strata.model_store.bundle.measured import Quality
 
 SCORES = {1: 50.0, 2: 60.0, 3: 58.0, 4: 70.0, 6: 80.0}
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from app.planning import bucket
-from app.planning.bucket import Bucket
+from strata.app.planning import bucket
+from strata.app.planning.bucket import Bucket
 
 
 class Clock:

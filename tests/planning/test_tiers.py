@@ -7,14 +7,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from strata.app.planning.callers import Callers, KeyRefused
+from strata.app.planning.plan import PlanRefused, TierRefused
+from strata.app.planning.planner import Planner
+from strata.app.planning.tiers_file import TiersError, check_tiers, read_tiers
+from strata.model_store.bundle.bundle import read_manifest
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.registry import DEFAULT, find
 
-from app.planning.callers import Callers, KeyRefused
-from app.planning.plan import PlanRefused, TierRefused
-from app.planning.planner import Planner
-from app.planning.tiers_file import TiersError, check_tiers, read_tiers
-from model_store.bundle import read_manifest
-from model_store.manifest import Manifest
-from model_store.registry import DEFAULT, find
 from tests.planning.conftest import paper_manifest
 
 EXAMPLE = Path(__file__).parents[2] / "docker" / "tiers.toml"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from model_store.measured import Bar
-from model_store.profiling.agreement import measure_agreement
-from model_store.profiling.reference import unit
+from strata.model_store.bundle.measured import Bar
+from strata.model_store.encoding.reference import unit
+from strata.model_store.profiling.agreement import measure_agreement
 
 DIM = 24
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from model_store.profiling.auto_exit import FAITHFUL, SHARE, calibrate
-from model_store.profiling.auto_time import Saving, judged
-from model_store.profiling.reference import unit
+from strata.loadtest.profile.auto_time import Saving, judged
+from strata.model_store.encoding.reference import unit
+from strata.model_store.profiling.auto_exit import FAITHFUL, SHARE, calibrate
 
 LAYERS = 8
 

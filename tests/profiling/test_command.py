@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from strata.app.cli import main
+from strata.model_store.bundle import latency
+from strata.model_store.bundle.bundle import Bundle, read_manifest
+from strata.model_store.bundle.measured import Quality
 
-from app.cli import main
-from model_store import latency
-from model_store.bundle import Bundle, read_manifest
-from model_store.measured import Quality
 from tests.conftest import ServerFactory
 from tests.model_store.folders import edit_json
 
@@ -209,7 +209,7 @@ def test_the_default_model_served_scores_what_its_manifest_says(
 
 def test_the_command_is_cheap_to_import() -> None:
     check = (
-        "import sys, model_store.profiling.command, model_store.manifest; "
+        "import sys, loadtest.profile.command, model_store.manifest; "
         "print([m for m in ('torch', 'transformers', 'numpy', 'scipy', 'matplotlib', 'httpx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

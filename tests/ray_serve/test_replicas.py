@@ -24,7 +24,7 @@ proxy_location: EveryNode
 http_options: {{host: 127.0.0.1, port: {port}}}
 applications:
   - name: strata
-    import_path: app.ray:replicas
+    import_path: strata.app.ray:replicas
     args: {{min_replicas: 2, max_replicas: 2, cpus: 1}}
 """
 

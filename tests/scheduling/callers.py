@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
-from app.planning.plan import Terms
-from loadtest.simulation.traffic import Call
+from strata.app.planning.plan import Terms
+from strata.loadtest.simulation.traffic import Call
 
 EXITS = (1, 2, 3, 4, 6, 8, 10, 12)
 FULL_PER_S = 60  # texts a second that two simulated workers run at full depth, about

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from app.planning.cost import BatchBounds, CostModel, Load
-from loadtest.simulation.engine import Speed
+from strata.app.planning.cost import BatchBounds, CostModel, Load
+from strata.loadtest.simulation.engine import Speed
 
 
 def batches(count: int, seed: int) -> list[Load]:

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-
-from model_store.training.buckets import buckets
-from model_store.training.draws import Draws
-from model_store.training.recipe import Recipe
-from model_store.training.sources import GroupSource, LineSource, parse_source, read_groups, read_lines
+from strata.model_store.encoding.buckets import buckets
+from strata.model_store.training.draws import Draws
+from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.sources import GroupSource, LineSource, parse_source, read_groups, read_lines
 
 RECIPE = Recipe(passages=3, short_texts=5, groups=2, passage_chars=110)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from model_store.training.muon import Muon, orthogonal
+from strata.model_store.training.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(24, 64), (64, 24), (32, 32)])

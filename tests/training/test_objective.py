@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from strata.model_store.training.objective import TeacherMemory, objective
+from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.ridge import fit_heads
+from strata.model_store.training.student import ExitHeads
 from torch.nn.functional import normalize
-
-from model_store.training.objective import TeacherMemory, objective
-from model_store.training.recipe import Recipe
-from model_store.training.ridge import fit_heads
-from model_store.training.student import ExitHeads
 
 RECIPE = Recipe(bank=16)
 

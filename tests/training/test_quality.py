@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-
-from model_store.profiling.quality import measure_quality
-from model_store.profiling.reference import ReferenceEncoder, unit
-from model_store.profiling.retrieval import RetrievalSet, measure_retrieval, ndcg_at_10, read_beir
-from model_store.profiling.sts import StsPairs, cosine_spearman, measure_sts, read_sts
+from strata.model_store.encoding.reference import ReferenceEncoder, unit
+from strata.model_store.profiling.quality import measure_quality
+from strata.model_store.profiling.retrieval import RetrievalSet, measure_retrieval, ndcg_at_10, read_beir
+from strata.model_store.profiling.sts import StsPairs, cosine_spearman, measure_sts, read_sts
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 

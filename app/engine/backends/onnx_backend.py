@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-
-from app.engine.attention import attention_bias, is_local, rotary_table
-from app.engine.packing import Index, Pack
-from app.engine.weights import Array, block_parts, embedding_parts, final_norm, head_parts, relative_bias, word_table
-from model_store.bundle import Bundle
-from model_store.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
+from strata.app.engine.attention import attention_bias, is_local, rotary_table
+from strata.app.engine.packing import Index, Pack
+from strata.app.engine.weights import (
+    Array,
+    block_parts,
+    embedding_parts,
+    final_norm,
+    head_parts,
+    relative_bias,
+    word_table,
+)
+from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
 
 THREADS_SURVIVE_FORK = False  # a session's threads are started with it
 

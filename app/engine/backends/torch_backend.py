@@ -11,11 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
-
-from app.engine.attention import attention_bias, is_local, rotary_table
-from app.engine.packing import Index, Pack
-from app.engine.weights import Array, block_parts, embedding_parts, final_norm, head_parts, relative_bias, word_table
-from model_store.bundle import Bundle
+from strata.app.engine.attention import attention_bias, is_local, rotary_table
+from strata.app.engine.packing import Index, Pack
+from strata.app.engine.weights import (
+    Array,
+    block_parts,
+    embedding_parts,
+    final_norm,
+    head_parts,
+    relative_bias,
+    word_table,
+)
+from strata.model_store.bundle.bundle import Bundle
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,

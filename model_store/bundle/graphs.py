@@ -15,10 +15,9 @@ from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
-
-from model_store.families import block_tensors
-from model_store.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
-from model_store.manifest import Architecture
+from strata.model_store.bundle.families import block_tensors
+from strata.model_store.bundle.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
+from strata.model_store.bundle.manifest import Architecture
 
 _CONTRIB = "com.microsoft"
 _OPSET, _IR = 17, 8

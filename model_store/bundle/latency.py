@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
-
-from model_store.strict import Strict
+from strata.model_store.bundle.strict import Strict
 
 
 class Timing(Strict):

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from strata.model_store.encoding.buckets import buckets
+from strata.model_store.encoding.precision import arithmetic
+from strata.model_store.encoding.tokens import pad
 from torch import Tensor
-
-from model_store.training.buckets import buckets
-from model_store.training.precision import arithmetic
-from model_store.training.tokens import pad
 
 Encode = Callable[[Mapping[str, Tensor]], Tensor]
 T = TypeVar("T")

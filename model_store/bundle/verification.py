@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_store.bundle import Bundle, BundleError, read_tokenizer
-from model_store.families import encoder_tensors, head_tensors
-from model_store.finite import check_finite
-from model_store.manifest import Manifest
+from strata.model_store.bundle.bundle import Bundle, BundleError, read_tokenizer
+from strata.model_store.bundle.families import encoder_tensors, head_tensors
+from strata.model_store.bundle.finite import check_finite
+from strata.model_store.bundle.manifest import Manifest
 
 
 def verify(path: Path) -> Manifest:

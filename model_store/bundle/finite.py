@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from model_store.tensors import TensorFile
+from strata.model_store.bundle.tensors import TensorFile
 
 _CHUNK = 1 << 22  # elements looked at in one go
 _BF16_EXPONENT = np.uint16(0x7F80)  # all ones: infinity or NaN

@@ -6,23 +6,23 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
-from app.engine.options import EngineOptions
-from model_store.bundle import Bundle
-from model_store.latency import LatencyProfile, cache_folder
-from model_store.manifest import REPORT, Manifest
-from model_store.profiling.agreement import measure_agreement
-from model_store.profiling.auto_exit import calibrate
-from model_store.profiling.auto_time import judged, measure_saving
-from model_store.profiling.benchmarks import Benchmarks
-from model_store.profiling.comparison import compare_agreement, compare_reports, compare_tables
-from model_store.profiling.latency import measure_latency
-from model_store.profiling.picture import draw
-from model_store.profiling.quality import QualityReport, measure_quality
-from model_store.profiling.reference import ReferenceEncoder
-from model_store.profiling.shares import measure_original, with_tables
-from model_store.profiling.texts import read_texts
-from model_store.profiling.writing import write_measured
-from model_store.registry import find
+from strata.app.engine.options import EngineOptions
+from strata.loadtest.profile.auto_time import judged, measure_saving
+from strata.loadtest.profile.latency import measure_latency
+from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.latency import LatencyProfile, cache_folder
+from strata.model_store.bundle.manifest import REPORT, Manifest
+from strata.model_store.bundle.registry import find
+from strata.model_store.encoding.reference import ReferenceEncoder
+from strata.model_store.profiling.agreement import measure_agreement
+from strata.model_store.profiling.auto_exit import calibrate
+from strata.model_store.profiling.benchmarks import Benchmarks
+from strata.model_store.profiling.comparison import compare_agreement, compare_reports, compare_tables
+from strata.model_store.profiling.picture import draw
+from strata.model_store.profiling.quality import QualityReport, measure_quality
+from strata.model_store.profiling.shares import measure_original, with_tables
+from strata.model_store.profiling.texts import read_texts
+from strata.model_store.profiling.writing import write_measured
 
 
 def profile_bundle(args: argparse.Namespace) -> int:

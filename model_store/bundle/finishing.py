@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_store.bundle import record_files, write_manifest
-from model_store.graphs import write_graphs
-from model_store.manifest import Manifest
+from strata.model_store.bundle.bundle import record_files, write_manifest
+from strata.model_store.bundle.graphs import write_graphs
+from strata.model_store.bundle.manifest import Manifest
 
 
 def finish_bundle(folder: Path, manifest: Manifest) -> Manifest:

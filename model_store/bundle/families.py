@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from model_store.manifest import Architecture, Manifest
+from strata.model_store.bundle.manifest import Architecture, Manifest
 
 
 class TensorSpec(NamedTuple):

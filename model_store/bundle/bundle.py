@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-
-from model_store.families import TensorSpec, encoder_tensors, head_tensors
-from model_store.graph_names import FLOAT, INT8, block_graph_name
-from model_store.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
-from model_store.tensors import TensorFile
+from strata.model_store.bundle.families import TensorSpec, encoder_tensors, head_tensors
+from strata.model_store.bundle.graph_names import FLOAT, INT8, block_graph_name
+from strata.model_store.bundle.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
+from strata.model_store.bundle.tensors import TensorFile
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -8,9 +8,8 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
-
-from model_store.measured import Agreement, AutoExit, Quality, SearchQuality
-from model_store.strict import Strict
+from strata.model_store.bundle.measured import Agreement, AutoExit, Quality, SearchQuality
+from strata.model_store.bundle.strict import Strict
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-
-from model_store.strict import Strict
+from strata.model_store.bundle.strict import Strict
 
 Scores = dict[PositiveInt, dict[PositiveInt, float]]  # scores[exit][dim]
 Cosine = Annotated[float, Field(ge=-1, le=1)]

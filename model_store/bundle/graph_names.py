@@ -1,6 +1,6 @@
 """What the making of graphs and their running must agree on; serving reads graphs and must not import onnx."""
 
-from model_store.manifest import Architecture
+from strata.model_store.bundle.manifest import Architecture
 
 FLOAT, INT8 = "float32", "int8"
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from model_store.profiling.benchmarks import add_benchmark_arguments
+from strata.model_store.profiling.benchmarks import add_benchmark_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,16 +62,16 @@ def run(args: argparse.Namespace) -> int:
     if missing:
         print(f"strata profile needs {', '.join(missing)}: pip install 'strata-embed[train]'", file=sys.stderr)
         return 1
-    from app.engine.link import EngineError
-    from model_store.registry import NotFoundError
+    from strata.app.engine.link import EngineError
+    from strata.model_store.bundle.registry import NotFoundError
 
     try:
         _check_options(args)
         if args.url:
-            from model_store.profiling.server_profile import profile_server
+            from strata.model_store.profiling.server_profile import profile_server
 
             return profile_server(args)
-        from model_store.profiling.bundle_profile import profile_bundle
+        from strata.loadtest.profile.bundle_profile import profile_bundle
 
         return profile_bundle(args)
     except (ValueError, OSError, NotFoundError, EngineError) as error:  # an option, a file or a server at fault

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from strata.model_store.bundle.bundle import HEADS, read_manifest
+from strata.model_store.bundle.manifest import MANIFEST_NAME, ExitNorm, Pooling
+from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.encoding.forward import Lanes, MicroBatch
+from strata.model_store.encoding.tokens import tokenize
 from torch import Tensor
 from tqdm import tqdm
-
-from model_store.bundle import HEADS, read_manifest
-from model_store.manifest import MANIFEST_NAME, ExitNorm, Pooling
-from model_store.tensors import TensorFile
-from model_store.training.forward import Lanes, MicroBatch
-from model_store.training.tokens import tokenize
 
 Vectors = npt.NDArray[np.float32]
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from model_store.manifest import MANIFEST_NAME
+from strata.model_store.bundle.manifest import MANIFEST_NAME
 
 DEFAULT = "strata-gte-small-2d"
 STORE_VARIABLE = "STRATA_MODEL_STORE"
-_BUILT_IN = Path(__file__).parent / "bundles"
+_BUILT_IN = Path(__file__).parents[1] / "bundles"
 
 
 class NotFoundError(LookupError):

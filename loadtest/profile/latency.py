@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from strata.app.engine.batch import Batch, Row
+from strata.app.engine.choose import sample_tokens
+from strata.app.engine.options import EngineOptions
+from strata.app.engine.pool import EnginePool
+from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.latency import LatencyProfile, Timing, machine
 from tqdm import tqdm
-
-from app.engine.batch import Batch, Row
-from app.engine.choose import sample_tokens
-from app.engine.options import EngineOptions
-from app.engine.pool import EnginePool
-from model_store.bundle import Bundle
-from model_store.latency import LatencyProfile, Timing, machine
 
 BATCHES = (1, 8, 32)
 LENGTHS = (16, 64, 128)

@@ -8,13 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from strata.app.engine.batch import Batch, Row, TokenIds
+from strata.app.engine.options import EngineOptions
+from strata.app.engine.pool import EnginePool
+from strata.model_store.bundle.bundle import Bundle, read_tokenizer, write_manifest
+from strata.model_store.bundle.measured import AutoExit
 from tqdm import tqdm
-
-from app.engine.batch import Batch, Row, TokenIds
-from app.engine.options import EngineOptions
-from app.engine.pool import EnginePool
-from model_store.bundle import Bundle, read_tokenizer, write_manifest
-from model_store.measured import AutoExit
 
 BATCHES = {1: 48, 32: 128}  # texts of a batch -> texts timed
 _ROUNDS = 3

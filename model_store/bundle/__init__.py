@@ -1,0 +1,1 @@
+"""What a bundle is: manifest, tensors, checksums, and where bundles lie."""

@@ -1,0 +1,1 @@
+"""The reference encoder: plain transformers, shared by training and profiling."""
