@@ -11,8 +11,9 @@ import resource
 from typing import Any, cast
 
 from starlette.types import Message, Receive, Scope, Send
-from strata.app.transport import JoiningTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from strata.app.transport import JoiningTransport
 
 _SWEEP_S = 1.0
 _MOST_FILES = 65_536

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
 from strata import __version__
 from strata.app.api import embed, openai, operations, plan, similarity, tokenize
 from strata.app.api.door import Door, direct

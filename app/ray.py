@@ -18,6 +18,7 @@ import ray
 from fastapi import FastAPI
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 from ray import serve
+
 from strata.app import logs, settings
 from strata.app.engine.pool import EnginePool
 from strata.app.main import create_app

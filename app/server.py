@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+
 from strata.app import logs
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
 from strata.app.engine.batch import TokenIds
 from strata.model_store.bundle.bundle import read_tokenizer
 from strata.model_store.bundle.manifest import Manifest

@@ -12,7 +12,7 @@ from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from strata.app.api.visit import Visit
+    from strata.app.visit import Visit
 
 _CLOSE_MS = 2000  # longest wait at the end for spans that have not been sent
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.loadtest.mix import Sender
 from strata.loadtest.open_loop import Trip
 from strata.loadtest.schedule import Schedule

@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.loadtest import infinity
 from strata.loadtest.closed_loop import Sample, run_for
 from strata.loadtest.connection import Address, LoadError, fetch

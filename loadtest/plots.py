@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
 from strata.loadtest.outcomes import Mask, Numbers, Requests
 
 _COLOURS = (

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.loadtest import arrivals, trace
 from strata.loadtest.arrivals import Times
 from strata.loadtest.scenarios import Scenario

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
+
 from strata.app.planning.plan import Ask, Terms
 from strata.app.planning.planner import Planner
 from strata.app.planning.tiers_file import read_tiers

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from strata.loadtest.arrivals import busiest
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, LoadError, fetch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
 from strata.loadtest.figures import Figure
 from strata.loadtest.outcomes import Requests, Summary
 from strata.loadtest.scenarios import Scenario

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
+
 from strata.loadtest.connection import Address, Connection, LoadError, fetch
 from strata.loadtest.family import measure_memory
 from strata.loadtest.figures import Figure

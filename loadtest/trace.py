@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.loadtest.arrivals import Times
 
 _SCALES_S = (1, 10)  # a representative window has the trace's bursts, and its busy and quiet stretches

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from strata.model_store.bundle.bundle import record_files, write_manifest
 from strata.model_store.bundle.graphs import write_graphs
 from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance

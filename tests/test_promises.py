@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from strata.model_store.bundle.bundle import TOKENIZER, read_manifest
-from strata.model_store.bundle.registry import DEFAULT, find
 from tokenizers import Tokenizer
 
+from strata.model_store.bundle.bundle import TOKENIZER, read_manifest
+from strata.model_store.bundle.registry import DEFAULT, find
 from tests.conftest import RunningServer, ServerFactory
 from tests.engine.reference import Reference, cut
 from tests.engine.test_real_models import sentences

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from starlette.responses import Response
+
 from strata.app.planning.plan import Terms
 from strata.app.planning.space import space_id
 from strata.app.scheduling.answer import Answer

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
+
 from strata.app.api.body import Ids, OneError
 from strata.app.api.errors import VALIDATION, Refusal
 from strata.app.planning.plan import Ask, Exits

@@ -7,9 +7,10 @@ from typing import Annotated, Any, TypeVar, cast, overload
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 from starlette.requests import Request
+
 from strata.app.api.errors import ENCODED, TOO_LARGE, ClientLeft, Refusal, misread
-from strata.app.api.visit import Visit
 from strata.app.service import Service
+from strata.app.visit import Visit
 
 Body = TypeVar("Body", bound=BaseModel)
 

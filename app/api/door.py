@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from strata.app import logs
 from strata.app.api.docs import Endpoint, PlainRoute
 from strata.app.api.errors import INTERNAL, NOT_FOUND, ClientLeft, Refusal, refusal_of, response
-from strata.app.api.visit import Visit
 from strata.app.service import Service
+from strata.app.visit import Visit
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port

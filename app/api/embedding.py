@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.types import Receive
+
 from strata.app.api.answer import Embedded
 from strata.app.api.errors import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, Refusal, retry_after
-from strata.app.api.visit import Visit
 from strata.app.metrics import Metrics
 from strata.app.planning.callers import Caller
 from strata.app.planning.feasibility import check_feasible
@@ -21,6 +21,7 @@ from strata.app.planning.plan import Ask, Infeasible
 from strata.app.scheduling.errors import Overloaded, TooBusy
 from strata.app.service import Service
 from strata.app.tokenizer import Encode
+from strata.app.visit import Visit
 
 Result = TypeVar("Result")
 

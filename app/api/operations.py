@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
+
 from strata import __version__
 from strata.app.api.answer import json_answer
 from strata.app.api.docs import PlainRoute

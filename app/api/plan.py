@@ -10,14 +10,15 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
+
 from strata.app.api.answer import json_answer
 from strata.app.api.ask import ASK_DOCS, ask_of, whole
 from strata.app.api.docs import PlainRoute
 from strata.app.api.errors import TEI_ERRORS, VALIDATION, Refusal
-from strata.app.api.visit import Visit
 from strata.app.planning.feasibility import check_feasible
 from strata.app.planning.space import space_id
 from strata.app.service import Service
+from strata.app.visit import Visit
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 

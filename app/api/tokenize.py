@@ -10,13 +10,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
+
 from strata.app.api.answer import json_answer
 from strata.app.api.body import IdLists, Ids, Strings, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import check_rate, check_size
 from strata.app.api.errors import TEI_ERRORS, VALIDATION, Refusal
-from strata.app.api.visit import Visit
 from strata.app.service import Service
+from strata.app.visit import Visit
 
 # Describing a token takes 5 us, for which everybody waits, and 600 bytes.
 _MOST = 200_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.app.engine.packing import Pack
 from strata.model_store.bundle.manifest import Rotary
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from strata.app.engine.batch import Batch, BatchResult, Row, TokenIds
 from strata.app.engine.link import EngineError, Worker
 from strata.model_store.bundle.bundle import Bundle, read_tokenizer

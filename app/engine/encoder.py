@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.app.engine.batch import Batch, BatchResult, Row, Vector
 from strata.app.engine.packing import Index, Pack, make_packs
 from strata.app.engine.weights import Array

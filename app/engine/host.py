@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
+
 from strata import PLACE
 from strata.app.engine import worker
 from strata.app.engine.batch import Batch, Row

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.app.engine.batch import Row
 
 Index = npt.NDArray[np.int64]

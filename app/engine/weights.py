@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.families import block_tensors, closing_tensors, embedding_tensors, head_tensors
 

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+
 from strata.app.engine.batch import Batch, BatchResult, Row
 
 HEAD = struct.Struct("<IB")

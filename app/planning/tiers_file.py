@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
+
 from strata.app.planning.callers import Callers
 from strata.app.planning.plan import Ask, PlanRefused
 from strata.app.planning.planner import Planner

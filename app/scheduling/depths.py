@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.app.planning.cost import BatchBounds, CostModel
 from strata.app.scheduling.ladder import Ladders
 from strata.app.scheduling.queue import Columns

@@ -9,6 +9,7 @@ from math import inf
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.app.scheduling.ladder import Ladders
 from strata.app.scheduling.ticket import Admitted, Ticket
 

@@ -9,6 +9,7 @@ from collections import deque
 from random import Random
 
 import numpy as np
+
 from strata.app.engine.batch import BatchResult, Row, TokenIds, Vector
 from strata.app.metrics import Metrics
 

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from strata.app.engine.batch import Row, TokenIds, Vector
 from strata.app.planning.plan import Terms
 from strata.app.scheduling.answer import Answer

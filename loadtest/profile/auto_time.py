@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from tqdm import tqdm
+
 from strata.app.engine.batch import Batch, Row, TokenIds
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
 from strata.model_store.bundle.bundle import Bundle, read_tokenizer, write_manifest
 from strata.model_store.bundle.measured import AutoExit
-from tqdm import tqdm
 
 BATCHES = {1: 48, 32: 128}  # texts of a batch -> texts timed
 _ROUNDS = 3

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
+
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.choose import sample_tokens
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.latency import LatencyProfile, Timing, machine
-from tqdm import tqdm
 
 BATCHES = (1, 8, 32)
 LENGTHS = (16, 64, 128)

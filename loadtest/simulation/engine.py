@@ -9,6 +9,7 @@ from math import inf
 from types import SimpleNamespace
 
 import numpy as np
+
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.planning.cost import Load
 

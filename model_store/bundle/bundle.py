@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
+
 from strata.model_store.bundle.families import TensorSpec, encoder_tensors, head_tensors
 from strata.model_store.bundle.graph_names import FLOAT, INT8, block_graph_name
 from strata.model_store.bundle.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest

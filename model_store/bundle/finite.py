@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from strata.model_store.bundle.tensors import TensorFile
 
 _CHUNK = 1 << 22  # elements looked at in one go

@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
+
 from strata.model_store.bundle.families import block_tensors
 from strata.model_store.bundle.graph_names import ACTIVATION_REACH, EXACT_PARTS, FLOAT, INT8, block_graph_name
 from strata.model_store.bundle.manifest import Architecture

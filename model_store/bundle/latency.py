@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+
 from strata.model_store.bundle.strict import Strict
 
 

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+
 from strata.model_store.bundle.measured import Agreement, AutoExit, Quality, SearchQuality
 from strata.model_store.bundle.strict import Strict
 

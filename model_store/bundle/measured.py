@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
 from strata.model_store.bundle.strict import Strict
 
 Scores = dict[PositiveInt, dict[PositiveInt, float]]  # scores[exit][dim]

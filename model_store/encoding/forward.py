@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor
+
 from strata.model_store.encoding.buckets import buckets
 from strata.model_store.encoding.precision import arithmetic
 from strata.model_store.encoding.tokens import pad
-from torch import Tensor
 
 Encode = Callable[[Mapping[str, Tensor]], Tensor]
 T = TypeVar("T")

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+from tqdm import tqdm
+
 from strata.model_store.bundle.bundle import HEADS, read_manifest
 from strata.model_store.bundle.manifest import MANIFEST_NAME, ExitNorm, Pooling
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.encoding.forward import Lanes, MicroBatch
 from strata.model_store.encoding.tokens import tokenize
-from torch import Tensor
-from tqdm import tqdm
 
 Vectors = npt.NDArray[np.float32]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
+
 from strata.model_store.bundle.manifest import Activation, Architecture, Rotary
 from strata.model_store.importing.refusal import RefusedError
 

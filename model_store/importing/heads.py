@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from strata.model_store.bundle.bundle import HEADS
 from strata.model_store.bundle.families import TensorSpec, head_parts
 from strata.model_store.bundle.manifest import Architecture

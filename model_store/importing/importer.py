@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from strata.model_store.bundle.bundle import WEIGHTS, Bundle, BundleError
 from strata.model_store.bundle.finishing import finish_bundle
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance

@@ -6,11 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from strata.model_store.bundle.bundle import TOKENIZER
 from strata.model_store.bundle.manifest import Architecture
 from strata.model_store.importing.refusal import RefusedError
 from strata.model_store.importing.source import TOKENIZER_LIMIT, Source
-from tokenizers import Tokenizer
 
 _JSON_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.model_store.bundle.measured import Agreement, Bar
 from strata.model_store.encoding.reference import Vectors, unit
 

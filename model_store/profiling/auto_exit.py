@@ -9,6 +9,7 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.model_store.bundle.measured import AutoExit
 from strata.model_store.encoding.reference import Vectors, unit
 

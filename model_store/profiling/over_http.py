@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import numpy as np
+from tqdm import tqdm
+
 from strata.model_store.encoding.reference import Vectors
 from strata.model_store.profiling.sts import StsPairs, StsResult, cosine_spearman
-from tqdm import tqdm
 
 _TEXTS = 64  # of a request
 

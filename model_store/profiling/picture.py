@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from strata.model_store.bundle.latency import LatencyProfile
 from strata.model_store.bundle.measured import Quality
 

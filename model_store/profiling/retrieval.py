@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
 from tqdm import tqdm
+
+from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
 
 _TOP = 10
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
+
 from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
 
 

@@ -9,10 +9,11 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from strata.model_store.training.objective import TeacherMemory
 from strata.model_store.training.optimizer import Optimizer
 from strata.model_store.training.recipe import Recipe
-from torch import Tensor, nn
 
 CHECKPOINT = "checkpoint.pt"
 _SAY = (".safetensors", ".bin", ".json", ".txt", ".model")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.sources import GroupSource, LineSource
 

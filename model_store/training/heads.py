@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+
 from strata.model_store.bundle.bundle import HEADS
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.training.student import Student

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from strata.model_store.training.recipe import Recipe
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, log_softmax, normalize
+
+from strata.model_store.training.recipe import Recipe
 
 _NEVER = -1e4  # a logit whose probability is zero, without the NaN that -inf makes of a KL
 

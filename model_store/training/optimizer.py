@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
+
 from strata.model_store.encoding.forward import Lanes
 from strata.model_store.training.muon import Muon
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.student import Student
-from torch import nn
 
 
 class Optimizer:

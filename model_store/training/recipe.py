@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
 from strata.model_store.bundle.manifest import ExitNorm
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from strata.model_store.training.student import ExitHeads
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from strata.model_store.training.student import ExitHeads
 
 _STRENGTH = 0.02  # of the pull towards the identity, as a share of the mean square of a pooled component
 

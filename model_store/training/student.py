@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from strata.model_store.bundle.manifest import ExitNorm
 from torch import Tensor, nn
+
+from strata.model_store.bundle.manifest import ExitNorm
 
 _FINAL_NORMS = ("final_norm", "final_layernorm", "ln_f")  # what pre-norm encoders call theirs
 _QUERY_SPREAD = 0.02  # of the first queries' components

@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
 from strata.model_store.encoding.forward import Lanes, MicroBatch, in_order
 from strata.model_store.encoding.precision import pick_device, pick_precision
 from strata.model_store.encoding.tokens import tokenize
@@ -24,9 +28,6 @@ from strata.model_store.training.ridge import fit_heads
 from strata.model_store.training.schedule import progress, rate
 from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.student import ExitHeads, Student
-from torch import Tensor, nn
-from torch.nn.functional import normalize
-from tqdm import tqdm
 
 LOG = "log.jsonl"
 _LANE_TOKENS = {"cpu": 768, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
 from strata.model_store.bundle.bundle import HEADS
 from strata.model_store.training.student import Student
 

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
 from strata.model_store.bundle.measured import AutoExit
-
 from tests.conftest import RunningServer, ServerFactory
 
 TEXTS = ["one", "a somewhat longer text than the first", "rain", "42", "What time is it now, and where?", "x y z"]

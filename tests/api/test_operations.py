@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from httpx import Client
 from prometheus_client.parser import text_string_to_metric_families
-from strata.model_store.bundle.bundle import read_manifest, write_manifest
 
+from strata.model_store.bundle.bundle import read_manifest, write_manifest
 from tests.conftest import RunningServer, ServerFactory
 
 

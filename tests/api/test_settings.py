@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from strata.app.settings import Settings, SettingsError, add_arguments, from_arguments
 
 

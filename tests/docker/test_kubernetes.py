@@ -8,8 +8,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from strata.app.settings import ENV_PREFIX, Settings
 
+from strata.app.settings import ENV_PREFIX, Settings
 from tests.balancer.conftest import haproxy
 from tests.balancer.debian import Program
 from tests.docker.conftest import DOCKER, ROOT

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from strata.app.engine.memory import resident_bytes
 
+from strata.app.engine.memory import resident_bytes
 from tests.conftest import RunningServer, ServerFactory
 
 MB = 1_000_000

@@ -17,10 +17,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
-
 from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import series, until
 from tests.model_store.folders import edit_tensors, resealed

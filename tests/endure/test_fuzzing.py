@@ -13,11 +13,11 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import CheckContext
 from schemathesis.core.transport import Response
 from schemathesis.specs.openapi import checks
+
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
 from strata.app.main import create_app
 from strata.app.settings import Settings
-
 from tests.conftest import RunningServer
 
 _DOCUMENT = create_app(Settings(), EnginePool(Path("not opened"), EngineOptions())).openapi()

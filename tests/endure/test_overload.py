@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, fetch
 from strata.loadtest.open_loop import Trip, run_open
 from strata.loadtest.outcomes import AT_THE_DOOR
-
 from tests.conftest import ServerFactory
 
 TIMES = 5

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from strata.model_store.bundle.bundle import Bundle, BundleError
 
+from strata.model_store.bundle.bundle import Bundle, BundleError
 from tests.conftest import ServerFactory
 from tests.model_store.folders import edit_json, edit_tensors, resealed
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file
+from transformers import AutoModel
+
 from strata.app.engine.batch import TokenIds, Vector
 from strata.model_store.bundle.bundle import HEADS
 from strata.model_store.bundle.manifest import Manifest
-from transformers import AutoModel
 
 
 class Reference:

@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from strata.app.engine.batch import Batch, Row, TokenIds
 from strata.app.engine.wire import decode_batch, encode_batch
 from strata.model_store.bundle.bundle import Bundle, write_manifest
 from strata.model_store.bundle.measured import AutoExit
 from strata.model_store.importing.importer import import_model
 from strata.model_store.importing.overrides import Overrides
-
 from tests.engine.reference import Reference, cut
 from tests.engine.test_promises import encoder, token_rows
 from tests.tiny_models import settle, tiny_encoder

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import Candidate, fastest, measure, sample_tokens
 from strata.app.engine.link import BatchFailed, EngineError, WorkerLost

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from strata.app.engine.cpu import usable_cores
 
 

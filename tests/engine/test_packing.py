@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from strata.app.engine.attention import attention_bias
 from strata.app.engine.batch import Row
 from strata.app.engine.packing import EMPTY, make_packs

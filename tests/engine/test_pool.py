@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.link import BatchFailed, EngineError
 from strata.app.engine.options import EngineOptions

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
 from strata.app.engine.backends import onnx_backend, torch_backend
 from strata.app.engine.batch import Batch, Row, TokenIds
 from strata.app.engine.encoder import Encoder
 from strata.model_store.bundle.bundle import HEADS, Bundle
 from strata.model_store.importing.importer import import_model
 from strata.model_store.importing.overrides import Overrides
-
 from tests.engine.reference import Reference, cut
 from tests.tiny_models import FAMILIES, MAX_TOKENS, random_heads, tiny_encoder
 

@@ -7,12 +7,12 @@ import re
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+
 from strata.app.engine.batch import Batch, Row, TokenIds
 from strata.model_store.bundle.bundle import TOKENIZER, Bundle
 from strata.model_store.bundle.registry import DEFAULT, find
 from strata.model_store.importing.importer import import_model
-from tokenizers import Tokenizer
-
 from tests.engine.reference import Reference, cut
 from tests.engine.test_promises import COSINE, KINDS, encoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from strata.loadtest.arrivals import Times, busiest, draw
 from strata.loadtest.scenarios import RAMP, SCENARIOS, STEPS
 from strata.loadtest.schedule import Schedule, arrival_times

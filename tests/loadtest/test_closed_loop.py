@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from strata.loadtest.closed_loop import Sample, run_for, run_once
 from strata.loadtest.connection import Address, Connection, LoadError, fetch
 

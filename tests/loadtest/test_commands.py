@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from strata.app.cli import main
 from strata.loadtest.family import has_mapped, measure_memory
-
 from tests.conftest import RunningServer
 
 _SMALL_SERVER = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]

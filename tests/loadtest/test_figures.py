@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+
 from strata.loadtest.figures import Figure, median_ratio, percentile
 from strata.loadtest.report import table
 

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 from strata.loadtest.connection import Address
 from strata.loadtest.generator import Order, generate
 from strata.loadtest.mix import Sender
@@ -14,7 +15,6 @@ from strata.loadtest.open_loop import OpenRun, run_open
 from strata.loadtest.outcomes import Requests
 from strata.loadtest.schedule import Schedule
 from strata.loadtest.slo_figures import generator_figures
-
 from tests.loadtest.test_closed_loop import ok, with_server
 
 SENDER = Sender("only", 1.0, 0.25, "key")

@@ -6,9 +6,9 @@ import asyncio
 import math
 
 import pytest
+
 from strata.loadtest.connection import Address, LoadError
 from strata.loadtest.series import histogram_median, read_series
-
 from tests.conftest import RunningServer
 
 

@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from strata.app.cli import main
 
+from strata.app.cli import main
 from tests.conftest import RunningServer, ServerFactory
 
 _SERVE = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import quantiles
 
 import pytest
+
 from strata.loadtest.texts import LONGEST, SHORTEST, digest, load_texts, stretch
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from strata.loadtest.arrivals import Times
 from strata.loadtest.scenarios import SCENARIOS
 from strata.loadtest.schedule import arrival_times

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from strata.model_store.importing import Overrides, import_model
 
+from strata.model_store.importing import Overrides, import_model
 from tests.tiny_models import tiny_encoder, tiny_sentence_model
 
 

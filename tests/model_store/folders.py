@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import load_file, save_file
+
 from strata.model_store.bundle.bundle import read_manifest, record_files
 from strata.model_store.bundle.manifest import Manifest
-
 from tests.tiny_models import write_json
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from strata.model_store.bundle.bundle import Bundle, BundleError
 from strata.model_store.bundle.verification import verify
-
 from tests.model_store.folders import edit_tensors, resealed
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
-from strata.model_store.importing import Overrides, RefusedError, import_model
 
+from strata.model_store.importing import Overrides, RefusedError, import_model
 from tests.model_store.folders import edit_json, sentence_vectors
 from tests.tiny_models import texts, tiny_sentence_model, write_json
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.manifest import Architecture, Rotary
 from strata.model_store.importing import Overrides, import_model
-
 from tests.model_store.folders import edit_json, edit_tensors, sentence_vectors
 from tests.tiny_models import FAMILIES, MAX_TOKENS, Generation, TinyFamily, texts, tiny_encoder, tiny_sentence_model
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from strata.model_store.importing import Overrides, RefusedError, import_model
 
+from strata.model_store.importing import Overrides, RefusedError, import_model
 from tests.model_store.folders import edit_json, edit_tensors
 from tests.tiny_models import write_json
 

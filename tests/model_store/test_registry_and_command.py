@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from strata.model_store import command
 from strata.model_store.bundle import registry
-
 from tests.model_store.folders import edit_json
 
 

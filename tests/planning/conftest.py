@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
 from strata.model_store.bundle.measured import Quality
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from strata.app.planning import bucket
 from strata.app.planning.bucket import Bucket
 

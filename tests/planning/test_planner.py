@@ -7,10 +7,10 @@ from math import inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from strata.app.planning.plan import Ask, PlanRefused, Terms
 from strata.app.planning.planner import Planner
 from strata.app.planning.tier import DEFAULT, Tier
-
 from tests.planning.conftest import SCORES, paper_manifest
 
 MODEL = "paper@abc"

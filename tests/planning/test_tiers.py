@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+
 from strata.app.planning.callers import Callers, KeyRefused
 from strata.app.planning.plan import PlanRefused, TierRefused
 from strata.app.planning.planner import Planner
@@ -14,7 +15,6 @@ from strata.app.planning.tiers_file import TiersError, check_tiers, read_tiers
 from strata.model_store.bundle.bundle import read_manifest
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.registry import DEFAULT, find
-
 from tests.planning.conftest import paper_manifest
 
 EXAMPLE = Path(__file__).parents[2] / "docker" / "tiers.toml"

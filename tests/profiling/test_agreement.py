@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from strata.model_store.bundle.measured import Bar
 from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.agreement import measure_agreement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from strata.loadtest.profile.auto_time import Saving, judged
 from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.auto_exit import FAITHFUL, SHARE, calibrate

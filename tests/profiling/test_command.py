@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from strata.app.cli import main
 from strata.model_store.bundle import latency
 from strata.model_store.bundle.bundle import Bundle, read_manifest
 from strata.model_store.bundle.measured import Quality
-
 from tests.conftest import ServerFactory
 from tests.model_store.folders import edit_json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from strata.app.planning.cost import BatchBounds, CostModel, Load
 from strata.loadtest.simulation.engine import Speed
 

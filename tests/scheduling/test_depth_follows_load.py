@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from strata.loadtest.simulation.engine import Speed
 from strata.loadtest.simulation.traffic import Call, simulate
-
 from tests.scheduling.callers import EXITS, FULL_PER_S, attainment, mean_depth, poisson, terms
 
 ELASTIC = terms(deadline_s=0.5)

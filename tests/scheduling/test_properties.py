@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from strata.app.engine.batch import Batch
 from strata.app.scheduling.limits import Limits
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import Call, simulate
-
 from tests.scheduling.callers import EXITS, terms
 
 exits = st.sets(st.sampled_from(EXITS), min_size=1).map(lambda found: tuple(sorted(found)))

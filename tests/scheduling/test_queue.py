@@ -8,10 +8,10 @@ from math import inf
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from strata.app.scheduling.ladder import Ladders
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.ticket import Admitted, Ticket
-
 from tests.scheduling.callers import terms
 
 

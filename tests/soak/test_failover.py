@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address
 from strata.loadtest.generator import Order, generate
 from strata.loadtest.open_loop import OpenRun
 from strata.loadtest.texts import load_texts
 from strata.model_store.bundle.registry import DEFAULT, find
-
 from tests.balancer.conftest import Balancer, free_ports, haproxy
 from tests.balancer.debian import Program
 from tests.conftest import RunningServer, ServerFactory

@@ -11,7 +11,6 @@ import torch
 pytest.importorskip("sentence_transformers", reason="training needs the train extra")
 
 from strata.model_store.training.sources import GroupSource, LineSource
-
 from tests.tiny_models import texts, tiny_sentence_model
 
 

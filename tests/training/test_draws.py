@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from strata.model_store.encoding.buckets import buckets
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.recipe import Recipe

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
 from strata.model_store.importing.facts import licence_of
 from strata.model_store.training.command import add_arguments, run
-
 from tests.engine.reference import Reference
 from tests.tiny_models import MAX_TOKENS, texts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from strata.model_store.training.muon import Muon, orthogonal
 
 

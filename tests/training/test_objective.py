@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import normalize
+
 from strata.model_store.training.objective import TeacherMemory, objective
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.ridge import fit_heads
 from strata.model_store.training.student import ExitHeads
-from torch.nn.functional import normalize
 
 RECIPE = Recipe(bank=16)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
+
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
 from strata.model_store.profiling.quality import measure_quality
 from strata.model_store.profiling.retrieval import RetrievalSet, measure_retrieval, ndcg_at_10, read_beir

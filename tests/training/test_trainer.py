@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from strata.model_store.training.checkpoint import CHECKPOINT, CheckpointError
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.schedule import progress, rate
 from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.student import Student
 from strata.model_store.training.trainer import LOG, Trainer, load_model
-
 from tests.tiny_models import FAMILIES, TinyFamily, tiny_sentence_model
 
 RECIPE = Recipe(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+
 from strata.app.engine.attention import attention_bias, is_local, rotary_table
 from strata.app.engine.packing import Index, Pack
 from strata.app.engine.weights import (

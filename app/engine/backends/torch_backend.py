@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
+
 from strata.app.engine.attention import attention_bias, is_local, rotary_table
 from strata.app.engine.packing import Index, Pack
 from strata.app.engine.weights import (

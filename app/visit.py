@@ -7,6 +7,7 @@ from secrets import token_hex
 from time import perf_counter
 
 from starlette.types import Scope
+
 from strata.app.planning.callers import Caller
 
 _KEY = "strata.visit"
