@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
-        prog="strata", description="Elastic embedding server: the first N layers of a 2D Matryoshka encoder."
+        prog="strata",
+        description="Elastic embedding server: the first N layers of a 2D Matryoshka encoder.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # which leaves the version's line whole
     )
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from strata.model_store.bundle.manifest import Architecture, Manifest, Provenanc
 from strata.model_store.bundle.measured import Quality
 
 _START_S = 60.0
+STRATA = (sys.executable, "-P", "-m", "strata.app.cli")
 # One small worker and nothing to measure: a test server is ready in about a second.
-_SMALL = ("--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1")
+SMALL = ("--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1")
 
 TINY_LAYERS, TINY_DIM = 4, 32
 
@@ -32,11 +33,22 @@ TINY_LAYERS, TINY_DIM = 4, 32
 class RunningServer:
     """`strata serve` as a child process; its log is kept for when something goes wrong."""
 
-    def __init__(self, bundle: Path, log: Path, *flags: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        log: Path,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        strata: Sequence[str] = STRATA,
+        folder: Path | None = None,
+    ) -> None:
+        """``strata`` is the command, ``folder`` where it is started."""
         self.log = log
-        command = [sys.executable, "-P", "-m", "strata.app.cli", "serve", "--model", str(bundle), "--port", "0", *flags]
+        command = [*strata, "serve", "--model", str(bundle), "--port", "0", *flags]
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})})
+            self.process = subprocess.Popen(
+                command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})}, cwd=folder
+            )
         self.url: str = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]
         self.client = httpx.Client(base_url=self.url, timeout=120)  # may be used by several threads
 
@@ -171,7 +183,7 @@ def _factory(folder: Path) -> Iterator[ServerFactory]:
 
     def start(bundle: Path, *flags: str, env: dict[str, str] | None = None, ready: bool = True) -> RunningServer:
         log = folder / f"server-{len(started)}.log"
-        server = RunningServer(bundle, log, *_SMALL, *flags, env=env)
+        server = RunningServer(bundle, log, *SMALL, *flags, env=env)
         started.append(server)
         return server.await_ready() if ready else server
 
