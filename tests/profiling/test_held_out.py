@@ -15,7 +15,8 @@ def test_about_one_query_in_sixteen_is_kept_out_however_it_is_written() -> None:
 
 def test_nothing_held_out_is_trained_on() -> None:
     kept, held = split_held_out(ROWS)
-    assert held and kept
+    assert held
+    assert kept
     answers = {answer for _, answer in held}
     assert not any(is_held_out(query) or answer in answers for query, answer in kept)
     dropped = set(ROWS) - set(kept) - set(held)
