@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata import __version__
-from strata.app.api import embed, openai, operations, plan, similarity, tokenize
+from strata.app.api import embed, guide, openai, operations, plan, similarity, tokenize
 from strata.app.api.door import Door, direct
 from strata.app.api.errors import refusal_of, response
 from strata.app.engine.pool import EnginePool
@@ -33,7 +33,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
 
     app = FastAPI(title="Strata", description=_ABOUT, version=__version__, lifespan=life, redoc_url=None)
     app.state.service = service
-    routers = [room.router for room in (embed, openai, similarity, plan, tokenize, operations)]
+    routers = [room.router for room in (embed, openai, similarity, plan, tokenize, operations, guide)]
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _tell)

@@ -18,6 +18,7 @@ from strata.app.visit import Visit
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
 _OPERATIONS = frozenset({"/metrics", "/info", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
 _LOGGED = 200  # characters of a path
 _QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
 
@@ -42,7 +43,7 @@ class Door:
             await send(message)
 
         try:
-            if scope["path"] not in _OPEN:
+            if scope["path"] not in _OPEN and not scope["path"].startswith(_GUIDE):
                 self._check(scope, visit)
             endpoint = self._direct.get((scope["method"], scope["path"]))
             if endpoint is None:

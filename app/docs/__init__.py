@@ -1,0 +1,1 @@
+"""The guides: Markdown pages, and the HTML that `/guide` makes of them."""

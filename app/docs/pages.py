@@ -1,0 +1,101 @@
+"""The guides' pages: which there are, and what they are as Markdown and as HTML."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+_HERE = Path(__file__).parent
+
+# Slug -> title, in the order of reading.
+PAGES = {
+    "index": "Guide",
+    "concepts": "Concepts",
+    "choosing": "Choosing depth, tiers and size",
+    "operating": "Operating",
+    "models": "Bring your own model",
+    "training": "Training",
+    "api": "API",
+    "options": "Options",
+    "metrics": "Metrics",
+    "architecture": "Architecture",
+    "contributing": "Contributing",
+    "changes": "Changes",
+}
+
+_SHELL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} · Strata</title>
+<link rel="stylesheet" href="{root}guide/guide.css">
+</head>
+<body>
+<nav aria-label="Pages"><a class="name" href="{root}">Strata</a>
+<ul>
+{links}
+</ul></nav>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def markdown(slug: str) -> str:
+    """The source of a page that is a file. Raises KeyError where there is none of that name."""
+    if slug not in PAGES:
+        raise KeyError(slug)
+    return (_HERE / f"{slug}.md").read_text(encoding="utf-8")
+
+
+def file(name: str) -> bytes:
+    """A picture or style sheet of the guides. Raises KeyError where there is none of that name."""
+    path = _HERE / name
+    if Path(name).name != name or path.suffix not in MEDIA or not path.is_file():
+        raise KeyError(name)
+    return path.read_bytes()
+
+
+MEDIA = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".txt": "text/plain; charset=utf-8"}
+
+
+@cache
+def html(slug: str, text: str, root: str) -> str:
+    """A page's Markdown as HTML; ``root`` is where the server's paths begin, with a slash at its end."""
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    tokens = parser.parse(text)
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrSet("id", _anchor(inline.content))
+        for child in inline.children or ():
+            if child.type == "link_open":
+                child.attrSet("href", _link(str(child.attrGet("href")), root))
+            if child.type == "image":
+                child.attrSet("src", f"{root}guide/{child.attrGet('src')}")
+    body = parser.renderer.render(tokens, parser.options, {})
+    # A wide table scrolls by itself, and can be reached by keyboard to do so.
+    body = body.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
+    links = "\n".join(
+        f'<li><a href="{root}guide/{name}"{" aria-current=page" if name == slug else ""}>{escape(title)}</a></li>'
+        for name, title in PAGES.items()
+    )
+    return _SHELL.format(title=escape(PAGES[slug]), root=root, links=links, body=body)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+
+
+def _link(target: str, root: str) -> str:
+    """Links between pages name their files, so that they work where the Markdown is read, too."""
+    page, mark, anchor = target.partition("#")
+    slug = page.removesuffix(".md")
+    return f"{root}guide/{slug}{mark}{anchor}" if page.endswith(".md") and slug in PAGES else target

@@ -1,0 +1,73 @@
+"""The guides: each page is served, links lead somewhere, and what is made of the code is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from httpx import Client
+
+from strata.app.docs.pages import PAGES
+from strata.app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "app" / "docs"
+MADE = {"api", "options", "metrics"}  # of the code, when they are read
+
+
+@pytest.mark.parametrize("slug", PAGES)
+def test_each_page_is_served_as_html_and_as_markdown(client: Client, slug: str) -> None:
+    source = client.get(f"/guide/{slug}.md")
+    assert source.status_code == 200
+    assert source.headers["content-type"].startswith("text/markdown")
+    assert source.text.startswith("# ")
+    page = client.get(f"/guide/{slug}")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<h1" in page.text
+    for target in re.findall(r'(?:href|src)="(/[^"#]*)', page.text):
+        assert client.get(target).status_code == 200, target
+
+
+def test_links_between_the_files_lead_somewhere() -> None:
+    for file in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8")):
+            slug = target.removesuffix(".md")
+            assert slug in MADE or (DOCS / target).exists(), f"{file.name}: {target}"
+
+
+def test_every_file_is_in_the_list_of_pages() -> None:
+    assert {file.stem for file in DOCS.glob("*.md")} == set(PAGES) - MADE
+
+
+def test_every_option_is_on_its_page(client: Client) -> None:
+    page = client.get("/guide/options.md").text
+    for name in Settings.model_fields:
+        assert f"`--{name.replace('_', '-')}`" in page
+        assert f"`STRATA_{name.upper()}`" in page
+
+
+def test_every_series_is_on_its_page(client: Client) -> None:
+    client.post("/embed", json={"inputs": "something to count"})
+    page = client.get("/guide/metrics.md").text
+    served = re.findall(r"(?m)^# TYPE ((?:te|strata)_\w+) ", client.get("/metrics").text)
+    assert len(served) > 30
+    for name in served:
+        assert f"`{name}`" in page or f"`{re.sub('_(total|info)$', '', name)}`" in page, name
+
+
+def test_every_route_is_on_its_page(client: Client) -> None:
+    page = client.get("/guide/api.md").text
+    schema = client.get("/openapi.json").json()
+    assert schema["paths"]
+    for path, methods in schema["paths"].items():
+        for method in methods:
+            assert f"## {method.upper()} {path}\n" in page
+
+
+def test_an_unknown_page_names_those_there_are(client: Client) -> None:
+    answer = client.get("/guide/nowhere")
+    assert answer.status_code == 404
+    assert "concepts" in answer.text
+    assert client.get("/guide/..%2fpages.py").status_code == 404
