@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from strata.model_store.encoding.rows import text_rows
+
 SHORTEST, LONGEST = 5, 60  # words of a default sentence
 _SEED = 2402_14776
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
@@ -17,7 +19,8 @@ _MARKUP = re.compile(r"\*\*|``|`|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)")
 def load_texts(file: Path | None = None) -> list[str]:
     """Distinct texts in a seeded shuffle: the file's lines, or sentences of Python's own manual.
 
-    Raises ValueError when fewer than 64 are left: repeating a few strings would measure something else.
+    Raises ValueError when the file is no text, or when fewer than 64 are left: repeating a few strings would measure
+    something else.
     """
     found = _lines(file) if file else _manual_sentences()
     texts = sorted(set(found))
@@ -38,7 +41,7 @@ def stretch(texts: list[str], start: int, count: int) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [text for _, line in text_rows(file) if (text := line.strip())]
 
 
 def _manual_sentences() -> list[str]:

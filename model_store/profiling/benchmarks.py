@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from strata.model_store.profiling.retrieval import RetrievalSet
+    from strata.model_store.profiling.beir import RetrievalSet
     from strata.model_store.profiling.sts import StsPairs
 
 
@@ -31,7 +31,7 @@ class Benchmarks:
     @classmethod
     def read(cls, args: argparse.Namespace) -> Self:
         """The sets that ``--sts`` and ``--beir`` name. Raises OSError or ValueError naming the file at fault."""
-        from strata.model_store.profiling.retrieval import read_beir
+        from strata.model_store.profiling.beir import read_beir
         from strata.model_store.profiling.sts import read_sts
 
         searched = [(name, *path.partition("@")[::2]) for name, path in map(_named, args.beir)]

@@ -10,7 +10,8 @@ from typing import Any, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from strata.model_store.encoding.reference import ReferenceEncoder
-from strata.model_store.profiling.retrieval import RetrievalResult, RetrievalSet, measure_retrieval
+from strata.model_store.profiling.beir import RetrievalSet
+from strata.model_store.profiling.retrieval import RetrievalResult, measure_retrieval
 from strata.model_store.profiling.sts import StsPairs, StsResult, measure_sts
 
 Result = TypeVar("Result", StsResult, RetrievalResult)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
+from strata.model_store.profiling.beir import RetrievalSet
 
 _TOP = 10
-
-
-@dataclass(frozen=True)
-class RetrievalSet:
-    """Queries, documents and which answer which: ``relevance[query id][document id]`` > 0."""
-
-    name: str
-    queries: dict[str, str]
-    documents: dict[str, str]
-    relevance: dict[str, dict[str, int]]
 
 
 # Names that models give the prompts of either side, as sentence-transformers tries them.
@@ -47,35 +35,14 @@ class RetrievalResult:
     across: dict[int, dict[int, float]] = field(default_factory=dict)
 
 
-def read_beir(folder: Path, split: str = "test", name: str | None = None) -> RetrievalSet:
-    """A BEIR folder: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/{split}.tsv`` (or ``queries_{split}.jsonl`` and
-    ``qrels_{split}.tsv``). Only judged queries are kept. Raises FileNotFoundError naming what is missing,
-    ValueError where there is none.
-    """
-    relevance: dict[str, dict[str, int]] = {}
-    try:
-        documents = {d["_id"]: f"{d.get('title') or ''} {d['text']}".strip() for d in _jsonl(folder / "corpus.jsonl")}
-        queries = _jsonl(_first(folder / "queries.jsonl", folder / f"queries_{split}.jsonl"))
-        with _first(folder / "qrels" / f"{split}.tsv", folder / f"qrels_{split}.tsv").open(encoding="utf-8") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                if int(row["score"]) > 0:
-                    relevance.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-        judged = {q["_id"]: q["text"] for q in queries if q["_id"] in relevance}
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder}: needs _id and text in every line of corpus and queries, and columns query-id, corpus-id and "
-            f"score in the qrels: {error!r}"
-        ) from error
-    if not judged:
-        raise ValueError(f"{folder}: no query of the split {split!r} has a relevant document")
-    return RetrievalSet(name or folder.name, judged, documents, relevance)
-
-
 def ndcg_at_10(ranking: Iterable[str], relevant: Mapping[str, int]) -> float:
-    """nDCG of the first ten of ``ranking``, as trec_eval has it: gain = relevance, discount = log2(rank + 1)."""
-    gains = [relevant.get(document, 0) for document in list(ranking)[:_TOP]]
-    ideal = sorted(relevant.values(), reverse=True)[:_TOP]
-    return _dcg(gains) / _dcg(ideal)
+    """nDCG of the first ten of ``ranking``, as trec_eval has it: gain = relevance, discount = log2(rank + 1).
+
+    A grade below 0 gains nothing; where nothing is relevant it is 0.
+    """
+    gains = [max(relevant.get(document, 0), 0) for document in list(ranking)[:_TOP]]
+    ideal = _dcg(sorted((max(grade, 0) for grade in relevant.values()), reverse=True)[:_TOP])
+    return _dcg(gains) / ideal if ideal else 0.0
 
 
 def measure_retrieval(
@@ -108,36 +75,31 @@ def measure_retrieval(
 
 
 def _ndcg(data: RetrievalSet, queries: Vectors, documents: Vectors, dim: int) -> float:
-    """Mean nDCG@10 x 100 of queries [q, full] against documents [n, full], both cut to ``dim``."""
-    ids = list(data.documents)
+    """Mean nDCG@10 x 100 of queries [q, full] against documents [n, full], both cut to ``dim``.
+
+    As BEIR's evaluator has it, a query's own id among the documents is no answer (its ``ignore_identical_ids``).
+    """
+    ids = np.array(list(data.documents))
+    place = {document: column for column, document in enumerate(data.documents)}
     similarity = unit(queries, dim) @ unit(documents, dim).T
-    rankings = _top(similarity)
-    scores = [
-        ndcg_at_10((ids[i] for i in ranking), data.relevance[query])
-        for query, ranking in zip(data.queries, rankings, strict=True)
-    ]
+    for row, query in enumerate(data.queries):
+        if query in place:
+            similarity[row, place[query]] = -np.inf
+    scores = []
+    for query, row in zip(data.queries, similarity, strict=True):
+        ranking = [document for document in best(row, ids) if document != query]
+        scores.append(ndcg_at_10(ranking, data.relevance[query]))
     return 100 * float(np.mean(scores))
 
 
-def _top(similarity: Vectors) -> npt.NDArray[np.intp]:
-    """Columns of the ten highest of each row, best first."""
-    count = min(_TOP, similarity.shape[1])
-    some = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(similarity, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
+def best(similarity: npt.NDArray[np.float32], ids: npt.NDArray[np.str_]) -> list[str]:
+    """Ids of the ten highest of a row of similarities, best first; of equal ones the greatest id, as in trec_eval."""
+    count = min(_TOP, len(ids))
+    least = np.partition(similarity, -count)[-count]
+    among = np.flatnonzero(similarity >= least)  # more than ten where the tenth is not alone
+    ordered = sorted(((similarity[i], ids[i]) for i in among), reverse=True)
+    return [str(id) for _, id in ordered[:count]]
 
 
 def _dcg(gains: Iterable[float]) -> float:
     return sum(gain / float(np.log2(rank + 1)) for rank, gain in enumerate(gains, start=1))
-
-
-def _first(*paths: Path) -> Path:
-    for path in paths:
-        if path.exists():
-            return path
-    raise FileNotFoundError(f"none of {', '.join(map(str, paths))} is there")
-
-
-def _jsonl(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]

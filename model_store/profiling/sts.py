@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
+from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, text_field, tsv_rows
+
+_COLUMNS = ("score", "sentence1", "sentence2")
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,47 @@ class StsResult:
 
 
 def read_sts(path: Path, name: str | None = None) -> StsPairs:
-    """A tsv with a header and columns score, sentence1, sentence2. Raises ValueError naming the file otherwise."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    try:
-        columns = [[row[key] + "" for row in rows] for key in ("score", "sentence1", "sentence2")]  # None in short rows
-        scores = [float(score) for score in columns[0]]
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: needs columns score, sentence1 and sentence2: {error}") from error
-    if not rows:
-        raise ValueError(f"{path}: needs columns score, sentence1 and sentence2, and a row: it has none")
-    if len(set(scores)) < 2 or not all(map(isfinite, scores)):
-        raise ValueError(f"{path}: has too few different scores, or none in places, for a rank correlation")
-    return StsPairs(name or path.stem, columns[1], columns[2], scores)
+    """A TSV with a header line, or JSONL, of the columns score, sentence1 and sentence2.
+
+    Raises ValueError naming file and row otherwise.
+    """
+    first, second, scores = [], [], []
+    for number, row in _named_rows(path):
+        texts = [text_field(path, number, column, row[column]) for column in _COLUMNS[1:]]
+        try:
+            score = float(row["score"])
+        except (TypeError, ValueError):
+            refuse(path, number, f"score is {str(row['score'])[:40]!r}; expected a number")
+        if not isfinite(score):
+            refuse(path, number, f"score is {score}; expected a number")
+        first.append(texts[0])
+        second.append(texts[1])
+        scores.append(score)
+    if len(set(scores)) < 2:
+        raise ValueError(
+            f"{path}: {len(scores)} rows with {len(set(scores))} different scores; a rank needs at least 2"
+        )
+    return StsPairs(name or path.stem, first, second, scores)
+
+
+def _named_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows that have every one of the columns."""
+    expected = f"expected the columns {', '.join(_COLUMNS)}"
+    if path.suffix.lower() in JSON_SUFFIXES:
+        for number, row in json_rows(path):
+            if not isinstance(row, dict) or not set(_COLUMNS) <= set(row):
+                refuse(path, number, f"{expected} as fields of an object")
+            yield number, row
+        return
+    rows = tsv_rows(path)
+    number, names = next(rows, (1, []))
+    names = [name.strip().lower() for name in names]
+    if not set(_COLUMNS) <= set(names):
+        refuse(path, number, f"{expected}, named in this row and separated by tabs; it has {', '.join(names)[:200]}")
+    for number, fields in rows:
+        if len(fields) < len(names):
+            refuse(path, number, f"has {len(fields)} fields; expected {len(names)}, as in the first row")
+        yield number, dict(zip(names, fields, strict=False))
 
 
 def cosine_spearman(first: Vectors, second: Vectors, scores: Iterable[float], dim: int) -> float:

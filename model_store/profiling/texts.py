@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from strata.model_store.encoding.rows import text_rows
+
 COUNT = 800
 _SEED = 2605_01058
 _FEWEST = 20
@@ -28,12 +30,12 @@ class Texts:
 def read_texts(files: list[Path], count: int = COUNT) -> Texts:
     """``count`` texts, drawn alike from every file; from Python's manual where there is none.
 
-    Raises ValueError when fewer than 20 are there.
+    Raises ValueError when fewer than 20 are there, or a file is no text.
     """
     if not files:
         return Texts(f"Python {platform.python_version()}'s manual", _drawn(_manual(), count))
     share = -(-count // len(files))
-    lines = [line for file in files for line in _drawn(file.read_text(encoding="utf-8").splitlines(), share)]
+    lines = [line for file in files for line in _drawn([line for _, line in text_rows(file)], share)]
     if len(set(lines)) < _FEWEST:
         raise ValueError(f"{', '.join(map(str, files))}: {len(set(lines))} distinct texts; {_FEWEST} are needed")
     return Texts(", ".join(file.name for file in files), _drawn(lines, count))

@@ -159,19 +159,19 @@ def test_what_cannot_be_measured_is_told_in_a_line(
     (bare / "qrels").mkdir(parents=True)
     (bare / "corpus.jsonl").write_text('{"_id": "d", "text": "a"}\n')
     (bare / "queries.jsonl").write_text('{"_id": "q", "text": "a"}\n')
-    (bare / "qrels" / "test.tsv").write_text("q\td\t1\nq\te\t1\n")
+    (bare / "qrels" / "test.tsv").write_text("q\td\n")
     for words, reason in (
         ((), "name a BUNDLE or a --url"),
         (("nothing-of-that-name",), "no model 'nothing-of-that-name'"),
         ((bundle, "--dims", "8"), "--exits and --dims go with --url"),
         (("--url", "http://127.0.0.1:9"), "it needs --sts"),
         (("--url", "http://127.0.0.1:9", "--sts", sts), "http://127.0.0.1:9: "),
-        ((bundle, "--no-latency", "--sts", few), "needs columns score, sentence1 and sentence2"),
+        ((bundle, "--no-latency", "--sts", few), "row 1: expected the columns score, sentence1, sentence2"),
         ((bundle, "--no-latency", "--beir", tmp_path), "corpus.jsonl"),
         ((bundle, "--no-latency", "--text", few), "1 distinct texts; 20 are needed"),
-        ((bundle, "--no-latency", "--no-agreement", "--sts", alike), "too few different scores"),
-        ((bundle, "--no-latency", "--sts", short), "needs columns score, sentence1 and sentence2"),
-        ((bundle, "--no-latency", "--beir", bare), "columns query-id, corpus-id and score"),
+        ((bundle, "--no-latency", "--no-agreement", "--sts", alike), "5 rows with 1 different scores"),
+        ((bundle, "--no-latency", "--sts", short), "row 2: has 2 fields; expected 3"),
+        ((bundle, "--no-latency", "--beir", bare), "row 1: has 2 fields; expected query-id, corpus-id, score"),
         ((bundle, "--lengths", "4096"), "--lengths 4096: this model reads"),
     ):
         assert profile(*words) == 1
@@ -209,7 +209,7 @@ def test_the_default_model_served_scores_what_its_manifest_says(
 
 def test_the_command_is_cheap_to_import() -> None:
     check = (
-        "import sys, loadtest.profile.command, model_store.manifest; "
+        "import sys, strata.loadtest.profile.command, strata.model_store.bundle.manifest; "
         "print([m for m in ('torch', 'transformers', 'numpy', 'scipy', 'matplotlib', 'httpx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

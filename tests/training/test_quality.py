@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
+from strata.model_store.profiling.beir import RetrievalSet, read_beir
 from strata.model_store.profiling.quality import measure_quality
-from strata.model_store.profiling.retrieval import RetrievalSet, measure_retrieval, ndcg_at_10, read_beir
+from strata.model_store.profiling.retrieval import measure_retrieval, ndcg_at_10
 from strata.model_store.profiling.sts import StsPairs, cosine_spearman, measure_sts, read_sts
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -67,7 +68,8 @@ def test_beir_folders_of_both_layouts(tmp_path: Path) -> None:
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td1\t0\n")
     data = read_beir(tmp_path)
-    assert (data.queries, data.documents, data.relevance) == ({"q1": "judged"}, {"d1": "T body"}, {"q1": {"d1": 1}})
+    assert data.queries == {"q1": "judged", "q2": "not"}, "BEIR counts a query without relevant documents as 0"
+    assert (data.documents, data.relevance) == ({"d1": "T body"}, {"q1": {"d1": 1}, "q2": {"d1": 0}})
     (tmp_path / "queries.jsonl").rename(tmp_path / "queries_dev.jsonl")
     (tmp_path / "qrels" / "test.tsv").rename(tmp_path / "qrels_dev.tsv")
     assert read_beir(tmp_path, "dev").queries == data.queries
