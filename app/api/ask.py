@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,10 +14,12 @@ from starlette.types import Scope
 
 from strata.app.api.body import Ids, OneError
 from strata.app.api.errors import VALIDATION, Refusal
-from strata.app.planning.plan import Ask, Exits
+from strata.app.planning.plan import Ask, Exits, InputType
 
 _MOST_EXITS = 256
 _EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'
+
+_INPUT_TYPES: tuple[str, ...] = get_args(InputType)
 
 _Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Layers = Annotated[int | Literal["auto"], OneError('must be a whole number or "auto"')]
@@ -59,6 +61,10 @@ class ElasticBody(BaseModel):
     space: Annotated[
         str | None, Field(description="The vector space the answer must be in, as `X-Strata-Space` said it.")
     ] = None
+    input_type: Annotated[
+        InputType | None,
+        Field(description="Whether the texts are queries or documents of a search. Default: the tier's, else neither."),
+    ] = None
 
 
 def whole(name: str, text: str) -> int:
@@ -83,6 +89,12 @@ def _number(name: str, text: str) -> float:
 
 
 def _text(name: str, text: str) -> str:
+    return text
+
+
+def _input_type(name: str, text: str) -> str:
+    if text not in _INPUT_TYPES:
+        raise Refusal(VALIDATION, f"`{name}` must be one of {', '.join(_INPUT_TYPES)}. Given: {text[:50]}", name)
     return text
 
 
@@ -116,6 +128,7 @@ _OPTIONS = {
     "exits": _Option("exits", _exits, {"type": "string", "pattern": r"^(shared|\d+(,\d+)*)$"}),
     "tier": _Option("tier", _text, {"type": "string"}),
     "space": _Option("space", _text, {"type": "string"}),
+    "input_type": _Option("input_type", _input_type, {"enum": _INPUT_TYPES}),
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
 _HEADERS = {header.lower().encode(): name for name, header in _HEADER_NAMES.items()}

@@ -54,7 +54,7 @@ async def embed(
     with refusals_counted(metrics, terms.tier), service.seat():
         scheduler.check_room(len(inputs), 0)
         started = perf_counter()
-        tokens = await served.tokenizer.encode(inputs, how)
+        tokens = await served.tokenizer.encode(inputs, how, terms.input_type)
         tokenization_s = perf_counter() - started
         check_queue_holds(service, sum(map(len, tokens)), how.field)
         if terms.deadline_s is not None:

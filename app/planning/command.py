@@ -20,6 +20,7 @@ _ASKS = {
     "exits": 'only these layers ("6,12"), or "shared"',
     "dim": "length of the vectors",
     "tier": "a lower tier than the key's",
+    "input-type": "query or document",
     "space": "the vector space the answer must be in",
     "texts": "texts in the request (default: 1)",
     "tokens": "tokens of each text (default: 32)",

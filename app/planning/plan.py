@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+InputType = Literal["query", "document"]
 Exits = tuple[int, ...] | Literal["shared"]  # "shared": those that may share an index with full depth
 
 
@@ -20,6 +21,7 @@ class Ask:
     exits: Exits | None = None  # only these
     tier: str | None = None  # a lower tier than the key's
     space: str | None = None  # the vector space the answer must be in
+    input_type: InputType | None = None  # a query or a document of a search; None: neither
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,6 +33,7 @@ class Terms:
     quality: tuple[float | None, ...]  # share of full quality at each of ``exits`` and ``dim``; None: not measured
     deadline_s: float | None = None  # from arrival to answer; None: whenever its turn comes
     tier: str = "default"
+    input_type: InputType | None = None
     threshold: float | None = None  # per-text exit: a text may leave before, where its vectors have settled
 
 

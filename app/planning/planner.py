@@ -76,7 +76,8 @@ class Planner:
             for layers, better in self._beaten(left.exits, dim).items():
                 left.rule_out(layers, f"not better than {better} layers, which take less time")
         quality = tuple(self.quality(layers, dim) for layers in left.exits)
-        terms = Terms(tuple(left.exits), dim, quality, deadline_s, tier.name, threshold)
+        input_type = ask.input_type or tier.input_type
+        terms = Terms(tuple(left.exits), dim, quality, deadline_s, tier.name, input_type, threshold)
         return Explanation(terms, left.ruled_out)
 
     def _in_space(self, ask: Ask, space: str) -> Ask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strata.app.planning.plan import Exits
+from strata.app.planning.plan import Exits, InputType
 
 
 @dataclass(slots=True, frozen=True)
@@ -16,6 +16,7 @@ class Tier:
     min_quality: float | None = None  # share of the model's full quality
     min_layers: int | None = None
     exits: Exits | None = None  # only these
+    input_type: InputType | None = None  # of requests that say none
     share: float = 1.0  # of the engine under overload, relative to the other tiers'
     rate: float | None = None  # texts a second of one key, sustained
     burst: float | None = None  # texts that may come at once; None: one second's worth
