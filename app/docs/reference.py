@@ -13,8 +13,10 @@ def options() -> str:
     """Every option of `strata serve`, by group."""
     lines = [
         "# Options\n",
-        "Every option is a flag and an environment variable. Flags win over the environment, the environment over the "
-        "defaults.\n",
+        "Every option is a flag and an environment variable: `--max-batch-tokens` is `"
+        + ENV_PREFIX
+        + "MAX_BATCH_TOKENS`. "
+        "Flags win over the environment, the environment over the defaults.\n",
     ]
     group = ""
     for name, field in Settings.model_fields.items():
@@ -22,10 +24,10 @@ def options() -> str:
         assert isinstance(extra, dict)
         if extra["group"] != group:
             group = str(extra["group"])
-            lines += [f"\n## {group}\n", "| flag | variable | default | what |", "| --- | --- | --- | --- |"]
+            lines += [f"\n## {group}\n", "| flag | default | what |", "| --- | --- | --- |"]
         default = "" if field.default is None else f"`{_shown(field.default)}`"
         flag = "--" + name.replace("_", "-")
-        lines.append(f"| `{flag}` | `{ENV_PREFIX}{name.upper()}` | {default} | {_cell(field.description or '')} |")
+        lines.append(f"| `{flag}` | {default} | {_cell(field.description or '')} |")
     return "\n".join(lines) + "\n"
 
 
