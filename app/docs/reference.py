@@ -50,7 +50,7 @@ def api(schema: Mapping[str, Any]) -> str:
     lines = [
         "# API\n",
         "The same as an OpenAPI schema: `GET /openapi.json`, and `/docs` to read and to try. "
-        "Options of depth are query parameters, body fields or `X-Strata-*` headers.\n",
+        "A query parameter may be given as a header, too: `budget_ms` is `X-Strata-Budget-Ms`.\n",
     ]
     for path, methods in schema["paths"].items():
         for method, route in methods.items():
@@ -62,6 +62,8 @@ def api(schema: Mapping[str, Any]) -> str:
 
 def _parameters(route: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for parameter in route.get("parameters", ()):
+        if parameter["name"].startswith("X-Strata-"):
+            continue  # each says what the query parameter of its name says
         yield parameter["name"], _kind(parameter.get("schema", {})), parameter.get("description", "")
 
 
