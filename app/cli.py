@@ -8,8 +8,12 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # `python -m` puts the working directory there, whose files must not be imported
 
 import argparse
+import contextlib
 import importlib
+import os
+import signal
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import ModuleType
 
 from strata import PLACE, __version__
@@ -29,6 +33,33 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name in another script must not end a command
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where its failure can be told
+    except BrokenPipeError:  # the reader has seen enough, as in `strata models list | head -1`
+        _let_go_of_stdout()
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        _let_go_of_stdout()
+        print(f"strata: {error}", file=sys.stderr)
+        return 1
+
+
+def _let_go_of_stdout() -> None:
+    """What is still to be written goes nowhere, so that the interpreter's own flush at its end does not fail."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="strata",

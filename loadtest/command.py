@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from strata.loadtest.report import Report
 
     report = Report(args.benchmark, {name: value for name, value in vars(args).items() if name != "command"})
-    module = importlib.import_module(f"loadtest.{args.benchmark}")
+    module = importlib.import_module(f"strata.loadtest.{args.benchmark}")
     try:
         figures = asyncio.run(_stoppable(module.measure(args, report)))
     except asyncio.CancelledError:

@@ -76,11 +76,11 @@ def install(folder: Path, python: str = sys.executable) -> Path:
     """
     done = folder / "strata-pins.txt"
     pins = "\n".join(PINS)
-    if not done.is_file() or done.read_text() != pins:
+    if not done.is_file() or done.read_text(encoding="utf-8") != pins:
         subprocess.run([python, "-P", "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(folder / "bin" / "python"), "-P", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*pip, *PINS], check=True)
-        done.write_text(pins)
+        done.write_text(pins, encoding="utf-8")
     return folder / "bin" / "infinity_emb"
 
 

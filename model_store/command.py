@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from strata.model_store.bundle import registry
 if TYPE_CHECKING:
     from strata.model_store.bundle.manifest import Manifest
 
+_IMPORTS = ("onnx", "transformers")  # what importing needs and serving does not: it writes graphs, reads tokenizers
 _SHOWN_EXITS = 4  # of a quality table, spread from the shallowest to full depth
 
 
@@ -70,6 +72,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace) -> int:
+    missing = [package for package in _IMPORTS if find_spec(package) is None]
+    if missing:
+        print(
+            f"strata models add needs {' and '.join(missing)}, which this installation leaves out: the slim image only "
+            "serves. Add the model with the cpu image, or after pip install strata-embed, into a store that both see "
+            f"(${registry.STORE_VARIABLE}); the bundle then serves from here",
+            file=sys.stderr,
+        )
+        return 1
     from strata.model_store.importing import Overrides, RefusedError, import_model
     from strata.model_store.importing.facts import UNKNOWN_LICENCE, bundle_name
 

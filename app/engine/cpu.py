@@ -21,7 +21,7 @@ def _v2_quota(root: Path, proc_cgroup: Path) -> float | None:
     quotas = []
     for folder in _upwards(root, own):
         try:
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         except (OSError, ValueError):
             continue
         if quota != "max":
@@ -36,8 +36,8 @@ def _v1_quota(root: Path, proc_cgroup: Path) -> float | None:
     for controller in ("cpu", "cpu,cpuacct"):
         for folder in _upwards(root / controller, own):
             try:
-                quota = int((folder / "cpu.cfs_quota_us").read_text())
-                period = int((folder / "cpu.cfs_period_us").read_text())
+                quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+                period = int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
             except (OSError, ValueError):
                 continue
             if quota > 0 and period > 0:
@@ -48,7 +48,7 @@ def _v1_quota(root: Path, proc_cgroup: Path) -> float | None:
 def _own_path(proc_cgroup: Path, controller: str) -> str:
     """This process's path in the hierarchy of ``controller`` ("" names the unified one), "/" where it is not said."""
     try:
-        lines = proc_cgroup.read_text().splitlines()
+        lines = proc_cgroup.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return "/"
     for line in lines:

@@ -11,6 +11,6 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def resident_bytes(pid: int | str = "self") -> int:
     """Resident set size in bytes; 0 for a process that is gone, or where there is no /proc."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE
     except OSError:
         return 0

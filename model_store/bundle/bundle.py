@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from strata.model_store.bundle.families import TensorSpec, encoder_tensors, head_tensors
 from strata.model_store.bundle.graph_names import FLOAT, INT8, block_graph_name
+from strata.model_store.bundle.hub import POINTER_TOLD, is_pointer
 from strata.model_store.bundle.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
 from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.bundle.writing import write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -118,9 +120,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the manifest of the bundle at ``path``, whole or not at all."""
-    draft = path / f"{MANIFEST_NAME}.partial"
-    draft.write_text(manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n")
-    draft.replace(path / MANIFEST_NAME)
+    write_text(path / MANIFEST_NAME, manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n")
 
 
 def record_files(path: Path) -> dict[str, FileRecord]:
@@ -142,6 +142,8 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
     if not file.is_file():
         raise BundleError(f"{file}: missing")
     size = file.stat().st_size
+    if is_pointer(file):
+        raise BundleError(f"{file}: {POINTER_TOLD}")
     if size != record.size:
         raise BundleError(f"{file}: {size} bytes where the manifest says {record.size}; the file is damaged")
     if file_sha256(file) != record.sha256:

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from strata.model_store.bundle.strict import Strict
+from strata.model_store.bundle.writing import write_text
 
 
 class Timing(Strict):
@@ -38,9 +39,7 @@ class LatencyProfile(Strict):
         """Write it to the cache, over an earlier one of the same bundle and engine."""
         file = _file(self.revision, self.backend, self.dtype, self.device, self.threads)
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".partial")
-        draft.write_text(self.model_dump_json(indent=1) + "\n")
-        draft.replace(file)
+        write_text(file, self.model_dump_json(indent=1) + "\n")
         return file
 
 
@@ -61,7 +60,11 @@ def cache_folder() -> Path:
 def machine() -> str:
     """Processor and cores, e.g. "AMD EPYC 9B45, 2 cores": timings of another one say nothing here."""
     try:
-        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        names = re.findall(
+            r"^model name\s*:\s*(.+)$",
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
+        )
     except OSError:
         names = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from strata.model_store.bundle.hub import absent
 from strata.model_store.bundle.manifest import MANIFEST_NAME
 
 DEFAULT = "strata-gte-small-2d"
@@ -64,4 +65,7 @@ def find(name_or_path: str | Path) -> Path:
             f"{path} holds no {MANIFEST_NAME}, so it is not a bundle; make one: strata models add {path}"
         )
     known = ", ".join(named) or "none"
-    raise NotFoundError(f"no model {word!r}; installed: {known}; others are imported with: strata models add PATH")
+    raise NotFoundError(
+        f"no model {word!r}; installed: {known}; others are imported with: strata models add PATH"
+        + (f". {absent(word)}" if "/" in word and not path.exists() else "")
+    )

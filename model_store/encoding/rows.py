@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from strata.model_store.bundle.hub import POINTER_TOLD, is_pointer
+
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 # A file's mark -> its encoding. UTF-32's marks begin with UTF-16's, so they come first.
@@ -26,7 +28,6 @@ _FOREIGN = (
     (b"BZh", "is compressed with bzip2; unpack it first"),
     (b"PK\x03\x04", "is a zip archive (or a spreadsheet); unpack it, or save it as TSV"),
     (b"PAR1", "is Parquet; write it as JSONL: pandas.read_parquet(file).to_json(out, orient='records', lines=True)"),
-    (b"version https://git-lfs.github.com/spec/", "is a Git LFS pointer, not the file itself; fetch it: git lfs pull"),
 )
 _HEAD = 64  # bytes, more than any of these
 
@@ -50,6 +51,8 @@ def text_rows(path: Path) -> Iterator[tuple[int, str]]:
     for start, why in _FOREIGN:
         if head.startswith(start):
             refuse(path, None, why)
+    if is_pointer(path):
+        refuse(path, None, POINTER_TOLD)
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
     try:
         with path.open(encoding=encoding) as lines:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from strata.model_store.bundle.manifest import Activation, Architecture, Rotary
+from strata.model_store.importing.kinds import own_code, unknown
 from strata.model_store.importing.refusal import RefusedError
 
 _ACTIVATIONS: dict[str, Activation] = {
@@ -27,7 +28,14 @@ def read_architecture(config: _Config) -> Architecture:
     """The encoder's shape. Raises RefusedError naming the field of config.json that is missing or not supported."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in _FAMILIES:
-        raise RefusedError(f"config.json: model_type {kind!r} is not supported; supported are {', '.join(_FAMILIES)}")
+        raise RefusedError(unknown(kind, config))
+    try:
+        return _read(kind, config)
+    except RefusedError as error:
+        raise RefusedError(f"{error}{own_code(config)}") from error
+
+
+def _read(kind: str, config: _Config) -> Architecture:
     for field in ("is_decoder", "add_cross_attention"):
         if config.get(field):
             raise RefusedError(f"config.json: {field} is set; only encoders can be served")
@@ -180,3 +188,4 @@ _FAMILIES: dict[str, Callable[[_Config], _Config]] = {
     "mpnet": _mpnet,
     "modernbert": _modernbert,
 }
+SERVED = tuple(_FAMILIES)

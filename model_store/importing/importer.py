@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -12,9 +11,11 @@ from pydantic import ValidationError
 from strata.model_store.bundle.bundle import WEIGHTS, Bundle, BundleError
 from strata.model_store.bundle.finishing import finish_bundle
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
+from strata.model_store.bundle.writing import write_json
 from strata.model_store.importing import facts
-from strata.model_store.importing.architecture import max_positions, read_architecture
+from strata.model_store.importing.architecture import SERVED, max_positions, read_architecture
 from strata.model_store.importing.heads import Heads, write_dense, write_heads
+from strata.model_store.importing.kinds import has_own_code, refuse_known_kinds
 from strata.model_store.importing.overrides import Overrides
 from strata.model_store.importing.refusal import RefusedError
 from strata.model_store.importing.sentence_config import SentenceConfig, read_sentence_config
@@ -53,6 +54,7 @@ def check_importable(source: Path, max_tokens: int) -> None:
     Raises RefusedError.
     """
     opened = Source(source)
+    refuse_known_kinds(opened, SERVED)
     sentence = read_sentence_config(opened)
     config = sentence.encoder.object("config.json")
     if not config:
@@ -61,6 +63,7 @@ def check_importable(source: Path, max_tokens: int) -> None:
 
 
 def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str) -> Manifest:
+    refuse_known_kinds(source, SERVED)
     sentence = read_sentence_config(source)
     encoder = sentence.encoder
     config = encoder.object("config.json")
@@ -68,10 +71,16 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
         raise RefusedError(f"{encoder.path}: holds no config.json")
     architecture = read_architecture(config)
     exits, exit_norm = _exits(architecture, overrides)
+    own_code = has_own_code(config)
     config.pop("auto_map", None)  # names code to load; nothing here ever does
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)
     copy_tokenizer(encoder, folder, architecture)
-    write_encoder(encoder, folder / WEIGHTS, architecture)
+    write_encoder(encoder, folder / WEIGHTS, architecture, whole=own_code)
+    if own_code:
+        logger.warning(
+            "config.json names code for the model (auto_map), which is not run: it is taken as a plain %s",
+            architecture.family,
+        )
     heads = _write_heads(source, sentence, folder, architecture, exits)
     full_dim = heads.size or architecture.hidden_size
     try:
@@ -90,8 +99,8 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
             prompts=sentence.prompts,
             default_prompt=sentence.default_prompt,
             provenance=Provenance(
-                source=overrides.source or facts.origin(config, source.path),
-                licence=overrides.licence or facts.licence(source),
+                source=facts.as_text(overrides.source or "") or facts.origin(config, source.path),
+                licence=facts.as_text(overrides.licence or "") or facts.licence(source),
                 made_with=made_with or "strata models add",
             ),
             files={},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.writing import make_folder, write_json
 from strata.model_store.importing.sentence_config import SentenceConfig
 
 _TYPES = "sentence_transformers.models."
@@ -46,5 +46,5 @@ def _copy_dense(origin: SentenceConfig, target: Path) -> None:
 
 
 def _write(path: Path, value: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    make_folder(path.parent)
+    write_json(path, value)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from strata.model_store.bundle.hub import POINTER_TOLD, absent, is_pointer, snapshot
 from strata.model_store.importing.refusal import RefusedError
 
 JSON_LIMIT = 4 << 20  # bytes; a real config.json has a few KB, an index of shards some hundred
@@ -17,7 +18,8 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise RefusedError(f"{path}: not a folder")
+            raise RefusedError(absent(str(path)))
+        path = snapshot(path)
         self.path = path
         self._roots = [path.resolve()]
         if path.resolve().parent.name == "snapshots":
@@ -25,7 +27,7 @@ class Source:
             self._roots.append(path.resolve().parent.parent / "blobs")
 
     def file(self, name: str, limit: int | None = None) -> Path | None:
-        """The file called ``name``, or None. Raises RefusedError when it lies outside or exceeds ``limit``."""
+        """The file called ``name``, or None. Raises RefusedError: outside, over ``limit``, not fetched."""
         path = self.path / name
         if not path.is_file():
             return None
@@ -34,6 +36,8 @@ class Source:
             raise RefusedError(f"{path}: leads out of the model's folder, to {target}")
         if limit is not None and target.stat().st_size > limit:
             raise RefusedError(f"{path}: {target.stat().st_size} bytes; more than {limit} is not believable")
+        if is_pointer(target):
+            raise RefusedError(f"{path}: {POINTER_TOLD}")
         return path
 
     def json(self, name: str) -> Any:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from strata.model_store.bundle.writing import make_folder
 from strata.model_store.importing.refusal import RefusedError
-
-_MODE = 0o755  # mkdtemp makes folders nobody else can read, which a server running as another user needs to
 
 
 @contextmanager
@@ -20,11 +19,11 @@ def staged(destination: Path, *, replace: bool) -> Iterator[Path]:
     Raises RefusedError when the destination exists and ``replace`` is false; nothing is left behind by a failure.
     """
     _refuse_existing(destination, replace)
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(destination.parent)
     draft = Path(tempfile.mkdtemp(prefix=".adding-", dir=destination.parent))
     try:
         folder = draft / "new"
-        folder.mkdir(mode=_MODE)
+        make_folder(folder)
         yield folder
         _refuse_existing(destination, replace)  # somebody else may have been quicker
         if destination.exists():

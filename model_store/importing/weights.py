@@ -15,14 +15,19 @@ from strata.model_store.importing.source import Source
 
 WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_OTHER_FORMATS = (".onnx", ".gguf", ".h5", ".msgpack", ".ot", ".pt", ".ckpt", ".safetensors")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # What task heads and wrappers put before the encoder's own names, one dotted word at a time.
 _WRAPPERS = {"0", "auto_model", "module", "model", "bert", "roberta", "distilbert", "mpnet"}
+_INNER = ("embeddings.", "encoder.", "transformer.", "layers.")  # names inside an encoder; heads have others
 _OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}  # TensorFlow's, kept by old BERT checkpoints
 
 
-def write_encoder(source: Source, target: Path, architecture: Architecture) -> None:
-    """Write ``target`` with the tensors the encoder needs, dtypes kept. Raises RefusedError naming file and tensor."""
+def write_encoder(source: Source, target: Path, architecture: Architecture, *, whole: bool = False) -> None:
+    """Write ``target`` with the tensors the encoder needs, dtypes kept. Raises RefusedError naming file and tensor.
+
+    ``whole``: tensors of the encoder that its family does not have are an error, not left out.
+    """
     found: dict[str, list[tuple[TensorFile, str]]] = {}
     for file in _checkpoint(source):
         for name in file.names():
@@ -36,7 +41,16 @@ def write_encoder(source: Source, target: Path, architecture: Architecture) -> N
             names = " and ".join(name for _, name in candidates)
             raise RefusedError(f"{source.path}: the weights hold {names}; which of them is {spec.name} is not clear")
         tensors.append(read_checked(*candidates[0], spec))
+    if whole and (strange := sorted(name for name in set(found) - _names(architecture) if name.startswith(_INNER))):
+        raise RefusedError(
+            f"{source.path}: the weights hold {strange[0]}, which no plain {architecture.family} has; code that the "
+            "folder brings for its model (auto_map) may need it, and is never run"
+        )
     write_safetensors(target, tensors)
+
+
+def _names(architecture: Architecture) -> set[str]:
+    return {spec.name for spec in encoder_tensors(architecture)} | {"embeddings.position_ids"}
 
 
 def read_checked(file: TensorFile, name: str, spec: TensorSpec) -> StoredTensor:
@@ -82,7 +96,9 @@ def _checkpoint(source: Source) -> Iterable[TensorFile]:
             f"{source.path}: the weights are pickled (pytorch_model.bin), and opening a pickle can run code. Convert "
             "them where you trust them: AutoModel.from_pretrained(folder).save_pretrained(folder)"
         )
-    raise RefusedError(f"{source.path}: holds no {WEIGHTS}")
+    others = sorted(path.name for path in source.path.iterdir() if path.suffix in _OTHER_FORMATS)
+    instead = f"; it holds {', '.join(others)[:200]}, but weights must be safetensors" if others else ""
+    raise RefusedError(f"{source.path}: holds no {WEIGHTS}{instead}")
 
 
 def _shards(source: Source, index: object) -> Iterable[TensorFile]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.bundle import read_manifest
+from strata.model_store.bundle.manifest import MANIFEST_NAME, Manifest
 from strata.model_store.bundle.measured import Quality, SearchQuality
 from strata.model_store.encoding.reference import ReferenceEncoder
 from strata.model_store.profiling.benchmarks import Benchmarks
@@ -17,22 +18,33 @@ Scores = Mapping[int, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Original:
-    """The model whose full-depth scores are 1.0, and those scores by benchmark."""
+    """By benchmark: the model whose full-depth score is 1.0, and that score."""
 
-    name: str
-    scores: Mapping[str, float]
+    references: Mapping[str, tuple[str, float]]
 
 
 def measure_original(folder: Path, name: str, benchmarks: Benchmarks, progress: bool = False) -> Original:
-    """Full-depth scores of the model in ``folder`` on the first set of each kind, which the manifest carries."""
+    """Full-depth scores of the model in ``folder`` on the first set of each kind, which the manifest carries.
+
+    Where ``folder`` is a bundle that says what its own scores on a set are shares of, that model and its score stay
+    the reference: what is made of a bundle is compared with what the bundle was made of. On other sets it is the
+    bundle itself, and goes by its own name instead of ``name``.
+    """
+    known = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else None
     encoder = ReferenceEncoder(folder)
-    full = int(encoder.model.config.hidden_size)
+    full = known.full_dim if known else int(encoder.model.config.hidden_size)
     report = measure_quality(
         encoder, (full,), (encoder.layers,), benchmarks.sts[:1], benchmarks.retrieval[:1], progress
     )
     scores = {_sts_name(result.name): result.scores[encoder.layers][full] for result in report.sts}
     scores |= {_search_name(result.name): result.same_depth[encoder.layers][full] for result in report.retrieval}
-    return Original(name, scores)
+    if known is None:
+        return Original({benchmark: (name, score) for benchmark, score in scores.items()})
+    references = {benchmark: (f"{known.name} at full depth", score) for benchmark, score in scores.items()}
+    for table in filter(None, (known.quality, known.search)):
+        if table.benchmark in references:
+            references[table.benchmark] = (table.reference, table.reference_score)
+    return Original(references)
 
 
 def with_tables(manifest: Manifest, measured: QualityReport, original: Original | None) -> Manifest:
@@ -66,7 +78,7 @@ def _reference(
 ) -> tuple[str, float] | None:
     """Name and score of the model that is 1.0; None where that score leaves nothing to be a share of."""
     if original is not None:
-        name, score = original.name, original.scores[benchmark]
+        name, score = original.references[benchmark]
     elif known is not None and known.benchmark == benchmark:
         name, score = known.reference, known.reference_score
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from strata.model_store.bundle.bundle import file_sha256, write_manifest
 from strata.model_store.bundle.manifest import CARD, REPORT, FileRecord, Manifest
+from strata.model_store.bundle.writing import FILE_MODE
 from strata.model_store.profiling.card import with_scores
 from strata.model_store.profiling.quality import QualityReport
 
@@ -26,6 +27,7 @@ def write_measured(folder: Path, manifest: Manifest, report: QualityReport) -> M
     for name, text in texts.items():
         draft = folder / f"{name}.partial"
         draft.write_text(text, encoding="utf-8")
+        draft.chmod(FILE_MODE)
         records[name] = FileRecord(size=draft.stat().st_size, sha256=file_sha256(draft))
     complete = Manifest.model_validate({**manifest.model_dump(), "files": {**manifest.files, **records}})
     for name in texts:

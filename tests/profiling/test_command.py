@@ -130,8 +130,16 @@ def test_shares_are_of_the_base_that_is_named(bundle: Path, sts: Path) -> None:
     assert profile(bundle, "--no-latency", "--no-agreement", "--sts", f"Pairs={sts}", "--base", other) == 0
     quality = read_manifest(bundle).quality
     assert quality is not None
-    assert quality.reference == "random weights at full depth"
+    assert quality.reference == "tiny at full depth", "a bundle goes by its own name, not by its source's"
     assert quality.reference_score == quality.scores[4][32]
+
+    told = json.loads((bundle / "manifest.json").read_text())
+    told["quality"].update(reference="the source at full depth", reference_score=80.0)
+    (bundle / "manifest.json").write_text(json.dumps(told))
+    assert profile(other, "--no-latency", "--no-agreement", "--sts", f"Pairs={sts}", "--base", bundle) == 0
+    quality = read_manifest(other).quality
+    assert quality is not None
+    assert (quality.reference, quality.reference_score) == ("the source at full depth", 80.0)
 
 
 def test_a_card_keeps_everything_but_its_scores(bundle: Path, sts: Path) -> None:
