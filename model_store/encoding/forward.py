@@ -1,8 +1,8 @@
-"""A step's rows through teacher and student in micro-batches of near-equal length, several at once on a CPU."""
+"""Rows in micro-batches of near-equal length, several at once on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from strata.model_store.encoding.buckets import buckets
-from strata.model_store.encoding.precision import arithmetic
 from strata.model_store.encoding.tokens import pad
 
-Encode = Callable[[Mapping[str, Tensor]], Tensor]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -55,22 +53,7 @@ class Lanes:
         groups = buckets([len(row) for row in rows], max_tokens)
         return [MicroBatch(group, pad([rows[i] for i in group], pad_id, self.device)) for group in groups]
 
-    def encode(self, encode: Encode, batches: Sequence[MicroBatch], grad: bool = False) -> list[Tensor]:
-        """``encode`` of each micro-batch, in float32; on a lane's own thread, so the modes are set there."""
-
-        def run(batch: MicroBatch) -> Tensor:
-            with torch.set_grad_enabled(grad), arithmetic(self.precision, self.device):
-                return encode(batch.features).float()
-
-        return self.map(run, batches)
-
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """``work`` of each item, results in the items' order."""
         return list(map(work, items)) if self._pool is None else list(self._pool.map(work, items))
 
-
-def in_order(parts: Sequence[Tensor], batches: Sequence[MicroBatch]) -> Tensor:
-    """Micro-batches' results [..., rows, size] joined in the order the step's rows had."""
-    joined = torch.cat(list(parts), dim=-2)
-    order = torch.tensor([i for batch in batches for i in batch.rows], device=joined.device)
-    return joined.index_select(-2, order.argsort())

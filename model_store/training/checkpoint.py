@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from strata.model_store.training.objective import TeacherMemory
+from strata.model_store.training.objective import Memory
 from strata.model_store.training.optimizer import Optimizer
 from strata.model_store.training.recipe import Recipe
 
@@ -34,10 +34,12 @@ def digest(model: Path) -> str:
 
 @dataclass
 class Position:
-    """Where a run is: steps done and seconds spent, over all its sittings. The data position is the step."""
+    """Where a run is: what it has done and the seconds spent, over all its sittings. The data position is the step."""
 
     step: int = 0
     seconds: float = 0.0
+    texts: int = 0
+    tokens: int = 0
 
 
 def save_checkpoint(
@@ -48,7 +50,7 @@ def save_checkpoint(
     position: Position,
     student: nn.Module,
     optimizer: Optimizer,
-    memory: TeacherMemory,
+    memory: Memory,
 ) -> None:
     """Write ``checkpoint.pt``, whole or not at all.
 
@@ -58,11 +60,15 @@ def save_checkpoint(
         "recipe": recipe.model_dump_json(),
         "models": models,
         "data": data,
-        "step": position.step,
-        "seconds": position.seconds,
+        "position": asdict(position),
         "student": student.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "memory": {"mean": memory.mean, "bank": memory.bank, "seen": memory.seen},
+        "memory": {
+            "mean": memory.mean,
+            "teacher": memory.teacher,
+            "deepest": memory.deepest,
+            "seen": memory.seen,
+        },
         "rng": _rng_state(),
     }
     draft = folder / f"{CHECKPOINT}.partial"
@@ -77,10 +83,12 @@ def load_checkpoint(
     data: list[str],
     student: nn.Module,
     optimizer: Optimizer,
-    memory: TeacherMemory,
+    memory: Memory,
 ) -> Position:
     """Restore a run in place and return where it was.
 
+    On a CPU with one lane the run goes on as if it had never stopped, to the bit; on a GPU, or with more lanes, sums
+    are taken in an order of their own, so it goes on from the same weights, optimizer state and data, to rounding.
     Raises CheckpointError where it cannot be read, or the recipe, the models or the data differ. Only ``steps``,
     ``minutes`` and ``precision`` may change: a run can be given more, or less, time.
     """
@@ -100,10 +108,10 @@ def load_checkpoint(
     student.load_state_dict(state["student"])
     optimizer.load_state_dict(state["optimizer"])
     device = memory.mean.device
-    memory.mean, memory.bank = state["memory"]["mean"].to(device), state["memory"]["bank"].to(device)
-    memory.seen = state["memory"]["seen"]
+    for name, value in state["memory"].items():
+        setattr(memory, name, value.to(device) if isinstance(value, Tensor) else value)
     _restore_rng(state["rng"])
-    return Position(state["step"], state["seconds"])
+    return Position(**state["position"])
 
 
 def _rng_state() -> dict[str, Any]:

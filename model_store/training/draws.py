@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +15,31 @@ from strata.model_store.training.sources import GroupSource, LineSource
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 _QUERY_CHARS = (25, 220)  # a sentence this long can stand as a query
 _JOINED_CHARS = (300, 1300)  # how long a passage made of short lines becomes
+_FEW = 3  # sources of each kind that a step keeps to in its draws from a few
+
+T = TypeVar("T")
+
+
+class _Choice:
+    """Chooses among sources by weight times the root of their size, so that neither large nor small files drown the
+    others; ``few`` are those a step keeps to."""
+
+    def __init__(self, weights: Sequence[float], counts: Sequence[int]) -> None:
+        self._shares = np.asarray(weights, dtype=np.float64) * np.sqrt(counts)
+
+    def __bool__(self) -> bool:
+        return bool(self._shares.sum() > 0)
+
+    def few(self, rng: np.random.Generator) -> np.ndarray:
+        """Indices of a few sources, drawn by weight."""
+        shares = self._shares / self._shares.sum()
+        return rng.choice(len(shares), size=min(_FEW, np.count_nonzero(shares)), replace=False, p=shares)
+
+    def one(self, rng: np.random.Generator, among: np.ndarray | None) -> int:
+        """Index of a source, of all or among a few."""
+        heaped = np.cumsum(self._shares if among is None else self._shares[among])
+        at = int(np.searchsorted(heaped, rng.random() * heaped[-1], side="right"))
+        return at if among is None else int(among[at])
 
 
 @dataclass
@@ -31,53 +56,56 @@ class Draws:
         limit = self.recipe.passage_chars
         self._long = [[i for i, line in enumerate(s.lines) if len(line) >= limit] for s in self.lines]
         self._short = [[i for i, line in enumerate(s.lines) if len(line) < limit] for s in self.lines]
-        if not self.lines and not self.groups:
-            raise ValueError("no training data: name at least one file of texts or of pairs")
+        line_weights, group_weights = [s.weight for s in self.lines], [s.weight for s in self.groups]
+        choices = (
+            (self.recipe.passages, _Choice(line_weights, [len(rows) for rows in self._long]), self._passage),
+            (self.recipe.short_texts, _Choice(line_weights, [len(rows) for rows in self._short]), self._short_text),
+            (self.recipe.groups, _Choice(group_weights, [len(s.groups) for s in self.groups]), self._group),
+        )
+        self._kinds = [(often, choice, draw) for often, choice, draw in choices if often and choice]
+        if not self._kinds:
+            raise ValueError("no training data: name at least one file of texts or of pairs that the recipe draws from")
 
     @property
     def described(self) -> list[str]:
         """One line a source: a run resumed on other sources would not be the same run."""
-        counted = [(s.name, len(s.lines), s.weight) for s in self.lines]
-        counted += [(s.name, len(s.groups), s.weight) for s in self.groups]
-        return [f"{name}: {count} rows, weight {weight:g}" for name, count, weight in counted]
+        counted = [(s.name, len(s.lines), s.weight, s.sha256) for s in self.lines]
+        counted += [(s.name, len(s.groups), s.weight, s.sha256) for s in self.groups]
+        return [f"{name}: {rows} rows, weight {weight:g}, sha256 {digest}" for name, rows, weight, digest in counted]
 
-    def texts(self, step: int) -> list[str]:
-        """The texts of one step, without repeats: passages and their queries, short texts, groups."""
+    def texts(self, step: int) -> Iterator[str]:
+        """The texts of one step, without end and without repeats (but for sources that are drawn dry)."""
         rng = np.random.default_rng((self.recipe.seed, step))
-        drawn: list[str] = []
-        for _ in range(self.recipe.passages):
-            drawn += self._passage(rng)
-        for _ in range(self.recipe.short_texts):
-            drawn += self._short_text(rng)
-        for _ in range(self.recipe.groups):
-            if self.groups:
-                source = self.groups[_choose(rng, [_share(s.weight, len(s.groups)) for s in self.groups])]
-                drawn += source.groups[rng.integers(len(source.groups))]
-        return list(dict.fromkeys(drawn))
+        few = [choice.few(rng) for _, choice, _ in self._kinds]
+        often = np.cumsum([often for often, _, _ in self._kinds])
+        drawn: set[str] = set()
+        vain = 0  # draws in a row that gave nothing new
+        while vain < 1000:
+            kind = int(np.searchsorted(often, rng.random() * often[-1], side="right"))
+            _, choice, draw = self._kinds[kind]
+            at = choice.one(rng, few[kind] if rng.random() < self.recipe.few_sources else None)
+            new = [text for text in dict.fromkeys(draw(rng, at)) if text not in drawn]
+            vain = 0 if new else vain + 1
+            drawn.update(new)
+            yield from new
 
-    def _short_text(self, rng: np.random.Generator) -> list[str]:
-        weights = self._shares(self._short)
-        if not any(weights):
-            return []
-        at = _choose(rng, weights)
-        return [self.lines[at].lines[self._short[at][rng.integers(len(self._short[at]))]]]
+    def _short_text(self, rng: np.random.Generator, at: int) -> list[str]:
+        return [self.lines[at].lines[_one(rng, self._short[at])]]
 
-    def _passage(self, rng: np.random.Generator) -> list[str]:
-        if rng.random() < self.recipe.joined_share and any(self._short):
-            return _with_query(self._joined(rng), rng)
-        weights = self._shares(self._long)
-        if not any(weights):
-            return []
-        at = _choose(rng, weights)
-        return _with_query(self.lines[at].lines[self._long[at][rng.integers(len(self._long[at]))]], rng)
+    def _passage(self, rng: np.random.Generator, at: int) -> list[str]:
+        if self._short[at] and rng.random() < self.recipe.joined_share:
+            return _with_query(self._joined(rng, at), rng)
+        return _with_query(self.lines[at].lines[_one(rng, self._long[at])], rng)
 
-    def _shares(self, kept: list[list[int]]) -> list[float]:
-        return [_share(source.weight, len(rows)) for source, rows in zip(self.lines, kept, strict=True)]
+    def _group(self, rng: np.random.Generator, at: int) -> list[str]:
+        group = _one(rng, self.groups[at].groups)
+        if rng.random() < self.recipe.titled_share:
+            return _with_query(f"{group[0]} {group[1]}", rng)
+        return list(group)
 
-    def _joined(self, rng: np.random.Generator) -> str:
-        at = _choose(rng, self._shares(self._short))
+    def _joined(self, rng: np.random.Generator, at: int) -> str:
         lines, size = self.lines[at].lines, int(rng.integers(*_JOINED_CHARS))
-        start = self._short[at][rng.integers(len(self._short[at]))]
+        start = _one(rng, self._short[at])
         joined = lines[start]
         for line in lines[start + 1 : start + 40]:
             if len(joined) >= size:
@@ -86,14 +114,8 @@ class Draws:
         return joined
 
 
-def _share(weight: float, count: int) -> float:
-    """A file's share of the draws: by the root of its size, so that neither large nor small files drown the others."""
-    return weight * math.sqrt(count)
-
-
-def _choose(rng: np.random.Generator, weights: Sequence[float]) -> int:
-    shares = np.asarray(weights, dtype=np.float64)
-    return int(rng.choice(len(shares), p=shares / shares.sum()))
+def _one(rng: np.random.Generator, rows: Sequence[T]) -> T:
+    return rows[int(rng.integers(len(rows)))]
 
 
 def _with_query(passage: str, rng: np.random.Generator) -> list[str]:

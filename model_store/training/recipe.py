@@ -26,30 +26,31 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # What is trained.
-    exits: tuple[PositiveInt, ...] = ()  # empty: every layer
+    exits: tuple[NonNegativeInt, ...] = ()  # empty: every layer, and 0, the embedding layer alone, where it has a head
     dims: tuple[PositiveInt, ...] = (32, 64, 128, 256)  # below the full length, which is always trained
     exit_norm: ExitNorm = "none"
     heads: bool = True  # a head per exit but the last, which reads that exit's hidden states
-    head_queries: NonNegativeInt = 8  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
+    head_queries: NonNegativeInt = 4  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
     ridge_texts: NonNegativeInt = 1536  # texts the heads are first fitted on; 0: they start at identity
 
-    # How much of what goes into a step.
-    passages: NonNegativeInt = 8  # long passages; each brings one of its sentences as its query
-    short_texts: NonNegativeInt = 24
-    groups: NonNegativeInt = 6  # pairs and triplets
-    max_tokens: PositiveInt = 224
+    # What goes into a step: texts, drawn until they have this many tokens.
+    step_tokens: PositiveInt = 4096
+    passages: NonNegativeFloat = 0.3  # how often a passage is drawn, with one of its sentences as its query,
+    short_texts: NonNegativeFloat = 0.4  # how often a short text,
+    groups: NonNegativeFloat = 0.3  # and how often a pair or triplet
+    max_tokens: PositiveInt = 512
     passage_chars: PositiveInt = 350  # a line this long is a passage
-    joined_share: Share = 0.33  # passages made by joining neighbouring short lines, where words are rare and many
-
-    half_depth: Share = 0.5  # steps that run, and teach, only the lower half of the layers, which have most to learn
+    joined_share: Share = 0.1  # passages made by joining neighbouring short lines
+    titled_share: Share = 0.3  # pairs drawn as one passage, title and all, with one of its sentences as its query
+    few_sources: Share = 0.5  # draws that keep to a few of the sources, where texts are hard to tell from one another
 
     # The objective, a weighted sum, averaged over exits; see objective.py.
     cosine: NonNegativeFloat = 5.0
     centred_cosine: NonNegativeFloat = 2.0
     neighbours: NonNegativeFloat = 1.0  # each KL term
-    temperature: PositiveFloat = 0.04
-    bank: NonNegativeInt = 1024  # earlier teacher vectors that exits are compared with
-    last_exit: PositiveFloat = 3.0  # weight of the last exit, the others' being 1: full depth must stay itself
+    temperature: PositiveFloat = 0.02
+    bank: NonNegativeInt = 1024  # earlier texts that a text's neighbours are sought among, beside the step's own
+    last_exit: PositiveFloat = 8.0  # weight of the last exit, the others' being 1: full depth must stay itself
 
     # The optimizer.
     learning_rate: PositiveFloat = 2.5e-4
@@ -68,8 +69,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.passages + self.short_texts + self.groups < 2:
-            raise ValueError("a step needs at least two texts: the objective compares them with one another")
+        if self.passages + self.short_texts + self.groups <= 0:
+            raise ValueError("one of passages, short_texts and groups must be more than nothing")
         for name, values in (("exits", self.exits), ("dims", self.dims)):
             if list(values) != sorted(set(values)):
                 raise ValueError(f"{name} must be ascending and without repeats")

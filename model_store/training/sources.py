@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, text_field, text_rows, tsv_rows
+from strata.model_store.profiling.held_out import split_held_out
 
 Group = tuple[str, ...]  # texts that belong together: a pair or a triplet
 
@@ -32,6 +34,7 @@ class LineSource:
     name: str
     lines: list[str]
     weight: float = 1.0
+    sha256: str = ""  # of the file
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class GroupSource:
     name: str
     groups: list[Group]
     weight: float = 1.0
+    sha256: str = ""  # of the file
 
 
 def parse_source(argument: str) -> tuple[Path, float]:
@@ -62,11 +66,12 @@ def read_lines(path: Path, weight: float = 1.0) -> LineSource:
     lines = [text for _, line in text_rows(path) if (text := " ".join(line.split()))]
     if not lines:
         raise ValueError(f"{path}: no text in it")
-    return LineSource(path.name, lines, weight)
+    return LineSource(path.name, lines, weight, file_sha256(path))
 
 
 def read_groups(path: Path, weight: float = 1.0) -> GroupSource:
-    """Pairs or triplets from TSV (header optional) or ``.jsonl``, ``.ndjson``, ``.json`` (objects or lists).
+    """Pairs or triplets from TSV (header optional) or ``.jsonl``, ``.ndjson``, ``.json`` (objects or lists), but for
+    those held out, on which search is measured.
 
     Fields are known by name (anchor/query/sentence1, positive/entailment/sentence2, negative/contradiction); without
     names, a row's first two or three fields are taken. A negative may be absent, empty or null. Raises ValueError
@@ -81,9 +86,10 @@ def read_groups(path: Path, weight: float = 1.0) -> GroupSource:
         if len(texts) < 2 or not texts[0] or not texts[1]:
             refuse(path, number, f"a pair needs two texts; {_EXPECTED}, or two or three fields without names")
         groups.append(tuple(text for text in texts if text))
-    if not groups:
-        raise ValueError(f"{path}: no rows in it")
-    return GroupSource(path.name, groups, weight)
+    kept, _ = split_held_out(groups)
+    if not kept:
+        raise ValueError(f"{path}: no rows in it that are not held out")
+    return GroupSource(path.name, kept, weight, file_sha256(path))
 
 
 def _tsv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
@@ -134,3 +140,9 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256, as ``sha256sum`` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from strata.model_store.encoding.forward import Lanes, MicroBatch, in_order
+from strata.model_store.encoding.forward import Lanes
 from strata.model_store.encoding.precision import pick_device, pick_precision
-from strata.model_store.encoding.tokens import tokenize
 from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.heads import read_heads
-from strata.model_store.training.objective import TeacherMemory, objective
+from strata.model_store.training.objective import Memory, objective
 from strata.model_store.training.optimizer import Optimizer
+from strata.model_store.training.packing import Packed
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.ridge import fit_heads
 from strata.model_store.training.schedule import progress, rate
 from strata.model_store.training.sources import GroupSource, LineSource
+from strata.model_store.training.steps import Layout, Steps
 from strata.model_store.training.student import ExitHeads, Student
 
 LOG = "log.jsonl"
+_LOG_EVERY = 10  # steps: reading a loss makes a GPU's queue run dry
 _LANE_TOKENS = {"cpu": 768, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes
 _RIDGE_STEP = 1 << 40  # data position of the texts the heads are fitted on: beyond any run's steps
 
@@ -38,8 +44,9 @@ class Trainer:
     """One training run in ``folder``. The student starts as ``base``, with its heads where it has them; the teacher is
     ``teacher``, or ``base``, frozen.
 
-    ``lanes``: micro-batches that run at once, one CPU core each (1 on a GPU). With one lane a run is the same to the
-    bit when repeated or resumed; with more, gradients add up in another order and weights agree to rounding.
+    ``lanes``: micro-batches that run at once, one CPU core each (1 on a GPU); ``workers``: processes that make steps
+    ahead. On a CPU with one lane a run is the same to the bit when repeated or resumed; with more, and on a GPU,
+    gradients add up in another order and weights agree to rounding.
     """
 
     def __init__(
@@ -52,38 +59,75 @@ class Trainer:
         teacher: str | None = None,
         checkpoint_minutes: float = 5.0,
         lanes: int = 1,
+        workers: int = 0,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.base = Path(base)
         self.folder = folder
         self.checkpoint_minutes = checkpoint_minutes
+        self.workers = workers
         self.device = pick_device()
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32: heads and similarities
         self.lanes = Lanes(lanes, self.device, pick_precision(recipe.precision, self.device))
         self.draws = Draws(recipe, lines, groups)
         arithmetic = torch.bfloat16 if self.lanes.precision == "bf16" else torch.float32
-        self.teacher = load_model(teacher or base, self.device, arithmetic).eval().requires_grad_(False)
+        teaching = load_model(teacher or base, self.device).eval().requires_grad_(False)
+        self.teacher = Student(teaching, heads=False, arithmetic=arithmetic, exits=_last_layer(teaching))
         self.student = Student(
-            load_model(base, self.device, taught=True),
+            load_model(base, self.device),
             recipe.exits,
             recipe.exit_norm,
             recipe.heads,
             recipe.head_queries,
+            arithmetic,
         ).to(self.device)
         self._models = [digest(Path(model)) for model in (base, teacher or base)]
         full = self.student.hidden_size
-        if self.teacher.tokenizer.get_vocab() != self.student.model.tokenizer.get_vocab():
+        if self.teacher.model.tokenizer.get_vocab() != self.student.model.tokenizer.get_vocab():
             raise ValueError(f"the teacher {teacher} has another vocabulary than {base}; both read the same tokens")
-        taught = self.teacher.encode(["size"]).shape[1]
-        if taught != full:
-            raise ValueError(f"the teacher's vectors have {taught} dims, the student's {full}; they must be as long")
-        self.dims = [d for d in recipe.dims if d < full]
+        if self.teacher.hidden_size != full:
+            raise ValueError(
+                f"the teacher's vectors have {self.teacher.hidden_size} dims, the student's {full}; they must be as long"
+            )
+        self.dims = (*(d for d in recipe.dims if d < full), full)
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
-        self.memory = TeacherMemory.empty(full, recipe.bank, self.device)
+        self.memory = Memory.empty(full, recipe.bank, self.device)
         self.position = Position()
+        one_batch = self.device.type == "cuda" and self.student.encoder.side_by_side
+        layout = Layout(one_batch, lanes, _LANE_TOKENS[self.device.type])
+        self.steps = Steps(self.draws, self.student.model.tokenizer, layout)
 
     def train(self, progress_bar: bool = True) -> Student:
-        """Run to the end of the schedule, from the folder's checkpoint if there is one; returns the student."""
+        """Run to the end of the schedule, from the folder's checkpoint if there is one; returns the student.
+
+        An interrupt ends it after the step it is in, with a checkpoint, as KeyboardInterrupt.
+        """
+        self.begin()
+        began, saved, before = time.monotonic(), time.monotonic(), self.position.seconds
+        bar = tqdm(total=self.recipe.steps, initial=self.position.step, unit="step", disable=not progress_bar)
+        made = self.steps.ahead(range(self.position.step, self.recipe.steps), self.workers)
+        with bar, _Log(self.folder / LOG) as log, _interruptible() as interrupted:
+            while (done := self._progress()) < 1.0 and not interrupted.is_set():
+                record = self.step(next(made), rate(done, self.recipe.warmup))
+                self.position.step += 1
+                self.position.seconds = before + time.monotonic() - began
+                log.add({"step": self.position.step, "done": round(done, 5), **record})
+                bar.update()
+                if log.last:
+                    bar.set_postfix(loss=f"{log.last['loss']:.3f}", done=f"{100 * done:.1f}%")
+                if time.monotonic() - saved > 60 * self.checkpoint_minutes:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        self.lanes.close()
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        return self.student
+
+    def begin(self) -> None:
+        """Take up the folder's checkpoint, or fit the heads of a run that has none."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / CHECKPOINT).exists():
             self.position = load_checkpoint(
@@ -97,22 +141,7 @@ class Trainer:
             )
         elif self.student.heads is not None and not read_heads(self.base, self.student) and self.recipe.ridge_texts:
             self._fit_heads(self.student.heads)
-        began, saved, before = time.monotonic(), time.monotonic(), self.position.seconds
-        bar = tqdm(total=self.recipe.steps, initial=self.position.step, unit="step", disable=not progress_bar)
-        with bar, (self.folder / LOG).open("a", encoding="utf-8") as log:
-            while (done := self._progress()) < 1.0:
-                record = self.step(self.position.step, rate(done, self.recipe.warmup))
-                self.position = Position(self.position.step + 1, before + time.monotonic() - began)
-                log.write(json.dumps({"step": self.position.step, "done": round(done, 5), **record}) + "\n")
-                log.flush()
-                bar.update()
-                bar.set_postfix(loss=f"{record['loss']:.3f}", done=f"{100 * done:.1f}%")
-                if time.monotonic() - saved > 60 * self.checkpoint_minutes:
-                    self.save()
-                    saved = time.monotonic()
-        self.save()
-        self.lanes.close()
-        return self.student
+        self.student.encoder.refresh()
 
     def save(self) -> None:
         """Write the checkpoint of where the run is."""
@@ -127,86 +156,138 @@ class Trainer:
             self.memory,
         )
 
-    def step(self, step: int, factor: float) -> dict[str, float]:
-        """One optimizer step on the data of ``step``, at ``factor`` of the learning rate; the loss and its parts."""
+    def step(self, batches: Sequence[Packed], factor: float) -> dict[str, Tensor | float]:
+        """One optimizer step on the batches of a step, at ``factor`` of the learning rate; the loss and its parts."""
         started = time.monotonic()
-        texts = self.draws.texts(step)
-        rows = tokenize(self.student.model.tokenizer, texts, self.recipe.max_tokens)
-        batches = self._micro_batches(rows)
+        batches = [batch.to(self.device) for batch in batches]
         target = self._teacher_vectors(batches)
-        depth = self._depth(step)
-        with self.student.up_to(depth):
-            parts_of = self.lanes.encode(self.student.pooled, batches, grad=True)
-            pooled = in_order([part.detach() for part in parts_of], batches).requires_grad_()
-            vectors = self.student.vectors(pooled)  # once for all rows: heads are large, and so are their gradients
+        parts_of = self._encode(self.student, batches, grad=True)
+        pooled = torch.cat([part.detach() for part in parts_of]).requires_grad_()
+        vectors = self.student.vectors(pooled)  # once for all rows: heads are large, and so are their gradients
         if not self.memory.seen:  # the mean must exist before it can be taken out
             self.memory.mean = target.mean(0)
-        loss, parts = objective(
-            vectors, target, self.memory, self._cut_dim(step), self.recipe, depth == self.student.layers
-        )
+        loss, parts = objective(vectors, target, self.memory, self.dims, self.recipe)
         torch.autograd.backward(loss)
-        self._backward(parts_of, pooled, batches)
+        self._backward(parts_of, pooled)
+        self.student.encoder.collect_gradients()
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         self.optimizer.step(factor)
-        self.memory.add(target)
-        record = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}, "norm": norm.item()}
-        record |= {"depth": depth, "tokens": sum(len(row) for row in rows), "seconds": time.monotonic() - started}
-        return {name: round(value, 5) for name, value in record.items()}
+        self.student.encoder.refresh()
+        self.memory.add(target, vectors[-1])
+        tokens = sum(batch.tokens for batch in batches)
+        self.position.tokens += tokens
+        self.position.texts += len(target)
+        return {
+            "loss": loss.detach(),
+            **parts,
+            "norm": norm,
+            "texts": len(target),
+            "tokens": tokens,
+            "seconds": time.monotonic() - started,
+        }
 
     def _progress(self) -> float:
         return progress(self.position.step, self.recipe.steps, self.position.seconds, self.recipe.minutes)
 
-    def _cut_dim(self, step: int) -> int:
-        """The dim trained in a step, drawn by (seed, step) alone."""
-        if not self.dims:
-            return self.student.hidden_size
-        return int(np.random.default_rng((self.recipe.seed, step, 1)).choice(self.dims))
+    def _encode(self, student: Student, batches: Sequence[Packed], grad: bool = False) -> list[Tensor]:
+        """What ``student.pooled`` gives of each batch; on a lane's own thread, so the mode is set there."""
 
-    def _depth(self, step: int) -> int:
-        """How deep a step runs, drawn by (seed, step) alone: to the end, or to half where there are exits above it."""
-        half = self.student.layers // 2
-        drawn = np.random.default_rng((self.recipe.seed, step, 2)).random() < self.recipe.half_depth
-        return half if drawn and self.student.exits[0] <= half else self.student.layers
+        def run(batch: Packed) -> Tensor:
+            with torch.set_grad_enabled(grad):
+                return student.pooled(batch)
 
-    def _micro_batches(self, rows: Sequence[Sequence[int]]) -> list[MicroBatch]:
-        pad_id = int(self.student.model.tokenizer.pad_token_id or 0)
-        # Some for each lane: with a few large ones a lane would wait for the last.
-        fair = max(map(len, rows)) + sum(map(len, rows)) // (3 * self.lanes.count)
-        return self.lanes.micro_batches(rows, pad_id, min(fair, _LANE_TOKENS[self.device.type]))
+        return self.lanes.map(run, batches)
 
-    def _teacher_vectors(self, batches: Sequence[MicroBatch]) -> Tensor:
+    def _teacher_vectors(self, batches: Sequence[Packed]) -> Tensor:
         """The teacher's unit vectors [rows, full]."""
-        parts = self.lanes.encode(lambda f: self.teacher(dict(f))["sentence_embedding"], batches)
-        return normalize(in_order(parts, batches), dim=-1)
+        return normalize(torch.cat(self._encode(self.teacher, batches)), dim=-1)
 
-    def _backward(self, parts: Sequence[Tensor], pooled: Tensor, batches: Sequence[MicroBatch]) -> None:
-        """Carry the objective's gradient on ``pooled`` back through each micro-batch's own graph."""
+    def _backward(self, parts: Sequence[Tensor], pooled: Tensor) -> None:
+        """Carry the objective's gradient on ``pooled`` back through each batch's own graph."""
         if pooled.grad is None:
             raise RuntimeError("the objective has not been differentiated")
-        gradient = pooled.grad
-        work = [(part, gradient[..., batch.rows, :]) for part, batch in zip(parts, batches, strict=True)]
+        gradients = pooled.grad.split([len(part) for part in parts])
 
         def run(pair: tuple[Tensor, Tensor]) -> None:
             torch.autograd.backward(pair[:1], pair[1:])
 
-        self.lanes.map(run, work)
+        self.lanes.map(run, zip(parts, gradients, strict=True))
 
     def _fit_heads(self, heads: ExitHeads) -> None:
-        texts: list[str] = []
-        for step in range(_RIDGE_STEP, _RIDGE_STEP + self.recipe.ridge_texts):
-            texts += self.draws.texts(step)
-            if len(texts) >= self.recipe.ridge_texts:
+        read, target, fitted = [], [], 0
+        for step in itertools.count(_RIDGE_STEP):
+            batches = [batch.to(self.device) for batch in self.steps.packed(step)]
+            read.append(self.student.heads_read(torch.cat(self._encode(self.student, batches))))
+            target.append(self._teacher_vectors(batches))
+            fitted += len(target[-1])
+            if fitted >= self.recipe.ridge_texts:
                 break
-        batches = self._micro_batches(tokenize(self.student.model.tokenizer, texts, self.recipe.max_tokens))
-        pooled = in_order(self.lanes.encode(self.student.pooled, batches), batches)
-        fit_heads(heads, self.student.heads_read(pooled)[0], self._teacher_vectors(batches))
+        fit_heads(heads, torch.cat(read, dim=1), torch.cat(target))
 
 
-def load_model(
-    path: str, device: torch.device, dtype: torch.dtype = torch.float32, taught: bool = False
-) -> SentenceTransformer:
-    """A local sentence-transformers (or plain transformers) folder; nothing is fetched, no remote code."""
-    kwargs: dict[str, Any] = {"dtype": dtype}
-    if taught and device.type == "cpu":  # fused attention's backward pass takes several times its products' time there
-        kwargs["attn_implementation"] = "eager"
+class _Log:
+    """Records of steps, as lines of JSON; kept back a few steps, since to read a loss is to wait for a GPU."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: list[dict[str, Any]] = []
+        self.last: dict[str, Any] = {}
+
+    def __enter__(self) -> _Log:
+        self._file: TextIO = self._path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+        self._file.close()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take a step's record. Raises ValueError where a loss is not a number."""
+        self._held.append(record)
+        if len(self._held) >= _LOG_EVERY:
+            self._write()
+            if not self.last["loss"] < float("inf"):
+                raise ValueError(f"the loss of step {self.last['step']} is {self.last['loss']}: try a lower rate")
+
+    def _write(self) -> None:
+        for record in self._held:
+            self.last = {n: round(v.item() if isinstance(v, Tensor) else v, 5) for n, v in record.items()}
+            self._file.write(json.dumps(self.last) + "\n")
+        self._file.flush()
+        self._held = []
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Meanwhile the first interrupt sets the event and no more; the second is as any."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where Python hears of no signals
+        yield interrupted
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def note(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _last_layer(model: SentenceTransformer) -> tuple[int]:
+    backbone: Any = model[0].auto_model
+    return (int(backbone.config.num_hidden_layers),)
+
+
+def load_model(path: str, device: torch.device) -> SentenceTransformer:
+    """A local sentence-transformers (or plain transformers) folder in float32; nothing is fetched, no remote code."""
+    kwargs: dict[str, Any] = {"dtype": torch.float32}
     return SentenceTransformer(path, device=str(device), local_files_only=True, model_kwargs=kwargs)
+
+
+def usual_workers(device: torch.device) -> int:
+    """Processes that make steps ahead: none on a CPU, whose cores are all wanted."""
+    return 0 if device.type == "cpu" else max(1, min(12, len(os.sched_getaffinity(0)) - 2))

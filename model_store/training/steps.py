@@ -1,0 +1,91 @@
+"""Steps made ahead: texts drawn, tokenized and packed, in other processes where a GPU would wait for them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from strata.model_store.encoding.buckets import buckets
+from strata.model_store.encoding.tokens import tokenize
+from strata.model_store.training.draws import Draws
+from strata.model_store.training.packing import Packed, pack
+
+_BIN = 512  # tokens of a bin where a step is one batch
+_SLACK = 1.02  # room in the bins, so that all rows find theirs
+_CHUNK = 32  # texts tokenized at once
+_AHEAD = 4  # steps that each process makes ahead
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a step's rows are packed: in one batch of bins, or in micro-batches of near-equal length for ``lanes``."""
+
+    one_batch: bool
+    lanes: int
+    lane_tokens: int  # of a micro-batch, at most
+
+
+class Steps(Dataset[bytes]):
+    """The packed rows of each step, by its number."""
+
+    def __init__(self, draws: Draws, tokenizer: Any, layout: Layout) -> None:
+        self._draws, self._tokenizer, self._layout = draws, tokenizer, layout
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+
+    def __getitem__(self, step: int) -> bytes:
+        """Pickled: a tensor sent to another process by torch's own way takes shared memory, which may be scarce."""
+        return pickle.dumps(self.packed(step))
+
+    def packed(self, step: int) -> list[Packed]:
+        """The batches of one step."""
+        recipe = self._draws.recipe
+        texts, rows, tokens = self._draws.texts(step), [], 0
+        while tokens < recipe.step_tokens and (some := list(itertools.islice(texts, _CHUNK))):
+            rows += tokenize(self._tokenizer, some, recipe.max_tokens)
+            tokens = sum(map(len, rows))
+        if len(rows) < 2:
+            raise ValueError("a step needs at least two texts: the objective compares them with one another")
+        while len(rows) > 2 and tokens > recipe.step_tokens:  # the last chunk went too far
+            tokens -= len(rows.pop())
+        if self._layout.one_batch:
+            width = max(_BIN, recipe.max_tokens)
+            return [pack(rows, max(1, round(recipe.step_tokens * _SLACK / width)), width, self._pad_id)]
+        # Some for each lane: with a few large ones a lane would wait for the last.
+        fair = max(map(len, rows)) + tokens // (3 * self._layout.lanes)
+        made = []
+        for group in buckets([len(row) for row in rows], min(fair, self._layout.lane_tokens)):
+            some_rows = [rows[i] for i in group]
+            made.append(pack(some_rows, 1, sum(map(len, some_rows)), self._pad_id))
+        return made
+
+    def ahead(self, numbers: Sequence[int], workers: int) -> Iterator[list[Packed]]:
+        """The steps of ``numbers`` in their order, made by ``workers`` processes (0: by this one, when asked)."""
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            collate_fn=_as_is,
+            worker_init_fn=_quiet_worker,
+            prefetch_factor=_AHEAD if workers else None,
+        )
+        return map(pickle.loads, loader)
+
+
+def _as_is(made: bytes) -> bytes:
+    return made
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread, and an interrupt is the parent's to handle."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
