@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AttentionInterface
 from strata.model_store.training.packing import Packed, PaddedRows
 
 PACKED = "strata_packed"
+_AMPERE = (8, 0)  # the first compute capability with flash attention
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -38,7 +40,9 @@ def packed_attention(
         found = varlen_attn(query, key, value, packed.starts, packed.starts, packed.longest, packed.longest)
         assert isinstance(found, Tensor)
         return found[None], None
-    query, key, value = (part[rows.index].transpose(1, 2) for part in (query, key, value))  # [rows, heads, longest, size]
+    query, key, value = (
+        part[rows.index].transpose(1, 2) for part in (query, key, value)
+    )  # [rows, heads, longest, size]
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
     if not rows.even:
         scores = scores.masked_fill(~rows.mask[:, None, None], torch.finfo(scores.dtype).min)
@@ -47,14 +51,10 @@ def packed_attention(
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether torch has flash attention for flat tokens here: from 2.10, on a GPU of compute capability 8 or more."""
-    if device.type != "cuda" or dtype not in _HALF or torch.cuda.get_device_capability(device) < (8, 0):
+    """Whether torch has flash attention for flat tokens here: from 2.10, on a GPU."""
+    if device.type != "cuda" or dtype not in _HALF or torch.cuda.get_device_capability(device) < _AMPERE:
         return False
-    try:
-        import torch.nn.attention.varlen  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec("torch.nn.attention.varlen") is not None
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -6,12 +6,13 @@ import json
 
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.profiling.card import scores_section
+from strata.model_store.profiling.held_out import ONE_IN
 from strata.model_store.profiling.quality import QualityReport
-from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.record import RunRecord
 
 
-def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], report: QualityReport) -> str:
-    """The text of README.md. ``steps``: how many were made; ``data``: a line for each source drawn from."""
+def model_card(manifest: Manifest, record: RunRecord, report: QualityReport) -> str:
+    """The text of README.md."""
     provenance = manifest.provenance
     exits, dims = _listed(manifest.exits), _listed(manifest.dims)
     parts = [
@@ -27,17 +28,20 @@ def model_card(manifest: Manifest, recipe: Recipe, steps: int, data: list[str], 
         + ", the cut, L2 normalisation. Strata reads all of this from `manifest.json`.\n",
         scores_section(manifest, report),
         "## Training\n",
-        f"{steps} steps, {recipe.half_depth:.0%} of them over the lower half of the layers and the others over all; "
-        f"every exit a step reaches is taught by the frozen original ({provenance.made_with}). "
-        "Data, and how many rows of it there were to draw from:\n",
-        "\n".join(f"- {line}" for line in data) + "\n",
+        f"{record.steps} steps over {record.texts} texts ({record.tokens} tokens) in {record.seconds:.0f} s on "
+        f"{record.device}; every exit is taught by the frozen original ({provenance.made_with}). One command made it, "
+        "with the recipe below in `recipe.json`:\n",
+        f"```sh\n{record.command}\n```\n",
+        f"One query in {ONE_IN} of each file of pairs was kept out, by a hash of its text, for measuring search. The "
+        "files, with the rows that there were to draw from:\n",
+        "\n".join(f"- {line}" for line in record.data) + "\n",
         *(
             ["Terms of the data:\n", "\n".join(f"- {note}" for note in provenance.data) + "\n"]
             if provenance.data
             else []
         ),
         "The recipe:\n",
-        f"```json\n{json.dumps(recipe.model_dump(), indent=1)}\n```\n",
+        f"```json\n{json.dumps(record.recipe.model_dump(), indent=1)}\n```\n",
         "## Licence\n",
         f"{provenance.licence}, as of the model it was made from, {provenance.source}.\n",
     ]

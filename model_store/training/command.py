@@ -6,16 +6,36 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from strata import __version__
 from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from strata.model_store.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from strata.model_store.training.trainer import Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options. What is not given here or in ``--recipe`` has the recipe's default."""
     parser.add_argument("base", help="folder of the encoder to train; a frozen copy of it is the teacher")
     parser.add_argument("output", type=Path, help="folder for the trained model; must not exist")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
+        "--weights-only",
+        action="store_true",
+        help="stop when the weights are written to the work folder, neither measured nor made a bundle",
+    )
+    only.add_argument(
+        "--finish",
+        action="store_true",
+        help="no training: measure and write the model from the work folder's weights, of a run that ended elsewhere",
+    )
+    only.add_argument(
+        "--count-launches",
+        action="store_true",
+        help="no training: print how many kernels one step launches (on a CPU, operations that would each be one)",
+    )
     data = parser.add_argument_group("data", "Files, each with an optional weight: FILE or FILE@WEIGHT.")
     data.add_argument("--text", action="append", default=[], metavar="FILE", help="plain text, one passage a line")
     data.add_argument("--pairs", action="append", default=[], metavar="FILE", help="tsv or jsonl of pairs or triplets")
@@ -26,12 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--minutes", type=float, help="end the schedule after this time if the steps are not done before")
     run.add_argument("--seed", type=int)
     run.add_argument("--learning-rate", type=float)
+    run.add_argument("--step-tokens", type=int, help="tokens of text in a step")
     run.add_argument("--max-tokens", type=int, help="longest text in training, in tokens")
-    run.add_argument("--exits", type=_numbers, metavar="N,N,...", help="layers to train as exits (default: all)")
+    run.add_argument(
+        "--exits",
+        type=_numbers,
+        metavar="N,N,...",
+        help="layers to train as exits ; 0, the embedding layer alone, may be one (default: all)",
+    )
     run.add_argument("--dims", type=_numbers, metavar="N,N,...", help="dims to train besides the full length")
     run.add_argument("--exit-norm", choices=("none", "final"), help="pre-norm encoders: the final norm at every exit")
     run.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: whichever is measured to be faster")
     run.add_argument("--lanes", type=int, help="micro-batches at once on a CPU (default: one a core; 1 on a GPU)")
+    run.add_argument(
+        "--workers", type=int, help="processes that make steps ahead (default: up to 12 for a GPU, else 0)"
+    )
     run.add_argument("--teacher", metavar="FOLDER", help="another model as the teacher; same vector length")
     run.add_argument("--work", type=Path, metavar="FOLDER", help="checkpoint and log (default: OUTPUT.work)")
     run.add_argument("--checkpoint-minutes", type=float, default=5.0, help="time between checkpoints (default: 5)")
@@ -62,35 +91,46 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from strata.model_store.encoding.precision import pick_device
     from strata.model_store.importing.importer import check_importable
     from strata.model_store.training.finish import Origin, finish
-    from strata.model_store.training.sources import parse_source, read_groups, read_lines
-    from strata.model_store.training.trainer import Trainer
+    from strata.model_store.training.launches import count_launches
+    from strata.model_store.training.record import WEIGHTS, RunRecord
+    from strata.model_store.training.trainer import device_name
+    from strata.model_store.training.writer import write_student
 
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
-    recipe = _recipe(args)
-    check_importable(Path(args.base), recipe.max_tokens)  # or hours of training would end in its refusal
     benchmarks = Benchmarks.read(args)
     work = args.work or args.output.with_name(args.output.name + ".work")
-    trainer = Trainer(
-        recipe,
-        args.base,
-        work,
-        [read_lines(*parse_source(text)) for text in args.text],
-        [read_groups(*parse_source(pairs)) for pairs in args.pairs],
-        teacher=args.teacher,
-        checkpoint_minutes=args.checkpoint_minutes,
-        lanes=1 if pick_device().type == "cuda" else args.lanes or len(os.sched_getaffinity(0)),
-    )
-    student = trainer.train(progress_bar=not args.quiet)
+    if not args.finish:
+        recipe = _recipe(args)
+        check_importable(Path(args.base), recipe.max_tokens)  # or hours of training would end in its refusal
+        trainer = _trainer(args, recipe, work)
+        if args.count_launches:
+            print(f"{count_launches(trainer)} launches a step")
+            return
+        student = trainer.train(progress_bar=not args.quiet)
+        record = RunRecord(
+            command=_command(args),
+            recipe=recipe,
+            exits=student.exits,
+            dims=trainer.dims,
+            exit_norm=student.encoder.exit_norm if student.encoder.final_norm is not None else None,
+            device=device_name(trainer.device),
+            data=tuple(trainer.draws.described),
+            steps=trainer.position.step,
+            texts=trainer.position.texts,
+            tokens=trainer.position.tokens,
+            seconds=round(trainer.position.seconds, 1),
+        )
+        write_student(student, work / WEIGHTS)
+        record.write(work)
+        if args.weights_only:
+            print(f"written: {work / WEIGHTS}")
+            return
     origin = Origin(Path(args.base), args.source, args.licence, _made_with(), tuple(args.data_note))
     finish(
-        student,
-        recipe,
-        trainer.position.step,
-        trainer.draws.described,
+        RunRecord.read(work),
         origin,
         work,
         args.output,
@@ -99,6 +139,37 @@ def _train(args: argparse.Namespace) -> None:
         progress=not args.quiet,
     )
     print(f"written: {args.output}")
+
+
+def _trainer(args: argparse.Namespace, recipe: Recipe, work: Path) -> Trainer:
+    from strata.model_store.encoding.precision import pick_device
+    from strata.model_store.training.sources import parse_source, read_groups, read_lines
+    from strata.model_store.training.trainer import Trainer, usual_workers
+
+    device = pick_device()
+    return Trainer(
+        recipe,
+        args.base,
+        work,
+        [read_lines(*parse_source(text)) for text in args.text],
+        [read_groups(*parse_source(pairs)) for pairs in args.pairs],
+        teacher=args.teacher,
+        checkpoint_minutes=args.checkpoint_minutes,
+        lanes=1 if device.type == "cuda" else args.lanes or len(os.sched_getaffinity(0)),
+        workers=usual_workers(device) if args.workers is None else args.workers,
+    )
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that makes the model again, with base and files by their names: a card tells of no machine."""
+    from strata.model_store.importing.facts import source_of
+    from strata.model_store.training.sources import parse_source
+
+    words = ["strata train", args.source or source_of(Path(args.base)), args.output.name, "--recipe recipe.json"]
+    for option, files in (("--text", args.text), ("--pairs", args.pairs)):
+        for file, weight in map(parse_source, files):
+            words.append(f"{option} {file.name}" + (f"@{weight:g}" if weight != 1 else ""))
+    return " \\\n  ".join([" ".join(words[:4]), *words[4:]])
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

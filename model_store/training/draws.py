@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.sources import GroupSource, LineSource
@@ -18,6 +19,7 @@ _JOINED_CHARS = (300, 1300)  # how long a passage made of short lines becomes
 _FEW = 3  # sources of each kind that a step keeps to in its draws from a few
 
 T = TypeVar("T")
+Indices = npt.NDArray[np.int64]
 
 
 class _Choice:
@@ -30,12 +32,13 @@ class _Choice:
     def __bool__(self) -> bool:
         return bool(self._shares.sum() > 0)
 
-    def few(self, rng: np.random.Generator) -> np.ndarray:
+    def few(self, rng: np.random.Generator) -> Indices:
         """Indices of a few sources, drawn by weight."""
         shares = self._shares / self._shares.sum()
-        return rng.choice(len(shares), size=min(_FEW, np.count_nonzero(shares)), replace=False, p=shares)
+        size = min(_FEW, int(np.count_nonzero(shares)))
+        return rng.choice(len(shares), size=size, replace=False, p=shares)
 
-    def one(self, rng: np.random.Generator, among: np.ndarray | None) -> int:
+    def one(self, rng: np.random.Generator, among: Indices | None) -> int:
         """Index of a source, of all or among a few."""
         heaped = np.cumsum(self._shares if among is None else self._shares[among])
         at = int(np.searchsorted(heaped, rng.random() * heaped[-1], side="right"))
@@ -53,14 +56,16 @@ class Draws:
     _short: list[list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        limit = self.recipe.passage_chars
+        recipe, limit = self.recipe, self.recipe.passage_chars
         self._long = [[i for i, line in enumerate(s.lines) if len(line) >= limit] for s in self.lines]
         self._short = [[i for i, line in enumerate(s.lines) if len(line) < limit] for s in self.lines]
         line_weights, group_weights = [s.weight for s in self.lines], [s.weight for s in self.groups]
+        long, short = (_Choice(line_weights, [len(rows) for rows in kept]) for kept in (self._long, self._short))
         choices = (
-            (self.recipe.passages, _Choice(line_weights, [len(rows) for rows in self._long]), self._passage),
-            (self.recipe.short_texts, _Choice(line_weights, [len(rows) for rows in self._short]), self._short_text),
-            (self.recipe.groups, _Choice(group_weights, [len(s.groups) for s in self.groups]), self._group),
+            (recipe.passages * (1 - recipe.joined_share), long, self._passage),
+            (recipe.passages * recipe.joined_share, short, self._joined),
+            (recipe.short_texts, short, self._short_text),
+            (recipe.groups, _Choice(group_weights, [len(s.groups) for s in self.groups]), self._group),
         )
         self._kinds = [(often, choice, draw) for often, choice, draw in choices if often and choice]
         if not self._kinds:
@@ -93,8 +98,6 @@ class Draws:
         return [self.lines[at].lines[_one(rng, self._short[at])]]
 
     def _passage(self, rng: np.random.Generator, at: int) -> list[str]:
-        if self._short[at] and rng.random() < self.recipe.joined_share:
-            return _with_query(self._joined(rng, at), rng)
         return _with_query(self.lines[at].lines[_one(rng, self._long[at])], rng)
 
     def _group(self, rng: np.random.Generator, at: int) -> list[str]:
@@ -103,7 +106,7 @@ class Draws:
             return _with_query(f"{group[0]} {group[1]}", rng)
         return list(group)
 
-    def _joined(self, rng: np.random.Generator, at: int) -> str:
+    def _joined(self, rng: np.random.Generator, at: int) -> list[str]:
         lines, size = self.lines[at].lines, int(rng.integers(*_JOINED_CHARS))
         start = _one(rng, self._short[at])
         joined = lines[start]
@@ -111,7 +114,7 @@ class Draws:
             if len(joined) >= size:
                 break
             joined += (" " if joined[-1] in ".!?;" else ". ") + line
-        return joined
+        return _with_query(joined, rng)
 
 
 def _one(rng: np.random.Generator, rows: Sequence[T]) -> T:

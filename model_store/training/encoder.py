@@ -1,4 +1,4 @@
-"""An encoder over packed rows: hidden states of any layers, all from one pass, in the arithmetic the machine is quick in."""
+"""An encoder over packed rows: hidden states of any layers, from one pass in the arithmetic the machine is quick in."""
 
 from __future__ import annotations
 
@@ -135,10 +135,12 @@ def _copy(weight: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:
 
 def _to_arithmetic(dtype: torch.dtype) -> Any:
     """A pre-hook that casts every floating tensor among a module's arguments."""
+    lowest = torch.finfo(dtype).min
 
     def cast(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.to(dtype)
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype:
+            # A mask's lowest float32 would be -inf in less, and NaN in a softmax.
+            return (value.clamp(min=lowest) if value.dtype == torch.float32 else value).to(dtype)
         return tuple(map(cast, value)) if type(value) is tuple else value
 
     def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

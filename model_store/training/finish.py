@@ -1,4 +1,4 @@
-"""From a trained student to a finished bundle: weights, measurements, card, manifest."""
+"""From trained weights to a finished bundle: weights, measurements, card, manifest."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.quality import measure_quality
 from strata.model_store.profiling.shares import measure_original, with_tables
 from strata.model_store.training.card import model_card
-from strata.model_store.training.recipe import Recipe
-from strata.model_store.training.student import Student
-from strata.model_store.training.writer import write_student
+from strata.model_store.training.record import WEIGHTS, RunRecord
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,7 @@ class Origin:
 
 
 def finish(
-    student: Student,
-    recipe: Recipe,
-    steps: int,
-    drawn_from: list[str],
+    record: RunRecord,
     origin: Origin,
     work: Path,
     output: Path,
@@ -45,32 +40,27 @@ def finish(
     benchmarks: Benchmarks,
     progress: bool = True,
 ) -> None:
-    """Write the bundle at ``output``, measured as it lies on disk; ``work`` takes the folder it is made from.
-
-    ``steps`` is how many the run made and ``drawn_from`` a line for each file of data, both for the card.
-    """
-    draft, finished = work / "model", work / "bundle"
-    for folder in (draft, finished):
-        shutil.rmtree(folder, ignore_errors=True)
-    write_student(student, draft)
-    dims = tuple(d for d in recipe.dims if d < student.hidden_size)
+    """Write the bundle at ``output`` from the weights in ``work``, measured as it lies on disk."""
+    finished = work / "bundle"
+    shutil.rmtree(finished, ignore_errors=True)
+    exits = tuple(layer for layer in record.exits if layer)  # 0 is told by its head alone
     overrides = Overrides(
         name=name,
-        exits=student.exits,
-        exit_norm=student.exit_norm if student.final_norm is not None else None,
-        dims=dims,
+        exits=exits,
+        exit_norm=record.exit_norm,
+        dims=record.dims,
         licence=origin.licence or licence_of(origin.base),
         source=origin.source or source_of(origin.base),
     )
-    manifest = import_model(draft, finished, overrides=overrides, made_with=origin.made_with)
+    manifest = import_model(work / WEIGHTS, finished, overrides=overrides, made_with=origin.made_with)
     provenance = manifest.provenance.model_copy(update={"data": origin.data})
     encoder = ReferenceEncoder(finished)
-    report = measure_quality(encoder, (*dims, manifest.full_dim), (), benchmarks.sts, benchmarks.retrieval, progress)
+    report = measure_quality(encoder, manifest.dims, (), benchmarks.sts, benchmarks.retrieval, progress)
     original = None
     if benchmarks.sts or benchmarks.retrieval:
         original = measure_original(origin.base, f"{provenance.source} at full depth", benchmarks, progress)
     manifest = with_tables(manifest.model_copy(update={"provenance": provenance}), report, original)
-    (finished / CARD).write_text(model_card(manifest, recipe, steps, drawn_from, report), encoding="utf-8")
+    (finished / CARD).write_text(model_card(manifest, record, report), encoding="utf-8")
     (finished / REPORT).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
     finish_bundle(finished, manifest)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class Muon:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices [..., rows, columns] with all singular values brought near 1 (0.7 to 1.2), in their own arithmetic."""
+    """Matrices [count, rows, columns] with all singular values brought near 1 (0.7 to 1.2), in their own arithmetic."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     found = matrices.transpose(-2, -1) if tall else matrices
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # no singular value above 1

@@ -23,6 +23,7 @@ class Optimizer:
     def __init__(self, student: Student, recipe: Recipe, lanes: Lanes) -> None:
         self._lanes = lanes
         self._recipe = recipe
+        self._weights = list(student.parameters())
         self._matrices: list[Tensor] = [
             m.weight for block in student.encoder.blocks() for m in block.modules() if isinstance(m, nn.Linear)
         ]
@@ -50,16 +51,22 @@ class Optimizer:
         rate = self._recipe.learning_rate * factor
         for group in self._adam.param_groups:
             group["lr"] = rate * group["rate"]
-        work = [self._adam.step, *(lambda muon=muon: muon.step(rate * self._recipe.matrix_rate) for muon in self._muons)]
-        self._lanes.map(lambda update: update(), work)
-        self._adam.zero_grad(set_to_none=True)
-        for muon in self._muons:
-            for matrix in muon.matrices:
-                matrix.grad = None
+
+        def update(muon: Muon | None) -> None:
+            if muon is None:
+                self._adam.step()
+            else:
+                muon.step(rate * self._recipe.matrix_rate)
+
+        self._lanes.map(update, [None, *self._muons])
+        for weight in self._weights:
+            weight.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps, whatever the number of lanes."""
-        held = {id(m): momentum for muon in self._muons for m, momentum in zip(muon.matrices, muon.momentum, strict=True)}
+        held = {
+            id(m): momentum for muon in self._muons for m, momentum in zip(muon.matrices, muon.momentum, strict=True)
+        }
         return {"adam": self._adam.state_dict(), "momentum": [held[id(matrix)] for matrix in self._matrices]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 NO_ROW = -1  # slot of a token that fills a bin's end
 
 
-class PaddedRows(NamedTuple):
+@dataclass(frozen=True)
+class PaddedRows:
     """Where rows' tokens lie among the flat ones: ``index`` [rows, longest] (0 where padded), ``mask`` of tokens."""
 
     index: Tensor
@@ -49,7 +50,8 @@ class Packed:
             return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
         held = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return replace(self, **{name: moved(value) for name, value in held if isinstance(value, Tensor)})
+        tensors: dict[str, Any] = {name: moved(value) for name, value in held if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
     def padded(self) -> PaddedRows:
         """The rows a line each, for what cannot take them side by side; ``flat`` is the way back."""
@@ -78,9 +80,7 @@ class Packed:
         return row_at[(bins * self.slot_count + self.slots.clamp(min=0)).flatten()]
 
 
-def pack(
-    rows: Sequence[Sequence[int]], bins: int, width: int, pad_id: int
-) -> Packed:
+def pack(rows: Sequence[Sequence[int]], bins: int, width: int, pad_id: int) -> Packed:
     """Rows of at most ``width`` ids in ``bins`` bins, longest first, each to the bin with the most room.
 
     A row for which there is no room is left out.
@@ -103,7 +103,7 @@ def pack(
         placed.append((bin_, slot))
         heapq.heapreplace(room, (free + length, bin_))
     starts = [0]
-    for bin_, lengths in enumerate(held):
+    for lengths in held:
         for length in (*lengths, width - sum(lengths)):
             if length:
                 starts.append(starts[-1] + length)

@@ -89,7 +89,7 @@ class Trainer:
             raise ValueError(f"the teacher {teacher} has another vocabulary than {base}; both read the same tokens")
         if self.teacher.hidden_size != full:
             raise ValueError(
-                f"the teacher's vectors have {self.teacher.hidden_size} dims, the student's {full}; they must be as long"
+                f"the teacher's vectors have {self.teacher.hidden_size} dims, the student's {full}; both must match"
             )
         self.dims = (*(d for d in recipe.dims if d < full), full)
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
@@ -206,7 +206,7 @@ class Trainer:
         """Carry the objective's gradient on ``pooled`` back through each batch's own graph."""
         if pooled.grad is None:
             raise RuntimeError("the objective has not been differentiated")
-        gradients = pooled.grad.split([len(part) for part in parts])
+        gradients = torch.split(pooled.grad, [len(part) for part in parts])
 
         def run(pair: tuple[Tensor, Tensor]) -> None:
             torch.autograd.backward(pair[:1], pair[1:])
@@ -291,3 +291,10 @@ def load_model(path: str, device: torch.device) -> SentenceTransformer:
 def usual_workers(device: torch.device) -> int:
     """Processes that make steps ahead: none on a CPU, whose cores are all wanted."""
     return 0 if device.type == "cpu" else max(1, min(12, len(os.sched_getaffinity(0)) - 2))
+
+
+def device_name(device: torch.device) -> str:
+    """What a card calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{len(os.sched_getaffinity(0))} CPU cores"

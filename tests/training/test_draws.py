@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
 from strata.model_store.encoding.buckets import buckets
+from strata.model_store.profiling.held_out import is_held_out
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.sources import GroupSource, LineSource, parse_source, read_groups, read_lines
 
-RECIPE = Recipe(passages=3, short_texts=5, groups=2, passage_chars=110)
+RECIPE = Recipe(passage_chars=110, few_sources=0, titled_share=0)
+
+
+def some(recipe: Recipe, lines: list[LineSource], pairs: list[GroupSource], step: int, count: int = 30) -> list[str]:
+    return list(itertools.islice(Draws(recipe, lines, pairs).texts(step), count))
 
 
 def test_order_depends_on_seed_and_step_alone(lines: LineSource, pairs: GroupSource) -> None:
-    first = [Draws(RECIPE, [lines], [pairs]).texts(step) for step in range(4)]
+    first = [some(RECIPE, [lines], [pairs], step) for step in range(4)]
     again = Draws(RECIPE, [lines], [pairs])
-    assert [again.texts(step) for step in reversed(range(4))] == first[::-1]
-    other = Draws(RECIPE.model_copy(update={"seed": 1}), [lines], [pairs])
-    assert [other.texts(step) for step in range(4)] != first
+    assert [list(itertools.islice(again.texts(step), 30)) for step in reversed(range(4))] == first[::-1]
+    assert [some(RECIPE.model_copy(update={"seed": 1}), [lines], [pairs], step) for step in range(4)] != first
 
 
 def test_a_passage_brings_one_of_its_sentences(lines: LineSource) -> None:
-    recipe = Recipe(passages=1, short_texts=1, groups=0, passage_chars=110, joined_share=0)
+    recipe = Recipe(passages=1, short_texts=0, groups=0, passage_chars=110, joined_share=0)
     taken_out = 0
     for step in range(10):
-        passage, query, *_ = Draws(recipe, [lines], []).texts(step)
+        passage, query = some(recipe, [lines], [], step, count=2)
         line = next(line for line in lines.lines if query in line and passage[-12:] in line)
         assert passage in (line, line.replace(f"{query} ", ""), line.replace(f" {query}", ""))
         taken_out += passage != line
@@ -35,14 +41,33 @@ def test_a_passage_brings_one_of_its_sentences(lines: LineSource) -> None:
 
 
 def test_joined_passages_are_made_of_neighbours(lines: LineSource) -> None:
-    recipe = Recipe(passages=2, short_texts=0, groups=0, joined_share=1, passage_chars=10_000)
-    drawn = Draws(recipe, [lines], []).texts(0)
+    recipe = Recipe(passages=1, short_texts=0, groups=0, joined_share=1)
+    drawn = some(recipe, [lines], [], 0, count=4)
     assert max(map(len, drawn)) >= 300 > max(map(len, lines.lines))
 
 
 def test_no_text_is_drawn_twice_in_a_step(pairs: GroupSource) -> None:
-    drawn = Draws(Recipe(groups=60), [], [pairs]).texts(0)
-    assert len(drawn) == len(set(drawn))
+    drawn = list(Draws(Recipe(titled_share=0), [], [pairs]).texts(0))
+    assert sorted(drawn) == sorted({text for pair in pairs.groups for text in pair}), "all of them, each once"
+
+
+def test_draws_from_few_sources_keep_to_them(lines: LineSource) -> None:
+    sources = [LineSource(f"lines {i}", [f"{i} {line}" for line in lines.lines]) for i in range(8)]
+    recipe = Recipe(short_texts=1, passages=0, groups=0, few_sources=1)
+    for step in range(5):
+        assert len({text.split()[0] for text in some(recipe, sources, [], step)}) == 3
+    mixed = some(recipe.model_copy(update={"few_sources": 0}), sources, [], 0, count=100)
+    assert len({text.split()[0] for text in mixed}) == 8
+
+
+def test_what_is_held_out_is_not_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text("".join(f"question {i}\tanswer {i}\n" for i in range(200)))
+    drawn = set(Draws(Recipe(titled_share=0), [], [read_groups(file)]).texts(0))
+    assert "question 0" in drawn or is_held_out("question 0")
+    assert {f"question {i}" for i in range(200)} - drawn == {
+        f"question {i}" for i in range(200) if is_held_out(f"question {i}")
+    }
 
 
 def test_no_data_is_refused() -> None:
@@ -70,7 +95,8 @@ def test_a_row_of_one_text_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_weight_follows_the_path(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("one\n\n two  words \n")
-    assert read_lines(*parse_source(f"{file}@2.5")) == LineSource("texts.txt", ["one", "two words"], 2.5)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert read_lines(*parse_source(f"{file}@2.5")) == LineSource("texts.txt", ["one", "two words"], 2.5, digest)
     with pytest.raises(ValueError, match="positive weight"):
         parse_source(f"{file}@none")
 

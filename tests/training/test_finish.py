@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
 from strata.model_store.importing.facts import licence_of
+from strata.model_store.profiling.held_out import is_held_out
+from strata.model_store.training.checkpoint import CHECKPOINT
 from strata.model_store.training.command import add_arguments, run
 from tests.engine.reference import Reference
 from tests.tiny_models import MAX_TOKENS, texts
@@ -39,11 +42,15 @@ def finished(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (beir / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
     (beir / "queries_dev.jsonl").write_text("\n".join(map(json.dumps, queries)))
     (beir / "qrels_dev.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(f"q{i}\td{i}\t1" for i in range(5)))
-    options = f"""{tiny_bert} {folder}/tiny --text {folder}/texts.txt --pairs {folder}/pairs.tsv@2 --steps 3
-        --dims 8,16 --max-tokens 40 --lanes 1 --quiet --precision fp32 --licence MIT --data-note nothing
+    options = f"""{tiny_bert} {folder}/tiny --weights-only --text {folder}/texts.txt --pairs {folder}/pairs.tsv@2
+        --steps 3 --dims 8,16 --max-tokens 40 --lanes 1 --quiet --precision fp32 --licence MIT --data-note nothing
         --sts Pairs={folder}/sts.tsv --beir {beir}@dev"""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
+    assert run(parser.parse_args(options.split())) == 0
+    assert not (folder / "tiny").exists()
+    options = options.replace("--weights-only", "--finish")  # as on another machine than the one that trained
+    (folder / "tiny.work" / CHECKPOINT).unlink()
     assert run(parser.parse_args(options.split())) == 0
     assert run(parser.parse_args(options.split())) == 1, "an output that exists must not be written over"
     return folder / "tiny"
@@ -90,12 +97,16 @@ def test_early_exits_go_through_their_heads(finished: Path) -> None:
     assert not np.allclose(with_heads[1], without[1], atol=1e-3)
 
 
-def test_the_card_says_how_it_was_made_and_what_it_scores(finished: Path) -> None:
+def test_the_card_says_how_it_was_made_and_what_it_scores(finished: Path, tiny_bert: Path) -> None:
     card = (finished / "README.md").read_text()
     for said in (
         "license: mit",
         "| exit | 8 dims | 16 dims | 32 dims |",
-        "pairs.tsv: 40 rows",
+        "One query in 16",
+        f"pairs.tsv: {sum(not is_held_out(text) for text in texts(40, seed=5, longest=8))} rows, weight 2, sha256 ",
+        hashlib.sha256((finished.parent / "texts.txt").read_bytes()).hexdigest(),
+        f"strata train {tiny_bert.name} tiny --recipe recipe.json",
+        "--pairs pairs.tsv@2",
         '"steps": 3',
         "nDCG@10",
     ):

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from strata.model_store.training.checkpoint import CHECKPOINT, CheckpointError
+from strata.model_store.training.launches import count_launches
+from strata.model_store.training.packing import Packed, pack
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.schedule import progress, rate
 from strata.model_store.training.sources import GroupSource, LineSource
+from strata.model_store.training.steps import Layout, Steps
 from strata.model_store.training.student import Student
 from strata.model_store.training.trainer import LOG, Trainer, load_model
 from tests.tiny_models import FAMILIES, TinyFamily, tiny_sentence_model
 
 RECIPE = Recipe(
-    passages=2,
-    short_texts=6,
-    groups=2,
+    step_tokens=200,
     passage_chars=110,
     dims=(8, 16),
     steps=24,
@@ -51,18 +55,62 @@ def test_resumed_run_ends_with_the_same_weights(
     halted = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
     step = halted.step
 
-    def stop_in_the_middle(number: int, factor: float) -> dict[str, float]:
-        if number == 11:
-            raise KeyboardInterrupt
-        return step(number, factor)
+    def interrupted_in_the_twelfth(batches: Sequence[Packed], factor: float) -> dict[str, torch.Tensor | float]:
+        if halted.position.step == 11:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(batches, factor)
 
-    halted.step = stop_in_the_middle  # type: ignore[method-assign]
+    halted.step = interrupted_in_the_twelfth  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         halted.train(progress_bar=False)
-    halted.save()
-    resumed = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs).train(progress_bar=False)
+    assert torch.load(tmp_path / "halves" / CHECKPOINT)["position"]["step"] == 12, "the step it was in is kept, too"
+    resumed = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
+    assert resumed.train(progress_bar=False) is resumed.student
     for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
+        assert torch.equal(tensor, resumed.student.state_dict()[name]), name
+    assert resumed.position.texts > 24 * 5
+    steps = [json.loads(line)["step"] for line in (tmp_path / "halves" / LOG).read_text().splitlines()]
+    assert steps == list(range(1, 25))
+
+
+def test_steps_made_ahead_are_the_same(tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
+    steps = trainer(tiny_bert, tmp_path, RECIPE, lines, pairs).steps
+    for here, elsewhere in zip(steps.ahead(range(3, 7), 0), steps.ahead(range(3, 7), 2), strict=True):
+        assert len(here) == len(elsewhere)
+        for one, other in zip(here, elsewhere, strict=True):
+            assert torch.equal(one.ids, other.ids)
+            assert torch.equal(one.places, other.places)
+
+
+def test_half_precision_blocks_learn_the_same(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    ends = []
+    for precision in ("fp32", "bf16"):
+        recipe = RECIPE.model_copy(update={"precision": precision, "bank": 0, "ridge_texts": 0})
+        trainer(tiny_bert, tmp_path / precision, recipe, lines, pairs).train(progress_bar=False)
+        losses = [json.loads(line)["loss"] for line in (tmp_path / precision / LOG).read_text().splitlines()]
+        ends.append(sum(losses[-6:]) / sum(losses[:6]))
+    assert ends[1] == pytest.approx(ends[0], abs=0.1)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    broken = trainer(tiny_bert, tmp_path, RECIPE, lines, pairs)
+    assert broken.student.heads is not None
+    broken.student.heads.bias.data[0, 0] = torch.nan
+    broken._fit_heads = lambda heads: None  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="loss of step 10 is nan"):
+        broken.train(progress_bar=False)
+
+
+def test_a_step_launches_few_kernels(tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
+    base = tiny_sentence_model(tmp_path / "bert", "bert", layers=12)
+    recipe = RECIPE.model_copy(update={"precision": "bf16", "exits": tuple(range(13)), "dims": (4, 8, 16, 24)})
+    deep = trainer(base, tmp_path / "run", recipe, lines, pairs)
+    deep.steps = Steps(deep.draws, deep.student.model.tokenizer, Layout(one_batch=True, lanes=1, lane_tokens=768))
+    assert 500 < count_launches(deep) <= 3000
 
 
 def test_another_recipe_or_other_data_does_not_resume(
@@ -137,7 +185,7 @@ def test_rate_rises_then_falls_to_nothing() -> None:
 def test_every_family_trains(family: TinyFamily, tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
     base = tiny_sentence_model(tmp_path / family, family, layers=3)
     exit_norm = "final" if family == "modernbert" else "none"
-    recipe = RECIPE.model_copy(update={"steps": 2, "exits": (1, 3), "exit_norm": exit_norm})
+    recipe = RECIPE.model_copy(update={"steps": 2, "exits": (0, 1, 3), "exit_norm": exit_norm})
     student = trainer(base, tmp_path / "run", recipe, lines, pairs).train(progress_bar=False)
     assert all(torch.isfinite(tensor).all() for tensor in student.state_dict().values())
 
@@ -150,23 +198,8 @@ def test_exit_norm_needs_a_final_norm(tiny_bert: Path) -> None:
 def test_raw_and_normed_exits_of_a_pre_norm_encoder_differ_but_at_the_last(tmp_path: Path) -> None:
     base = tiny_sentence_model(tmp_path / "modernbert", "modernbert", layers=3)
     model = load_model(str(base), torch.device("cpu"))
-    features = {"input_ids": torch.tensor([[2, 9, 14, 20, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
+    packed = pack([[2, 9, 14, 20, 3]], bins=1, width=8, pad_id=0)
     with torch.no_grad():
-        raw, normed = (Student(model, exit_norm=norm)(features) for norm in ("none", "final"))
+        raw, normed = (Student(model, exit_norm=norm)(packed) for norm in ("none", "final"))
     assert torch.equal(raw[-1], normed[-1])
     assert not torch.allclose(raw[0], normed[0], atol=1e-3)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_shallow_pass_gives_the_same_exits_as_a_whole_one(family: TinyFamily, tmp_path: Path) -> None:
-    model = load_model(str(tiny_sentence_model(tmp_path / family, family, layers=3)), torch.device("cpu"))
-    student = Student(model)
-    features = {"input_ids": torch.tensor([[2, 9, 14, 20, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
-    with torch.no_grad():
-        whole = student(features)
-        with student.up_to(1):
-            shallow = student(features)
-        again = student(features)
-    assert shallow.shape[0] == 1
-    assert torch.equal(shallow, whole[:1])
-    assert torch.equal(again, whole)
