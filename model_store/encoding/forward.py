@@ -56,4 +56,3 @@ class Lanes:
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """``work`` of each item, results in the items' order."""
         return list(map(work, items)) if self._pool is None else list(self._pool.map(work, items))
-
