@@ -31,8 +31,14 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 # Left before the deadline, or over it.
 _SLACK = (-10.0, -1.0, -0.25, -0.05, 0.0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ERROR = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _DECISION = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025)
 _COSINE = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 0.995, 1.0)
+_WORKERS = {
+    "wanted": "Engine workers there should be",
+    "alive": "Engine workers there are",
+    "idle": "Engine workers without a batch",
+}
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
@@ -99,12 +105,17 @@ class Metrics(Collector):
         self._cost_error = _Histogram(_ERROR)
         self._forecast_error = _Histogram(_ERROR)
         self._decision_seconds = _Histogram(_DECISION)
+        self._loop_lag = _Histogram(_LAG)
         self._agreement: dict[int, _Histogram] = {}
         self._level: Callable[[], int] = lambda: 0
         self._in_progress: Callable[[], int] = lambda: 0
         self._tasks: Callable[[], int] = lambda: 0
         self._queue_size: Callable[[], int] = lambda: 0
         self._queue_tokens: Callable[[], int] = lambda: 0
+        self._queue_oldest: Callable[[], float] = lambda: 0.0
+        self._tokenizing: Callable[[], int] = lambda: 0
+        self._workers: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
+        self._busy: Callable[[], Mapping[int, float]] = dict
         self._ready: Callable[[], bool] = lambda: False
         self._resident: Callable[[], Mapping[str, int]] = dict
         self._facts: dict[str, str] = {}
@@ -163,6 +174,10 @@ class Metrics(Collector):
     def decided(self, seconds: float) -> None:
         """Choosing a batch and its depths took this long."""
         self._decision_seconds.observe(seconds)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """The event loop came so much later than asked to what it was to do."""
+        self._loop_lag.observe(seconds)
 
     def tier_answered(
         self,
@@ -232,11 +247,19 @@ class Metrics(Collector):
         tasks: Callable[[], int],
         queue_size: Callable[[], int],
         queue_tokens: Callable[[], int],
+        queue_oldest: Callable[[], float],
+        tokenizing: Callable[[], int],
+        workers: Callable[[], tuple[int, int, int]],
+        busy: Callable[[], Mapping[int, float]],
         level: Callable[[], int],
         ready: Callable[[], bool],
         resident: Callable[[], Mapping[str, int]],
     ) -> None:
-        """Where to read what is only looked at when somebody scrapes."""
+        """Where to read what is only looked at when somebody scrapes.
+
+        ``workers``: how many there should be, are alive, and have nothing to do. ``busy``: seconds by worker's place.
+        """
+        self._queue_oldest, self._tokenizing, self._workers, self._busy = queue_oldest, tokenizing, workers, busy
         self._queue_size, self._queue_tokens, self._ready, self._resident = queue_size, queue_tokens, ready, resident
         self._level, self._in_progress, self._tasks = level, in_progress, tasks
 
@@ -293,9 +316,30 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "strata_client_disconnects", "Clients that left before their answer", value=self._disconnects
         )
+        for state, count in zip(("wanted", "alive", "idle"), self._workers(), strict=True):
+            yield GaugeMetricFamily(f"strata_workers_{state}", _WORKERS[state], value=count)
+        busy = CounterMetricFamily(
+            "strata_worker_busy_seconds", "Seconds that each engine worker had a batch", labels=["worker"]
+        )
+        for place, seconds_busy in sorted(self._busy().items()):
+            busy.add_metric([str(place)], seconds_busy)
+        yield busy
+        yield _histogram(
+            "strata_event_loop_lag_seconds", "Seconds that the event loop was late, ten looks a second", self._loop_lag
+        )
         yield GaugeMetricFamily("strata_requests_in_progress", "Requests with a seat", value=self._in_progress())
         yield GaugeMetricFamily("strata_tasks", "Tasks of the event loop", value=self._tasks())
         yield GaugeMetricFamily("strata_queue_tokens", "Tokens waiting", value=self._queue_tokens())
+        yield GaugeMetricFamily(
+            "strata_queue_oldest_seconds",
+            "Age of the oldest request that waits, 0 if none does",
+            value=self._queue_oldest(),
+        )
+        yield GaugeMetricFamily(
+            "strata_tokenizer_backlog",
+            "Requests handed to the tokenizer's threads and not done",
+            value=self._tokenizing(),
+        )
         yield GaugeMetricFamily("strata_ready", "1 when requests are accepted", value=float(self._ready()))
         resident = GaugeMetricFamily(
             "strata_process_resident_bytes", "Resident memory of each process", labels=["process"]

@@ -17,6 +17,7 @@ from strata.app.engine.choose import sample_tokens
 from strata.app.engine.link import EngineError
 from strata.app.engine.memory import resident_bytes
 from strata.app.engine.pool import EnginePool
+from strata.app.loop_lag import LoopLag
 from strata.app.metrics import Metrics
 from strata.app.planning.callers import everybody
 from strata.app.planning.cost import CostModel
@@ -96,6 +97,7 @@ class Service:
         self._held_bytes = 0  # of the bodies of all requests in the house
         self._seated: set[asyncio.Task[Any]] = set()
         self._evicted: set[asyncio.Task[Any]] = set()
+        self._lag = LoopLag(self.metrics.loop_lagged)
         self._life: asyncio.Task[None] | None = None
 
     @property
@@ -172,6 +174,7 @@ class Service:
     def start(self) -> None:
         """Begin to load; `/health` answers meanwhile."""
         self._life = asyncio.create_task(self._load())
+        self._lag.start()
 
     def reload_tiers(self) -> None:
         """Read the tiers anew; a file that cannot be used leaves those in force that were."""
@@ -206,6 +209,7 @@ class Service:
     async def stop(self) -> None:
         """End the engine's processes and the threads."""
         self._draining = True
+        self._lag.stop()
         if self._life:
             self._life.cancel()
             await asyncio.gather(self._life, return_exceptions=True)
@@ -281,6 +285,10 @@ class Service:
             tasks=lambda: len(asyncio.all_tasks()),
             queue_size=lambda: scheduler.waiting_tickets,
             queue_tokens=lambda: scheduler.waiting_tokens,
+            queue_oldest=lambda: scheduler.oldest_s,
+            tokenizing=lambda: tokenizer.backlog,
+            workers=lambda: (pool.choice.workers if pool.choice else 0, pool.size, pool.idle),
+            busy=pool.busy_seconds,
             level=lambda: scheduler.outlook.level,
             ready=lambda: self.state == "ready",
             resident=lambda: {"front": resident_bytes(), **pool.memory_bytes()},

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Encoding
 
 Direction = Literal["Right", "Left"]
+Result = TypeVar("Result")
 
 # The names of prompts that sentence-transformers' encode_query and encode_document look for, and nomic's.
 _PROMPTS: dict[InputType, tuple[str, ...]] = {
@@ -84,6 +85,7 @@ class Tokenizer:
         self._head = next((i for i, mark in enumerate(special) if not mark), 0)  # special tokens before the text
         self._tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)  # and after it
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
+        self.backlog = 0  # requests handed to the threads and not done
 
     async def encode(
         self, inputs: Sequence[str] | Sequence[list[int]], how: Encode, input_type: InputType | None = None
@@ -107,7 +109,7 @@ class Tokenizer:
             texts = [self._rust.decode(row) for row in ids]
         if sum(map(len, texts)) <= _INLINE_CHARACTERS:
             return self._encode(texts, prompt, how)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._encode, texts, prompt, how)
+        return await self._in_thread(lambda: self._encode(texts, prompt, how))
 
     async def tokens(
         self, inputs: Sequence[str], *, add_special_tokens: bool, prompt_name: str | None
@@ -120,7 +122,7 @@ class Tokenizer:
             found = self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)
             return [_described(encoding, text) for encoding, text in zip(found, texts, strict=True)]
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, encode)
+        return await self._in_thread(encode)
 
     async def decode(self, ids: Sequence[list[int]], *, skip_special_tokens: bool) -> list[str]:
         """The texts of token ids. Raises TextRefused for an id outside the vocabulary."""
@@ -129,7 +131,14 @@ class Tokenizer:
         def decode() -> list[str]:
             return [self._rust.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, decode)
+        return await self._in_thread(decode)
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        self.backlog += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self.backlog -= 1
 
     def close(self) -> None:
         """Let the threads go."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,9 @@ class EnginePool:
         self._host: HostLink | None = None
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
+        self._places: dict[Worker, int] = {}  # from 0, kept by whoever replaces a worker
+        self._busy: dict[int, float] = {}  # seconds with a batch, by place
+        self._began: dict[Worker, float] = {}  # when the batch at hand was given
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._revision = ""  # of the bundle, when it was first opened
         self._down_since: float | None = None  # there is no worker
@@ -73,6 +77,14 @@ class EnginePool:
     def idle(self) -> int:
         """Workers without a batch."""
         return len(self._idle)
+
+    def busy_seconds(self) -> dict[int, float]:
+        """Seconds that each worker had a batch, the one at hand included, by its place; who replaces it goes on."""
+        now = time.monotonic()
+        found = dict(self._busy)
+        for worker, began in self._began.items():
+            found[self._places[worker]] += now - began
+        return found
 
     @property
     def pids(self) -> dict[str, int]:
@@ -121,6 +133,7 @@ class EnginePool:
         for worker in self._workers:
             worker.close()
         self._workers.clear()
+        self._began.clear()
         self._idle.clear()
         await self._stop_starting()
         if self._host:
@@ -134,15 +147,16 @@ class EnginePool:
         return self._run(self._idle.pop(), batch, patience_s)
 
     async def _run(self, worker: Worker, batch: Batch, patience_s: float) -> BatchResult:
+        self._began[worker] = time.monotonic()
         try:
             result = await worker.run(batch, patience_s)
         except WorkerLost as error:
-            self._workers.discard(worker)
+            self._drop(worker)
             self._mend(str(error))
             raise
         except asyncio.CancelledError:
             # Half an answer may be on its way: this worker's socket cannot be trusted any more.
-            self._workers.discard(worker)
+            self._drop(worker)
             worker.kill()
             self._mend("its batch was cancelled")
             raise
@@ -152,13 +166,27 @@ class EnginePool:
         self._release(worker)
         return result
 
+    def _drop(self, worker: Worker) -> None:
+        self._rests(worker)
+        self._workers.discard(worker)
+        self._places.pop(worker, None)
+
+    def _rests(self, worker: Worker) -> None:
+        """Its batch is over."""
+        began = self._began.pop(worker, None)
+        if began is not None and worker in self._places:
+            self._busy[self._places[worker]] += time.monotonic() - began
+
     def _release(self, worker: Worker) -> None:
+        self._rests(worker)
         if worker in self._workers:
             self._idle.append(worker)
             self.on_idle()
 
     def _join(self, worker: Worker) -> None:
         self._workers.add(worker)
+        place = self._places[worker] = next(i for i in count() if i not in self._places.values())
+        self._busy.setdefault(place, 0.0)
         self._down_since = None
         self._release(worker)
         worker.when_lost(lambda: self._lost_idle(worker))
@@ -167,7 +195,7 @@ class EnginePool:
         """A worker died between batches."""
         if worker in self._idle and not self._stopping:
             self._idle.remove(worker)
-            self._workers.discard(worker)
+            self._drop(worker)
             self._mend(f"engine worker {worker.pid} died while idle")
 
     def _mend(self, reason: str) -> None:

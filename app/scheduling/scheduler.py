@@ -69,6 +69,12 @@ class Scheduler:
         """Tokens in the queue."""
         return self._queue.tokens
 
+    @property
+    def oldest_s(self) -> float:
+        """Seconds since the arrival of the request that has waited longest; 0 if none waits."""
+        now = self._clock()
+        return now - min((request.arrived for request in self._queue.requests), default=now)
+
     def check_room(self, texts: int, tokens: int) -> None:
         """Raise Overloaded when the queue cannot take this much more, NotServing when the engine is dead."""
         if self._pool.status == "dead":
