@@ -10,10 +10,12 @@ import asyncio
 import resource
 from typing import Any, cast
 
+import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from strata.app.transport import JoiningTransport
+from strata.app.upgrades import DecliningParser
 
 _SWEEP_S = 1.0
 _MOST_FILES = 65_536
@@ -69,6 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = cast(httptools.HttpRequestParser, DecliningParser(self))
         self._bounds = bounds
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer

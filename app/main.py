@@ -31,7 +31,14 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         yield
         await service.stop()
 
-    app = FastAPI(title="Strata", description=_ABOUT, version=__version__, lifespan=life, redoc_url=None)
+    app = FastAPI(
+        title="Strata",
+        description=_ABOUT,
+        version=__version__,
+        lifespan=life,
+        redoc_url=None,
+        redirect_slashes=False,  # the door reads both, and knows nothing of the scheme that a proxy speaks
+    )
     app.state.service = service
     routers = [room.router for room in (embed, openai, similarity, plan, tokenize, operations, guide)]
     for router in routers:

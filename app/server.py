@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import signal
 import socket
 from functools import partial
@@ -44,6 +45,8 @@ def serve(settings: Settings, pool: EnginePool) -> int:
         access_log=False,
         server_header=False,
         date_header=False,
+        # An idle connection is kept as long as any client may think; pools and balancers should keep theirs for less.
+        timeout_keep_alive=math.ceil(settings.client_seconds),
         # After the drain nothing accepted is left to answer; this bounds clients that do not read their answers.
         timeout_graceful_shutdown=5,
     )

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from starlette.types import Scope
 
+from strata.app.headers import header_text
 from strata.app.planning.callers import Caller
 
 _KEY = "strata.visit"
@@ -19,6 +20,7 @@ class Visit:
     """What the log line and the answer's headers say about a request."""
 
     id: str
+    mark: bytes  # the id as it is echoed
     started: float = field(default_factory=perf_counter)
     status: int = 0  # 0 until an answer has begun
     caller: Caller | None = None  # None where the door asks nobody who they are
@@ -29,9 +31,10 @@ class Visit:
     @classmethod
     def enter(cls, scope: Scope) -> Visit:
         """Begin the visit of a request; its id is the caller's X-Request-Id if that can be echoed safely."""
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
-        usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
-        visit = cls(given if usable else token_hex(8))
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        if not 0 < len(given) <= _LONGEST_ID or not header_text(given).isprintable():
+            given = token_hex(8).encode()
+        visit = cls(header_text(given), given)
         scope[_KEY] = visit
         return visit
 

@@ -30,6 +30,11 @@ SMALL = ("--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--
 TINY_LAYERS, TINY_DIM = 4, 32
 
 
+def after(command: str) -> tuple[str, ...]:
+    """The `strata` command, from a shell that has run ``command`` first."""
+    return ("sh", "-c", f'{command} && exec "$@"', "sh", *STRATA)
+
+
 class RunningServer:
     """`strata serve` as a child process; its log is kept for when something goes wrong."""
 
@@ -174,16 +179,16 @@ def start_session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[ServerFactory]:
-    """Starts servers that end with the test: ``start_server(bundle, *flags, env=..., ready=True)``."""
+    """Starts servers that end with the test: ``start_server(bundle, *flags, env=..., strata=..., ready=True)``."""
     yield from _factory(tmp_path)
 
 
 def _factory(folder: Path) -> Iterator[ServerFactory]:
     started: list[RunningServer] = []
 
-    def start(bundle: Path, *flags: str, env: dict[str, str] | None = None, ready: bool = True) -> RunningServer:
+    def start(bundle: Path, *flags: str, ready: bool = True, **how: Any) -> RunningServer:
         log = folder / f"server-{len(started)}.log"
-        server = RunningServer(bundle, log, *SMALL, *flags, env=env)
+        server = RunningServer(bundle, log, *SMALL, *flags, **how)
         started.append(server)
         return server.await_ready() if ready else server
 

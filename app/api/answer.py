@@ -16,7 +16,7 @@ from strata.app.planning.plan import Terms
 from strata.app.planning.space import space_id
 from strata.app.scheduling.answer import Answer
 
-RAW = "application/octet-stream"
+JSON, RAW = "application/json", "application/octet-stream"
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,7 +72,7 @@ class Embedded:
 
 def json_answer(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
     """JSON; numpy arrays are written as lists of numbers."""
-    response = Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    response = Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
     response.raw_headers.extend(headers)
     return response
 

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from strata.app.api.body import Ids, OneError
 from strata.app.api.errors import VALIDATION, Refusal
+from strata.app.headers import header_text
 from strata.app.planning.plan import Ask, Exits, InputType
 
 _MOST_EXITS = 256
@@ -171,10 +172,10 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
             if value is not None:
                 yield name, _exits(name, value) if name == "exits" else value, f"`{name}` in the body"
     if scope["query_string"]:
-        for name, text in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        for name, text in parse_qsl(header_text(scope["query_string"]), keep_blank_values=True):
             if name in _OPTIONS:
                 yield name, _OPTIONS[name].read(name, text), f"`{name}` in the query"
     for header, raw in scope["headers"]:
         if header.startswith(b"x-strata-") and header in _HEADERS:
             name = _HEADERS[header]
-            yield name, _OPTIONS[name].read(name, raw.decode("latin-1")), f"the header {_HEADER_NAMES[name]}"
+            yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 from starlette.requests import Request
 
-from strata.app.api.errors import ENCODED, TOO_LARGE, ClientLeft, Refusal, misread
+from strata.app.api.errors import TOO_LARGE, ClientLeft, Refusal, misread
+from strata.app.api.negotiation import as_utf8, check_encoding
 from strata.app.service import Service
 from strata.app.visit import Visit
 
@@ -66,10 +67,8 @@ async def read(request: Request, model: type[Body], limit: int) -> Body:
 
     Raises Overloaded when the bodies in the house are as much as it holds.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":  # a small body that unfolds into a large one is nothing to spend memory on
-        raise Refusal(ENCODED, f"`Content-Encoding: {encoding[:50]}` is not read here; send the body as it is")
-    raw = await _bytes(request, limit)
+    check_encoding(request.headers.getlist("content-encoding"))
+    raw = as_utf8(await _bytes(request, limit))
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

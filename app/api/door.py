@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strata.app import logs
 from strata.app.api.docs import Endpoint, PlainRoute
-from strata.app.api.errors import INTERNAL, NOT_FOUND, ClientLeft, Refusal, refusal_of, response
+from strata.app.api.errors import INTERNAL, NOT_ALLOWED, NOT_FOUND, ClientLeft, Refusal, refusal_of, response
 from strata.app.service import Service
 from strata.app.visit import Visit
 
@@ -30,22 +31,28 @@ class Door:
         self._app = app
         self._service = service
         self._direct = direct
+        self._methods: dict[str, list[str]] = {}
+        for method, path in sorted(direct):
+            self._methods.setdefault(path, []).extend(["GET", "HEAD"] if method == "GET" else [method])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        scope = _plain(scope)
         visit = Visit.enter(scope)
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                message["headers"].append((b"x-request-id", visit.id.encode()))
+                message["headers"].append((b"x-request-id", visit.mark))
             await send(message)
 
         try:
             if scope["path"] not in _OPEN and not scope["path"].startswith(_GUIDE):
                 self._check(scope, visit)
             endpoint = self._direct.get((scope["method"], scope["path"]))
+            if endpoint is None and scope["path"] in self._methods:
+                endpoint = self._other_method
             if endpoint is None:
                 await self._app(scope, receive, send_marked)
             else:
@@ -67,6 +74,14 @@ class Door:
         finally:
             self._service.let_go(visit.body_bytes)
             self._tell(scope, visit)
+
+    async def _other_method(self, request: Request) -> Response:
+        """A path of ours, and a method that it does not have."""
+        allowed = ", ".join(self._methods[request.scope["path"]])
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
+        message = f"`{request.scope['path'][:_LOGGED]}` takes {allowed}, not {request.method}"
+        raise Refusal(NOT_ALLOWED, message, headers={"Allow": allowed})
 
     def _check(self, scope: Scope, visit: Visit) -> None:
         """Refuse who has no key, and what is not on this port."""
@@ -95,6 +110,16 @@ class Door:
                 "ms": round(visit.seconds * 1000, 2),
             }
         )
+
+
+def _plain(scope: Scope) -> Scope:
+    """The request that is meant: HEAD is GET without the body, and a slash at the end says nothing."""
+    path: str = scope["path"]
+    if scope["method"] == "HEAD" or (path[-1:] == "/" and path != "/"):
+        # A copy: whoever sends the answer looks into its own for whether a body belongs to it.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        return {**scope, "method": method, "path": path.rstrip("/") or "/"}
+    return scope
 
 
 def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import RAW, json_answer, raw_answer
+from strata.app.api.answer import JSON, RAW, json_answer, raw_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Texts, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import check_size, embed
 from strata.app.api.errors import TEI_ERRORS
+from strata.app.api.negotiation import preferred
 from strata.app.service import Service
 from strata.app.tokenizer import Direction, Encode
 
@@ -77,7 +78,7 @@ async def embed_texts(request: Request) -> Response:
     check_size(service, len(inputs), "inputs")
     ask = ask_of(request.scope, body)
     embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
-    if RAW in request.headers.get("accept", ""):
+    if preferred(request.headers.getlist("accept"), (JSON, RAW)) == RAW:
         return raw_answer(embedded.answer.vectors, embedded.headers())
     return json_answer(embedded.answer.vectors, embedded.headers())
 

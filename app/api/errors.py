@@ -104,6 +104,8 @@ def misread(error: ValidationError) -> Refusal:
     """A body that is not JSON or not of the expected shape; the message names the field."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = str(first["loc"][0]) if first["loc"] else None
+    if first["type"] == "json_invalid" and "unicode" in first["msg"]:
+        return Refusal(VALIDATION, f"the body is not UTF-8; send JSON in UTF-8: {first['msg']}")
     if field is None:
         return Refusal(VALIDATION, f"the body is not valid JSON of the expected shape: {first['msg']}")
     where = ".".join(str(part) for part in first["loc"])

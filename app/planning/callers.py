@@ -72,16 +72,17 @@ class Callers:
     def caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
         """Who sent these headers. Raises KeyRefused. Where no key is known, none is looked at."""
         given = next((value for name, value in headers if name == b"authorization"), b"") if self._keys else b""
-        if not given:
+        scheme, _, key = given.strip().partition(b" ")
+        if not key.strip() and scheme.lower() in (b"", b"bearer"):  # clients without a key send a bare `Bearer`
             if self._keyless is None:
                 raise KeyRefused("an API key is needed: `Authorization: Bearer KEY`", given=False)
             return self._keyless
-        scheme, _, key = given.partition(b" ")
         digest = sha256(key.strip()).digest()
         # Found by its first bytes, so that a look-up tells nothing of the rest by the time it takes.
         known, caller = self._keys.get(digest[:8], (b"", None))
         if caller is None or scheme.lower() != b"bearer" or not compare_digest(known, digest):
-            raise KeyRefused("the API key is not known; it is read from `Authorization: Bearer KEY`", given=True)
+            way = "" if self._keyless is None else f", or left out for tier `{self._keyless.own.name}`"
+            raise KeyRefused(f"the API key is not known; it is read from `Authorization: Bearer KEY`{way}", given=True)
         return caller
 
     def inherit(self, before: Callers) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunningServer, ServerFactory
+from tests.conftest import RunningServer, ServerFactory, after
 from tests.endure.conftest import connect, head, series, until
 
 CLIENT_S = 1.0  # --client-seconds; looked at once a second
@@ -126,19 +125,10 @@ def test_thousands_of_idle_and_half_open_connections_leave_others_served(
     until(lambda: series(server, "process_open_fds") < 200, 10)
 
 
-def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """Start servers from a shell that has lowered its limits first."""
-    script = tmp_path / "limited"
-    script.write_text(f'#!/bin/sh\n{command}\nexec {sys.executable} "$@"\n')
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-
-
 def test_beyond_the_limit_of_files_the_longest_waiting_makes_room(
-    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
-    limited(tmp_path, monkeypatch, "ulimit -n 400")
-    server = start_server(tiny_bundle)
+    server = start_server(tiny_bundle, strata=after("ulimit -n 400"))
     with ExitStack() as stack:
         crowd = [stack.enter_context(connect(server)) for _ in range(500)]
         for _ in range(5):
@@ -148,10 +138,7 @@ def test_beyond_the_limit_of_files_the_longest_waiting_makes_room(
         assert crowd[-1].recv(100).startswith(b"HTTP/1.1 200"), "the newest is still open"
 
 
-def test_the_soft_limit_of_files_is_raised(
-    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limited(tmp_path, monkeypatch, "ulimit -Sn 200")
-    server = start_server(tiny_bundle)
+def test_the_soft_limit_of_files_is_raised(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, strata=after("ulimit -Sn 200"))
     soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     assert soft == min(hard, 65_536) if hard != resource.RLIM_INFINITY else soft == 65_536

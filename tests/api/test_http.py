@@ -1,0 +1,203 @@
+"""HTTP as RFC 9110 has it: what clients, pools and proxies really send, through bare sockets where no client would."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import connect
+
+BODY = b'{"inputs": "river"}'
+CHUNKED = b"7\r\n" + BODY[:7] + b"\r\nc\r\n" + BODY[7:] + b"\r\n0\r\n\r\n"
+OFFERS = [
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    "connection: keep-alive, upgrade\r\nUPGRADE: websocket\r\nSec-WebSocket-Version: 13",
+    "Upgrade: TLS/1.2, foo/2\r\nConnection: UPGRADE",
+]
+
+
+def exchange(server: RunningServer, sent: bytes, *, answers: int = 1, step: int = 0) -> list[tuple[int, bytes]]:
+    """Send bytes, ``step`` at a time if given; (status, body) of so many answers."""
+    with connect(server) as connection:
+        for start in range(0, len(sent), step or len(sent)):
+            connection.sendall(sent[start : start + (step or len(sent))])
+            if step:
+                time.sleep(0.001)
+        stream, found = connection.makefile("rb"), []
+        for _ in range(answers):
+            status = int(stream.readline().split()[1])
+            head = b"".join(iter(stream.readline, b"\r\n"))
+            length = re.search(rb"content-length: (\d+)", head)
+            found.append((status, stream.read(int(length[1])) if length else b""))
+    return found
+
+
+@pytest.mark.parametrize("offer", OFFERS, ids=["h2c", "websocket", "others"])
+@pytest.mark.parametrize("step", [0, 7], ids=["at once", "in pieces"])
+def test_an_offered_upgrade_is_ignored_whatever_the_method_and_framing(
+    server: RunningServer, offer: str, step: int
+) -> None:
+    sized = f"POST /embed HTTP/1.1\r\nHost: x\r\n{offer}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    chunked = f"POST /embed HTTP/1.1\r\n{offer}\r\nTransfer-Encoding: chunked\r\nHost: x\r\n\r\n".encode() + CHUNKED
+    bare = f"GET /health HTTP/1.1\r\nHost: x\r\n{offer}\r\n\r\n".encode()
+    plain = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    answers = exchange(server, bare + sized + chunked + plain + bare, answers=5, step=step)
+    assert [status for status, _ in answers] == [200] * 5
+    vectors = [json.loads(body) for _, body in answers[1:4]]
+    assert vectors[0] == vectors[1] == vectors[2]
+
+
+def test_an_upgrade_beside_expect_continue_and_in_http_1_0_is_ignored_too(server: RunningServer) -> None:
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\nExpect: 100-continue\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(BODY)
+    with connect(server) as connection:
+        connection.sendall(head)
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(BODY)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+    old = (
+        b"POST /embed HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    )
+    assert exchange(server, old)[0][0] == 200
+
+
+def test_connect_is_refused(server: RunningServer) -> None:
+    assert exchange(server, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")[0][0] == 400
+
+
+def test_an_idle_connection_is_kept_as_long_as_promised(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, "--client-seconds", "8")
+    ask = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(ask)
+        assert connection.recv(1000)
+        time.sleep(6.5)  # longer than uvicorn's own 5 s
+        connection.sendall(ask)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert connection.recv(1000) == b""
+        assert 7 < time.monotonic() - began < 11
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/info", "/metrics", "/v1/models", "/plan", "/", "/docs"])
+def test_head_says_what_get_would(client: httpx.Client, path: str) -> None:
+    got, head = client.get(path), client.head(path)
+    assert head.status_code == got.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == got.headers["content-type"]
+    if path != "/metrics":
+        assert abs(int(head.headers["content-length"]) - len(got.content)) < 20  # of times that differ
+    assert client.get("/health").status_code == 200, "the connection is still usable"
+
+
+def test_another_method_is_refused_with_those_there_are(client: httpx.Client) -> None:
+    for method, path, allowed in (
+        ("PUT", "/embed", "POST"),
+        ("HEAD", "/embed", "POST"),
+        ("POST", "/info", "GET, HEAD"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert "takes POST" in client.get("/embed").json()["error"]
+    assert "takes POST" in client.get("/v1/embeddings").json()["error"]["message"]
+    asked = client.options("/embed")
+    assert (asked.status_code, asked.headers["allow"]) == (204, "POST")
+
+
+@pytest.mark.parametrize("path", ["/embed/", "/v1/embeddings/", "/info/", "/v1/models/tiny/", "/embed//"])
+def test_a_slash_at_the_end_changes_nothing_and_redirects_nowhere(client: httpx.Client, path: str) -> None:
+    headers = {"X-Forwarded-Proto": "https"}
+    if "embed" in path:
+        answer = client.post(path, json={"inputs": "river", "input": "river"}, headers=headers)
+    else:
+        answer = client.get(path, headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "raw"),
+    [
+        ("application/octet-stream", True),
+        ("application/octet-stream;q=0", False),
+        ("application/octet-stream; q=0.0, */*", False),
+        ("Application/Octet-Stream", True),
+        ("application/json, application/octet-stream;q=0.5", False),
+        ("application/json;q=0.5, application/octet-stream", True),
+        ("application/octet-stream, application/json", True),
+        ("application/json, application/octet-stream", False),
+        ("application/octet-stream, */*;q=0.1", True),
+        ("application/json;q=0, */*", True),
+        ("application/*", False),
+        ("*/*", False),
+        ("text/html", False),
+        ("application/x-octet-stream-not", False),
+        ("application/octet-stream;q=high", False),
+        ("", False),
+    ],
+)
+def test_accept_is_read_with_its_weights(client: httpx.Client, accept: str, raw: bool) -> None:
+    answer = client.post("/embed", json={"inputs": "river"}, headers={"Accept": accept})
+    expected = "application/octet-stream" if raw else "application/json"
+    assert (answer.status_code, answer.headers["content-type"]) == (200, expected)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "", "identity, IDENTITY"])
+def test_a_body_that_says_it_is_as_it_is_is_read(client: httpx.Client, encoding: str) -> None:
+    assert client.post("/embed", content=BODY, headers={"Content-Encoding": encoding}).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity, br", "Deflate", "x"])
+def test_a_compressed_body_is_refused_with_what_to_send(client: httpx.Client, encoding: str) -> None:
+    answer = client.post("/embed", content=BODY, headers={"Content-Encoding": encoding})
+    assert answer.status_code == 415
+    assert answer.headers["accept-encoding"] == "identity"
+    assert "send the body as it is" in answer.json()["error"]
+
+
+TEXT = '{"inputs": "rivière 山 \U0001f30a"}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        TEXT.encode("utf-16-le"),
+        TEXT.encode("utf-16-be"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-32"),
+        TEXT.encode("utf-32-le"),
+        ("\n " + TEXT).encode("utf-16"),
+    ],
+)
+def test_a_body_with_a_mark_or_in_utf_16_is_read(client: httpx.Client, body: bytes) -> None:
+    plain = client.post("/embed", content=TEXT.encode())
+    assert client.post("/embed", content=body).json() == plain.json()
+
+
+@pytest.mark.parametrize("body", [TEXT.encode("latin-1", "replace"), TEXT.encode("utf-16")[:-1], b'{"inputs": "\xff"}'])
+def test_another_encoding_is_refused_and_told_to_send_utf_8(client: httpx.Client, body: bytes) -> None:
+    for path, status in (("/embed", 422), ("/v1/embeddings", 400)):
+        answer = client.post(path, content=body)
+        assert answer.status_code == status
+        assert "send JSON in UTF-8" in answer.text
+
+
+@pytest.mark.parametrize("mark", ["plain-1", "山-7", "é"])
+def test_a_request_id_in_any_script_comes_back(client: httpx.Client, mark: str) -> None:
+    answer = client.get("/health", headers={b"X-Request-Id": mark.encode()})
+    raw: dict[bytes, bytes] = dict(answer.headers.raw)
+    assert raw[b"x-request-id"] == mark.encode()
+
+
+def test_a_latin_1_request_id_comes_back_byte_by_byte(client: httpx.Client) -> None:
+    answer = client.get("/health", headers={b"X-Request-Id": b"caf\xe9"})
+    found: Any = dict(answer.headers.raw)[b"x-request-id"]
+    assert found == b"caf\xe9"
