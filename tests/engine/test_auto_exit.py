@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,8 +86,13 @@ def test_no_text_goes_deeper_than_its_row_says(bundle: Bundle) -> None:
 def test_texts_that_leave_cost_nothing_more(bundle: Bundle) -> None:
     run = encoder(bundle, "torch", "float32")
     places: list[int] = []
-    block = run._backend.block
-    run._backend.block = lambda index, state: places.append(len(state.hidden)) or block(index, state)  # type: ignore[method-assign]
+    blocks = run._backend.blocks
+
+    def counted(first: int, last: int, state: Any) -> Any:
+        places.extend([state.layout.tokens] * (last - first))
+        return blocks(first, last, state)
+
+    run._backend.blocks = counted  # type: ignore[method-assign]
     ids = np.arange(5, 15, dtype=np.int32)
     run.run(Batch([Row(ids, LAYERS, HIDDEN, threshold=-1.0), Row(ids, LAYERS, HIDDEN)]))
     assert places == [20, 20, 10, 10, 10, 10]

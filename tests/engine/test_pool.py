@@ -254,7 +254,7 @@ def test_memory_does_not_grow_with_exits_or_workers(backend: str) -> None:
                 busy = [pool.run(Batch([Row(ids, e, 384) for e in exits])) for _ in range(pool.idle)]
                 await asyncio.gather(*busy)
 
-        await run_at([12])
+        await run_at([12] * 12)
         one_exit = sum(map(private_bytes, workers))
         await run_at(list(range(1, 13)))
         all_exits = sum(map(private_bytes, workers))

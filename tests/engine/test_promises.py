@@ -104,19 +104,19 @@ def test_rows_are_not_normalised_when_asked(model: tuple[Bundle, Reference]) -> 
 
 
 def test_a_row_that_left_costs_nothing_more(tmp_path: Path) -> None:
-    """Promise 3: the places computed after an exit are those of the rows that stay."""
+    """Promise 3: the tokens computed after an exit are those of the rows that stay."""
     tiny_encoder(tmp_path / "source", "bert", layers=LAYERS, hidden=HIDDEN)
     import_model(tmp_path / "source", tmp_path / "bundle", overrides=Overrides(pooling="mean", exits=(1, 2, 3, 4)))
     bundle = Bundle.open(tmp_path / "bundle")
     backend = torch_backend.build(bundle, dtype="float32", device="cpu", threads=1)
     places: list[int] = []
-    block = backend.block
+    blocks = backend.blocks
 
-    def counted(index: int, state: torch_backend._State) -> torch_backend._State:
-        places.append(state.hidden.shape[0])
-        return block(index, state)
+    def counted(first: int, last: int, state: torch_backend._State) -> torch_backend._State:
+        places.extend([state.layout.tokens] * (last - first))
+        return blocks(first, last, state)
 
-    backend.block = counted  # type: ignore[method-assign]
+    backend.blocks = counted  # type: ignore[method-assign]
     ids = np.arange(5, 15, dtype=np.int32)
     Encoder(bundle.manifest, backend).run(Batch([Row(ids, layers, 32) for layers in (1, 1, 2, 4)]))
     assert places == [40, 20, 10, 10]

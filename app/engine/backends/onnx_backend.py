@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from strata.app.engine.attention import attention_bias, is_local, rotary_table
-from strata.app.engine.packing import Index, Pack
+from strata.app.engine.attention import is_local, rotary_table
+from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
+from strata.app.engine.exits import exit_form
+from strata.app.engine.flat import FlatBatch, Index, Int32, Layout, layout_of
 from strata.app.engine.weights import (
     Array,
     block_parts,
@@ -27,22 +29,26 @@ from strata.model_store.bundle.graph_names import ACTIVATION_REACH, EXACT_PARTS,
 
 THREADS_SURVIVE_FORK = False  # a session's threads are started with it
 
+_PART_TOKENS = 128  # of rows that run together: larger parts leave the second-level cache and run at half the speed
+_BIN_WIDTH = 64  # places that short rows share in attention
+
 
 @dataclass(slots=True)
-class _State:
-    hidden: Array  # [bins, width, hidden]
+class _Part:
+    """Some rows in bins of their own."""
+
+    layout: Layout
     pack: Pack
+    hidden: Array  # [bins, width, hidden]
     feeds: dict[bool, dict[str, npt.NDArray[Any]]]  # the graph's other inputs, by local attention
 
 
 class OnnxBackend:
     """Weightless graphs from the bundle, with weights given to each session from the mapped safetensors."""
 
-    pack_tokens = 128  # larger packs leave the second-level cache and run at half the speed
-    bin_width = 64
-
     def __init__(self, bundle: Bundle, *, dtype: str, threads: int) -> None:
         self.a = bundle.manifest.architecture
+        self._manifest = bundle.manifest
         self._word = word_table(bundle)
         self._embedding = embedding_parts(bundle)
         self._final_norm = final_norm(bundle)
@@ -61,50 +67,112 @@ class OnnxBackend:
             if self.a.rotary is not None
         }
 
-    def embed(self, pack: Pack, ids: npt.NDArray[np.int32]) -> _State:
-        """Word (and learned position) embeddings through the embedding norm."""
-        hidden = self._word[ids].astype(np.float32)
+    def embed(self, flat: FlatBatch) -> list[_Part]:
+        """Word (and learned position) embeddings through the embedding norm, in parts that run fastest."""
+        hidden = self._word[flat.ids].astype(np.float32)
         if "position" in self._embedding:
-            hidden += self._embedding["position"][pack.positions()]
+            hidden += self._embedding["position"][flat.layout.positions]
         hidden = _layer_norm(hidden, self._embedding["norm.weight"], self._embedding["norm.bias"], self.a.norm_eps)
-        return self._state(hidden.reshape(pack.bins, pack.width, -1), pack)
+        parts, begin = [], 0
+        starts = flat.layout.starts
+        while begin < flat.layout.rows:
+            end = max(int(np.searchsorted(starts, starts[begin] + _PART_TOKENS, side="right")) - 1, begin + 1)
+            layout = layout_of(flat.layout.lengths[begin:end])
+            parts.append(self._part(hidden[starts[begin] : starts[end]], layout))
+            begin = end
+        return parts
 
-    def _state(self, hidden: Array, pack: Pack) -> _State:
-        rotary = self.a.rotary
+    def _part(self, hidden: Array, layout: Layout) -> _Part:
+        """Flat tokens into bins. hidden: [tokens, hidden]."""
+        pack, rotary = pack_rows(layout, _BIN_WIDTH), self.a.rotary
         feeds: dict[bool, dict[str, npt.NDArray[Any]]] = {
             False: {"bias": _or_none(attention_bias(pack, by_distance=self._by_distance), pack)}
         }
         if rotary is not None:
             feeds[True] = {"bias": _or_none(attention_bias(pack, window=rotary.local_window), pack)}
-            positions = pack.positions().astype(np.int64).reshape(pack.bins, pack.width)
+            positions = pack.spread(layout.positions.astype(np.int64), 0).reshape(pack.bins, pack.width)
             for local, feed in feeds.items():
                 feed["positions"] = positions
                 feed["cos"], feed["sin"] = self._rotary[local]
-        return _State(hidden, pack, feeds)
+        return _Part(layout, pack, pack.spread(hidden, 0).reshape(pack.bins, pack.width, -1), feeds)
 
-    def block(self, index: int, state: _State) -> _State:
-        """One transformer block over every place of the pack."""
-        feed = state.feeds[is_local(self.a.rotary, index)]
-        state.hidden = self._sessions[index].run(None, {"x": state.hidden, **feed})[0]
+    def blocks(self, first: int, last: int, state: list[_Part]) -> list[_Part]:
+        """Blocks one by one, each over all parts."""
+        for index in range(first, last):
+            local = is_local(self.a.rotary, index)
+            for part in state:
+                part.hidden = self._sessions[index].run(None, {"x": part.hidden, **part.feeds[local]})[0]
         return state
 
-    def pool(self, state: _State, mix: Array, layers: int, *, final_norm: bool) -> Array:
+    def pool(self, state: list[_Part], begin: int, layers: int) -> Array:
         """As the protocol says."""
-        hidden = state.hidden.reshape(state.pack.places, -1)
-        if final_norm and self._final_norm is not None:
+        vectors = []
+        for part in state:
+            skip = min(begin, part.layout.rows)
+            begin -= skip
+            if skip < part.layout.rows:
+                starts = part.layout.starts[skip:]
+                vectors.append(self._pool(_flat(part)[starts[0] :], starts - starts[0], layers))
+        return np.concatenate(vectors)
+
+    def _pool(self, hidden: Array, starts: Int32, layers: int) -> Array:
+        """hidden [tokens, hidden], starts [rows + 1] -> [rows, full_dim]."""
+        form = exit_form(self._manifest, layers)
+        if form.final_norm and self._final_norm is not None:
             hidden = _layer_norm(hidden, self._final_norm, np.float32(0), self.a.norm_eps)
         head = self._heads.get(layers)
-        if head and "queries" in head:
-            scores = np.where(mix[:, None] == 0, np.float32(-np.inf), head["queries"] @ hidden.T)
-            shares = np.exp(scores - scores.max(axis=-1, keepdims=True))  # [rows, queries, places]
-            mix = shares / shares.sum(axis=-1, keepdims=True)
-        vectors: Array = (mix @ hidden).reshape(len(mix), -1)
+        if form.pooling == "queries" and head:
+            vectors: Array = np.stack([_attended(row, head["queries"]) for row in np.split(hidden, starts[1:-1])])
+        elif form.pooling == "cls":
+            vectors = hidden[starts[:-1]]
+        else:
+            vectors = np.add.reduceat(hidden, starts[:-1])
+            vectors /= np.diff(starts)[:, None]
         return vectors @ head["weight"].T + head["bias"] if head else vectors
 
-    def keep(self, state: _State, pack: Pack, source: Index) -> _State:
-        """The rows that stay, in a pack of their own."""
-        hidden = state.hidden.reshape(state.pack.places, -1)[source]
-        return self._state(hidden.reshape(pack.bins, pack.width, -1), pack)
+    def first(self, state: list[_Part], rows: int) -> list[_Part]:
+        """The rows that stay: the parts they fill, and of one the rest in bins of its own."""
+        kept = []
+        for part in state:
+            if rows >= part.layout.rows:
+                kept.append(part)
+            elif rows > 0:
+                layout = part.layout.first(rows)
+                kept.append(self._part(_flat(part)[: layout.tokens], layout))
+            rows -= part.layout.rows
+        return kept
+
+    def take(self, state: list[_Part], rows: Index) -> list[_Part]:
+        """The rows that stay, of each part in bins of their own."""
+        kept, begin = [], 0
+        for part in state:
+            mine = rows[(rows >= begin) & (rows < begin + part.layout.rows)] - begin
+            begin += part.layout.rows
+            if len(mine):
+                layout, tokens = part.layout.take(mine)
+                kept.append(self._part(_flat(part)[tokens], layout))
+        return kept
+
+    def fetch(self, pooled: list[Array]) -> Array:
+        """All of it is on the host already."""
+        return np.concatenate(pooled)
+
+    def padding(self, state: list[_Part]) -> int:
+        """As the protocol says."""
+        return sum(part.pack.padding for part in state)
+
+
+def _flat(part: _Part) -> Array:
+    """Hidden states of a part's tokens, [tokens, hidden]."""
+    return part.hidden.reshape(part.pack.places, -1)[part.pack.place]
+
+
+def _attended(row: Array, queries: Array) -> Array:
+    """Each query's mean of a row's tokens, weighted by the softmax of their products with it: [queries * hidden]."""
+    scores = queries @ row.T
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    means: Array = shares @ row / shares.sum(axis=-1, keepdims=True)
+    return means.reshape(-1)
 
 
 def _or_none(bias: Array | None, pack: Pack) -> Array:
@@ -171,7 +239,7 @@ def _int8_parts(bundle: Bundle, index: int, steps: int) -> Iterator[tuple[str, n
 def _weight_steps() -> int:
     """127 where the CPU multiplies bytes exactly (VNNI, Arm); 63 on older x86, where byte products saturate."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         return 63
     return 63 if "avx2" in flags and "vnni" not in flags else 127

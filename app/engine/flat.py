@@ -1,0 +1,82 @@
+"""A batch as flat tokens: rows end to end without padding, the deepest first, so that leaving is a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from strata.app.engine.batch import Row
+
+Int32 = npt.NDArray[np.int32]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True, frozen=True)
+class Layout:
+    """Where the rows that are still in a batch lie: row i has the tokens ``starts[i]`` to ``starts[i + 1]``."""
+
+    starts: Int32  # [rows + 1], from 0 to the number of tokens
+    positions: Int32  # [tokens], of each token within its row
+
+    @property
+    def rows(self) -> int:
+        """Rows that are in."""
+        return len(self.starts) - 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of these rows."""
+        return len(self.positions)
+
+    @property
+    def lengths(self) -> Int32:
+        """Tokens of each row, [rows]."""
+        return self.starts[1:] - self.starts[:-1]
+
+    def first(self, rows: int) -> Layout:
+        """The layout of the first ``rows`` rows, as views of this one."""
+        starts = self.starts[: rows + 1]
+        return Layout(starts, self.positions[: starts[-1]])
+
+    def take(self, rows: Index) -> tuple[Layout, Index]:
+        """The layout of these rows alone, and for each of its tokens the token here it is: [tokens left]."""
+        lengths = self.lengths[rows]
+        left = layout_of(lengths)
+        return left, np.repeat(self.starts[rows].astype(np.int64), lengths) + left.positions
+
+
+def layout_of(lengths: Int32) -> Layout:
+    """Rows of these lengths end to end."""
+    starts = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=starts[1:])
+    positions = np.arange(starts[-1], dtype=np.int32) - np.repeat(starts[:-1], lengths)
+    return Layout(starts, positions)
+
+
+@dataclass(slots=True, frozen=True)
+class FlatBatch:
+    """Everything the host knows of a batch's way through the layers, computed once."""
+
+    order: Index  # [rows] number in the batch of each row here
+    ids: Int32  # [tokens]
+    layout: Layout
+    depths: Int32  # [rows] layers to run at most, falling
+
+    def exits(self) -> list[tuple[int, int, int]]:
+        """Where rows leave, shallowest first: after ``layers`` blocks, rows ``begin`` to ``end - 1``."""
+        begins = [0, *(np.flatnonzero(np.diff(self.depths)) + 1).tolist()]
+        ends = [*begins[1:], len(self.depths)]
+        return [(int(self.depths[begin]), begin, end) for begin, end in zip(begins, ends, strict=True)][::-1]
+
+
+def flatten(rows: Sequence[Row]) -> FlatBatch:
+    """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
+    count = len(rows)
+    lengths = np.fromiter((len(row.tokens) for row in rows), np.int32, count)
+    depths = np.fromiter((row.layers for row in rows), np.int32, count)
+    order = np.lexsort((-lengths, -depths))
+    ids = np.concatenate([rows[i].tokens for i in order.tolist()])
+    return FlatBatch(order, ids, layout_of(lengths[order]), depths[order])
