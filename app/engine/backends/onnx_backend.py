@@ -239,7 +239,7 @@ def _int8_parts(bundle: Bundle, index: int, steps: int) -> Iterator[tuple[str, n
 def _weight_steps() -> int:
     """127 where the CPU multiplies bytes exactly (VNNI, Arm); 63 on older x86, where byte products saturate."""
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return 63
     return 63 if "avx2" in flags and "vnni" not in flags else 127
