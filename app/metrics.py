@@ -77,8 +77,8 @@ class _Tier:
         self.waited = _Histogram(_SECONDS)
         self.slack = _Histogram(_SLACK)
         self.layers = _Histogram(exits)
-        self.quality = 0.0
-        self.quality_count = 0
+        self.quality: dict[str, float] = {}  # shares summed, by the task they are of
+        self.quality_count: Counter[str] = Counter()
 
 
 class Metrics(Collector):
@@ -184,7 +184,7 @@ class Metrics(Collector):
         tier: str,
         *,
         layers: int,
-        quality: float | None,
+        quality: tuple[str, float] | None,
         waited_s: float,
         slack_s: float | None,
         predicted_s: float,
@@ -192,15 +192,17 @@ class Metrics(Collector):
     ) -> None:
         """A request was answered: how long until the engine had the first of it, and what had been foreseen.
 
-        ``slack_s``: what was left of its time; None: it had no deadline.
+        ``slack_s``: what was left of its time; None: it had no deadline. ``quality``: the task that counted, and the
+        share.
         """
         counts = self._tier(tier)
         counts.waited.observe(waited_s)
         counts.answered["true" if slack_s is None or slack_s >= 0 else "false"] += 1
         counts.layers.observe(layers)
         if quality is not None:
-            counts.quality += quality
-            counts.quality_count += 1
+            task, share = quality
+            counts.quality[task] = counts.quality.get(task, 0.0) + share
+            counts.quality_count[task] += 1
         if slack_s is not None:
             counts.slack.observe(slack_s)
         self._forecast_error.observe(abs(predicted_s - real_s) / max(real_s, 1e-6))
@@ -357,7 +359,11 @@ class Metrics(Collector):
         waited = HistogramMetricFamily("strata_tier_queue_seconds", "Seconds to the engine's begin", labels=["tier"])
         slack = HistogramMetricFamily("strata_tier_slack_seconds", "Seconds left at the answer", labels=["tier"])
         layers = HistogramMetricFamily("strata_tier_layers", "Layers run, per request", labels=["tier"])
-        quality = SummaryMetricFamily("strata_tier_quality", "Share of full quality served", labels=["tier"])
+        quality = SummaryMetricFamily(
+            "strata_tier_quality",
+            "Share of the source model's score, on the task that counted",
+            labels=["tier", "task"],
+        )
         for name, tier in self._tiers.items():
             for in_time in ("true", "false"):
                 answered.add_metric([name, in_time], tier.answered[in_time])
@@ -368,7 +374,8 @@ class Metrics(Collector):
             waited.add_metric([name], tier.waited.buckets(), tier.waited.total)
             slack.add_metric([name], tier.slack.buckets(), tier.slack.total)
             layers.add_metric([name], tier.layers.buckets(), tier.layers.total)
-            quality.add_metric([name], tier.quality_count, tier.quality)
+            for task, count in tier.quality_count.items():
+                quality.add_metric([name, task], count, tier.quality[task])
         yield from (answered, refused, expired, failed, waited, slack, layers, quality)
 
 

@@ -223,6 +223,9 @@ class Service:
         try:
             served = await self._open()
             await served.pool.start()
+            served.planner.engine_runs_at(str(served.engine["dtype"]))
+            if self.settings.tiers:
+                check_tiers(self.settings.tiers, self.callers, served.planner)
             await self._measure(served)
         except Exception as error:
             self._die(str(error) or repr(error))
@@ -265,7 +268,7 @@ class Service:
         )
         name = settings.served_model_name or manifest.name
         label = f"{name}@{manifest.revision}"
-        planner = Planner(manifest, label, allow_untrained=settings.allow_untrained)
+        planner = Planner(manifest, label, allow_untrained=settings.allow_untrained, task=settings.task)
         if settings.tiers:
             check_tiers(settings.tiers, self.callers, planner)
         limits = Limits(

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     default_prompt_name: str | None = _option(
         _MODEL, None, "prompt of the model put before every text that names none (default: the model's own)", "NAME"
     )
+    task: str | None = _option(
+        _MODEL,
+        None,
+        "task whose quality counts where neither request nor tier names one (default: the lowest of those measured)",
+        "NAME",
+    )
 
     host: str = _option(_HTTP, "127.0.0.1", "address to listen on; the default is reachable from this machine only")
     port: Annotated[int, Field(ge=0, le=65535)] = _option(_HTTP, 8080, "port to listen on; 0 takes a free one")

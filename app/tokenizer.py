@@ -14,9 +14,9 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from strata.app.engine.batch import TokenIds
-from strata.app.planning.plan import InputType
 from strata.model_store.bundle.bundle import read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.prompts import InputType, prompt_for
 
 # The cores belong to the engine: one request is tokenized by one thread, never by a pool as wide as the machine.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -25,12 +25,6 @@ from tokenizers import Encoding
 
 Direction = Literal["Right", "Left"]
 Result = TypeVar("Result")
-
-# The names of prompts that sentence-transformers' encode_query and encode_document look for, and nomic's.
-_PROMPTS: dict[InputType, tuple[str, ...]] = {
-    "query": ("query", "search_query"),
-    "document": ("document", "passage", "corpus", "search_document"),
-}
 
 # Tokenizing takes about 1 us a character. A hop to a thread and back costs the event loop 40 us more and, with a busy
 # loop, a wait for the interpreter lock on the way back; so up to this many characters (about 1 ms) stay in the loop.
@@ -94,7 +88,7 @@ class Tokenizer:
 
         The prompt is the one named, else the model's own for queries or documents, else the default.
         """
-        prompt = self._prompt(how.prompt_name or self._prompt_for(input_type) or self._default_prompt_name)
+        prompt = self._prompt(how.prompt_name or prompt_for(self.prompts, input_type) or self._default_prompt_name)
         for index, given in enumerate(inputs):
             if not given:
                 where = f"{how.field}[{index}]" if len(inputs) > 1 else how.field
@@ -184,10 +178,6 @@ class Tokenizer:
                 wrong = next(i for i in ids if not 0 <= i < self._vocabulary)
                 last = self._vocabulary - 1
                 raise TextRefused(field, f"`{field}`: token ids must be between 0 and {last}. Given: {wrong}")
-
-    def _prompt_for(self, input_type: InputType | None) -> str | None:
-        names = _PROMPTS[input_type] if input_type else ()
-        return next((name for name in names if name in self.prompts), None)
 
     def _prompt(self, name: str | None) -> str:
         if name is None:

@@ -71,7 +71,7 @@ def _of_tier(calls: Sequence[Call], terms: Terms) -> list[Figure]:
 
 def _quality(calls: Sequence[Call]) -> float:
     found = [call.terms.quality[call.terms.exits.index(call.layers)] for call in calls if call.in_time]
-    return float(np.mean([quality for quality in found if quality is not None]))
+    return float(np.mean([worth.share for worth in found if worth]))
 
 
 def _busy(fleet: Sequence[Replica], seconds: float) -> float:

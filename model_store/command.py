@@ -172,15 +172,17 @@ def _shape(manifest: Manifest) -> str:
 
 
 def _quality(manifest: Manifest) -> str:
-    """Score at full length of a few exits, e.g. ``STS-B: 3 = 76.0, 6 = 79.6, 12 = 85.0``."""
+    """Shares at full length of a few exits, e.g. ``similarity 3 = 0.960, 6 = 0.985, 12 = 1.000; search ...``."""
     if manifest.quality is None:
         return "not measured"
-    scores = manifest.quality.scores
-    exits = [exit for exit in manifest.exits if manifest.full_dim in scores.get(exit, {})]
-    step = max(1, (len(exits) - 1) / (_SHOWN_EXITS - 1))
-    shown = [exits[round(i * step)] for i in range(min(_SHOWN_EXITS, len(exits)))]
-    table = ", ".join(f"{exit} = {scores[exit][manifest.full_dim]:.1f}" for exit in shown)
-    return f"{manifest.quality.benchmark}: {table}" if table else "not measured at full length"
+    step = max(1, (len(manifest.exits) - 1) / (_SHOWN_EXITS - 1))
+    shown = [manifest.exits[round(i * step)] for i in range(min(_SHOWN_EXITS, len(manifest.exits)))]
+    tables = []
+    for task in manifest.quality.tasks():
+        worths = {exit: manifest.quality.worth(task, exit, manifest.full_dim) for exit in shown}
+        row = ", ".join(f"{exit} = {worth.share:.3f}" for exit, worth in worths.items() if worth)
+        tables.append(f"{task} {row or 'not measured at full length'}")
+    return f"{'; '.join(tables)}, of {manifest.quality.reference}"
 
 
 def _join(values: tuple[int, ...]) -> str:

@@ -20,7 +20,7 @@ import pytest
 from strata.model_store.bundle.bundle import record_files, write_manifest
 from strata.model_store.bundle.graphs import write_graphs
 from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
-from strata.model_store.bundle.measured import Quality
+from strata.model_store.bundle.quality import MeasuredSet, Quality
 
 _START_S = 60.0
 STRATA = (sys.executable, "-P", "-m", "strata.app.cli")
@@ -155,6 +155,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     write_graphs(folder, architecture)
     scores = {1: {8: 40.0, 16: 50.0, 32: 60.0}, 2: {8: 60.0, 16: 65.0, 32: 70.0}, 4: {8: 70.0, 16: 75.0, 32: 80.0}}
+    made_up = MeasuredSet(
+        task="similarity", metric="points", count=9, sha256="0" * 64, reference_score=80.0, scores=scores
+    )
     manifest = Manifest(
         name="tiny",
         architecture=architecture,
@@ -163,7 +166,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dims=(8, 16, 32),
         max_tokens=MAX_TOKENS,
         prompts={"query": "question the answer ", "passage": ""},
-        quality=Quality(benchmark="made up", reference="tiny at full depth", reference_score=80.0, scores=scores),
+        quality=Quality(reference="tiny at full depth", sets={"made up": made_up}),
         provenance=Provenance(source="random weights", licence="MIT", made_with="the tests"),
         files=record_files(folder),
     )

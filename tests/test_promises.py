@@ -67,8 +67,12 @@ def test_promise_1_what_is_said_is_what_was_run(strata: RunningServer) -> None:
         vectors, headers = embed(strata, [text], layers=layers, dim=dim)
         np.testing.assert_allclose(vectors[0], cut(at[layers], dim), atol=1e-5)
         assert (headers["x-strata-layers"], headers["x-strata-dim"]) == (str(layers), str(dim))
-        share = manifest.quality.share(layers, dim) if manifest.quality else None
-        assert headers.get("x-strata-quality") == (None if share is None else f"{share:.4f}")
+        worths = (
+            [manifest.quality.worth(task, layers, dim) for task in manifest.quality.tasks()] if manifest.quality else []
+        )
+        worth = min((worth for worth in worths if worth), key=lambda worth: worth.share, default=None)
+        assert headers.get("x-strata-quality") == (None if worth is None else f"{worth.share:.4f}")
+        assert headers.get("x-strata-task") == (None if worth is None else worth.task)
 
 
 def test_promise_1_time_falls_with_layers(strata: RunningServer) -> None:

@@ -13,8 +13,8 @@ import orjson
 from starlette.responses import Response
 
 from strata.app.planning.plan import Terms
-from strata.app.planning.space import space_id
 from strata.app.scheduling.answer import Answer
+from strata.model_store.bundle.quality import Worth
 
 JSON, RAW = "application/json", "application/octet-stream"
 
@@ -26,7 +26,8 @@ class Embedded:
     answer: Answer
     terms: Terms
     model: str  # name and revision: vectors of two revisions do not compare
-    quality: float | None  # share of the reference's score, as measured for what the engine ran
+    space: str | None  # of the vectors; None where they are in several
+    quality: Worth | None  # as measured for what the engine ran
     device: str
     characters: int
     tokenization_s: float
@@ -61,10 +62,13 @@ class Embedded:
             (b"x-queue-time", b"%d" % (answer.queue_s * 1000)),
             (b"x-inference-time", b"%d" % (answer.inference_s * 1000)),
         ]
-        if not answer.depths:  # vectors of several depths are in several spaces
-            found.append((b"x-strata-space", space_id(self.model, answer.layers, answer.dim).encode()))
-            if self.quality is not None:
-                found.append((b"x-strata-quality", b"%.4f" % self.quality))
+        if self.space is not None:
+            found.append((b"x-strata-space", self.space.encode()))
+        if self.quality is not None:
+            found.append((b"x-strata-quality", b"%.4f" % self.quality.share))
+            found.append((b"x-strata-task", self.quality.task.encode()))
+        if self.terms.input_type is not None:
+            found.append((b"x-strata-input-type", self.terms.input_type.encode()))
         if self.terms.deadline_s is not None:
             found.append((b"x-strata-slack-ms", b"%.1f" % ((self.terms.deadline_s - self.total_s) * 1000)))
         return found

@@ -15,7 +15,8 @@ from starlette.types import Scope
 from strata.app.api.body import Ids, OneError
 from strata.app.api.errors import VALIDATION, Refusal
 from strata.app.headers import header_text
-from strata.app.planning.plan import Ask, Exits, InputType
+from strata.app.planning.plan import Ask, Exits
+from strata.model_store.bundle.prompts import InputType
 
 _MOST_EXITS = 256
 _EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'
@@ -51,7 +52,10 @@ class ElasticBody(BaseModel):
     ] = None
     min_quality: Annotated[
         _Above0 | None,
-        Field(description="Least share of the model's full quality, by the table in `/info`.", examples=[0.95]),
+        Field(
+            description="Least share of the source model's score on the task that counts, by the tables in `/info`.",
+            examples=[0.95],
+        ),
     ] = None
     min_layers: Annotated[int | None, Field(description="Fewest layers to run.")] = None
     exits: Annotated[
@@ -65,6 +69,14 @@ class ElasticBody(BaseModel):
     input_type: Annotated[
         InputType | None,
         Field(description="Whether the texts are queries or documents of a search. Default: the tier's, else neither."),
+    ] = None
+    task: Annotated[
+        str | None,
+        Field(
+            description="The task that `min_quality` and the answer's quality are of; one of those in `/info`. "
+            "Default: the tier's, else the server's, else the lowest counts.",
+            examples=["search"],
+        ),
     ] = None
 
 
@@ -130,6 +142,7 @@ _OPTIONS = {
     "tier": _Option("tier", _text, {"type": "string"}),
     "space": _Option("space", _text, {"type": "string"}),
     "input_type": _Option("input_type", _input_type, {"enum": _INPUT_TYPES}),
+    "task": _Option("task", _text, {"type": "string"}),
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
 _HEADERS = {header.lower().encode(): name for name, header in _HEADER_NAMES.items()}

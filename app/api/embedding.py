@@ -59,7 +59,7 @@ async def embed(
         check_queue_holds(service, sum(map(len, tokens)), how.field)
         if terms.deadline_s is not None:
             alone = partial(scheduler.outlook.forecast, list(map(len, tokens)), queued=False)
-            check_feasible(terms, ask, served.planner.exits, len(inputs), alone)
+            check_feasible(terms, ask, served.planner.exits_of(terms.input_type), len(inputs), alone)
         submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
         answer = await while_connected(request.receive, submitted)
 
@@ -80,11 +80,13 @@ async def embed(
         queue=answer.queue_s,
         inference=answer.inference_s,
     )
+    apart = bool(answer.depths)  # each text at a depth of its own
     return Embedded(
         answer=answer,
         terms=terms,
         model=served.label,
-        quality=served.planner.quality(answer.layers, answer.dim),
+        space=None if apart and terms.index is None else served.planner.space(answer.layers, terms),
+        quality=None if apart else served.planner.quality(answer.layers, terms),
         device=served.device,
         characters=sum(map(len, inputs)),
         tokenization_s=tokenization_s,

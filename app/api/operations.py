@@ -14,7 +14,7 @@ from strata.app.api.answer import json_answer
 from strata.app.api.docs import PlainRoute
 from strata.app.api.errors import TEI_ERRORS, UNHEALTHY, Refusal
 from strata.app.service import Served, Service
-from strata.model_store.bundle.measured import Quality, Scores
+from strata.model_store.bundle.quality import Quality, Side
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 
@@ -83,6 +83,8 @@ def described(service: Service, served: Served) -> dict[str, Any]:
                 "min_quality": tier.min_quality,
                 "min_layers": tier.min_layers,
                 "exits": tier.exits,
+                "input_type": tier.input_type,
+                "task": tier.task,
                 "without_key": tier == service.callers.keyless,
             }
             for tier in service.callers.tiers
@@ -96,12 +98,9 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "only_full_depth_is_trained": not manifest.elastic,
         "warning": served.warning,
         "prompts": manifest.prompts,
-        "quality": manifest.quality and _shares(manifest.quality, manifest.quality.scores),
-        "search": manifest.search
-        and {
-            "same_exit": _shares(manifest.search, manifest.search.scores),
-            "on_full_depth": _shares(manifest.search, manifest.search.to_last),
-        },
+        "query_exits": served.planner.exits_of("query"),
+        "task": settings.task,
+        "quality": manifest.quality and _quality(manifest.quality, served),
         "shared_exits": {str(dim): manifest.sharing_at(dim) for dim in manifest.dims},
         "layers_auto": auto
         and {"offered": auto.refused is None, "why_not": auto.refused, "mean_depth": auto.mean_depth},
@@ -110,14 +109,29 @@ def described(service: Service, served: Served) -> dict[str, Any]:
     }
 
 
-def _shares(quality: Quality, scores: Scores) -> dict[str, Any]:
-    """A table of scores as shares of what they are shares of."""
+def _quality(quality: Quality, served: Served) -> dict[str, Any]:
+    """What was measured: by task the mean share over its sets and the worst set, and every set as it is."""
     return {
-        "benchmark": quality.benchmark,
         "share_of": quality.reference,
-        "reference_score": quality.reference_score,
-        "shares": {
-            str(layers): {str(dim): round(score / quality.reference_score, 4) for dim, score in row.items()}
-            for layers, row in scores.items()
+        "dtype": served.planner.figures.dtype,
+        "tasks": {
+            task: {
+                "both_sides": _shares(quality, task, "alike", served),
+                "queries_on_full_depth_documents": _shares(quality, task, "queries", served),
+            }
+            for task in quality.tasks()
         },
+        "sets": {name: each.model_dump(mode="json") for name, each in quality.sets.items()},
     }
+
+
+def _shares(quality: Quality, task: str, side: Side, served: Served) -> dict[str, Any]:
+    """Exit -> dim -> share, the worst set's share, and that set."""
+    dtype = served.planner.figures.dtype
+    rows: dict[str, Any] = {}
+    for layers in served.planner.exits_of("query" if side == "queries" else None) if dtype else ():
+        for dim in served.manifest.dims:
+            if worth := quality.worth(task, layers, dim, side, dtype):
+                told = {"share": round(worth.share, 4), "worst": round(worth.worst, 4), "worst_set": worth.worst_set}
+                rows.setdefault(str(layers), {})[str(dim)] = told
+    return rows

@@ -16,9 +16,10 @@ from strata.app.api.ask import ASK_DOCS, ask_of, whole
 from strata.app.api.docs import PlainRoute
 from strata.app.api.errors import TEI_ERRORS, VALIDATION, Refusal
 from strata.app.planning.feasibility import check_feasible
-from strata.app.planning.space import space_id
 from strata.app.service import Service
 from strata.app.visit import Visit
+from strata.model_store.bundle.prompts import InputType
+from strata.model_store.bundle.quality import Worth
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 
@@ -34,17 +35,21 @@ class PlanTerms(BaseModel):
     """What the request may be run at."""
 
     tier: str
+    input_type: InputType | None
+    task: str | None
     exits: list[int]
     dim: int
     deadline_ms: float | None
 
 
 class Chosen(BaseModel):
-    """What the scheduler would run now."""
+    """What the scheduler would run now; ``quality`` is the mean over the sets of ``task``, ``worst_set`` the least."""
 
     layers: int
     dim: int
     quality: float | None
+    task: str | None
+    worst_set: float | None
     space: str
     predicted_ms: float
     in_time: bool | None
@@ -55,6 +60,7 @@ class Alternative(BaseModel):
 
     layers: int
     quality: float | None
+    task: str | None
     empty_ms: float
     queued_ms: float
     ruled_out: str | None
@@ -88,8 +94,9 @@ async def plan(request: Request) -> Response:
     planner, outlook, lengths = served.planner, served.scheduler.outlook, [tokens] * texts
     explained = planner.explain(ask, caller.tier(ask.tier))
     terms = explained.terms
-    empty = {layers: outlook.forecast(lengths, layers, queued=False) for layers in planner.exits}
-    check_feasible(terms, ask, planner.exits, texts, lambda layers: empty[layers])
+    exits = planner.exits_of(terms.input_type)
+    empty = {layers: outlook.forecast(lengths, layers, queued=False) for layers in exits}
+    check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
     chosen = outlook.plan(terms, lengths)
     return json_answer(
         {
@@ -97,6 +104,8 @@ async def plan(request: Request) -> Response:
             "tokens": tokens,
             "terms": {
                 "tier": terms.tier,
+                "input_type": terms.input_type,
+                "task": terms.task,
                 "exits": terms.exits,
                 "dim": terms.dim,
                 "deadline_ms": None if terms.deadline_s is None else _ms(terms.deadline_s),
@@ -104,20 +113,21 @@ async def plan(request: Request) -> Response:
             "plan": {
                 "layers": chosen.layers,
                 "dim": chosen.dim,
-                "quality": _share(chosen.quality),
-                "space": space_id(served.label, chosen.layers, chosen.dim),
+                **_worth(chosen.quality),
+                "worst_set": _share(chosen.quality.worst if chosen.quality else None),
+                "space": planner.space(chosen.layers, terms),
                 "predicted_ms": _ms(chosen.predicted_s),
                 "in_time": None if terms.deadline_s is None else chosen.predicted_s <= terms.deadline_s,
             },
             "alternatives": [
                 {
                     "layers": layers,
-                    "quality": _share(planner.quality(layers, terms.dim)),
+                    **_worth(planner.quality(layers, terms)),
                     "empty_ms": _ms(empty[layers]),
                     "queued_ms": _ms(max(empty[layers], outlook.forecast(lengths, layers, queued=True))),
                     "ruled_out": explained.ruled_out.get(layers),
                 }
-                for layers in planner.exits
+                for layers in exits
             ],
         }
     )
@@ -135,5 +145,9 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _share(quality: float | None) -> Any:
-    return None if quality is None else round(quality, 4)
+def _worth(worth: Worth | None) -> dict[str, Any]:
+    return {"quality": _share(worth.share if worth else None), "task": worth.task if worth else None}
+
+
+def _share(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)

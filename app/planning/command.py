@@ -21,6 +21,7 @@ _ASKS = {
     "dim": "length of the vectors",
     "tier": "a lower tier than the key's",
     "input-type": "query or document",
+    "task": "the task that quality is of",
     "space": "the vector space the answer must be in",
     "texts": "texts in the request (default: 1)",
     "tokens": "tokens of each text (default: 32)",
@@ -57,7 +58,8 @@ def _table(plan: dict[str, Any]) -> str:
     deadline = "none" if terms["deadline_ms"] is None else f"{terms['deadline_ms']:g} ms"
     lines = [
         f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens",
-        f"now: {chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}, "
+        f"now: {chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}"
+        f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, "
         f"predicted {chosen['predicted_ms']:.1f} ms, space {chosen['space']}",
         "",
         f"{'layers':>6}  {'quality':>7}  {'empty ms':>8}  {'queued ms':>9}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-InputType = Literal["query", "document"]
+from strata.model_store.bundle.prompts import InputType
+from strata.model_store.bundle.quality import Worth
+
 Exits = tuple[int, ...] | Literal["shared"]  # "shared": those that may share an index with full depth
 
 
@@ -22,6 +24,7 @@ class Ask:
     tier: str | None = None  # a lower tier than the key's
     space: str | None = None  # the vector space the answer must be in
     input_type: InputType | None = None  # a query or a document of a search; None: neither
+    task: str | None = None  # by which quality is measured; None: the tier's, the server's, else the lowest
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,10 +33,12 @@ class Terms:
 
     exits: tuple[int, ...]  # ascending; the last is what it gets when there is time
     dim: int
-    quality: tuple[float | None, ...]  # share of full quality at each of ``exits`` and ``dim``; None: not measured
+    quality: tuple[Worth | None, ...]  # what each of ``exits`` is worth at ``dim``; None: not measured
     deadline_s: float | None = None  # from arrival to answer; None: whenever its turn comes
     tier: str = "default"
     input_type: InputType | None = None
+    task: str | None = None  # that was named; None: the lowest of those measured counts
+    index: int | None = None  # of a query: depth of the documents it may be searched among; None: its own
     threshold: float | None = None  # per-text exit: a text may leave before, where its vectors have settled
 
 
@@ -43,7 +48,7 @@ class Plan:
 
     layers: int
     dim: int
-    quality: float | None  # share of full quality in the manifest; None where it was not measured
+    quality: Worth | None  # None where it was not measured
     predicted_s: float  # from now to the answer
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
+from strata.app.planning.figures import Figures
 from strata.app.planning.plan import Ask, Exits, PlanRefused, Terms
 from strata.app.planning.space import parse_space, space_id
 from strata.app.planning.tier import Tier
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.prompts import InputType
+from strata.model_store.bundle.quality import Worth
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,45 +27,70 @@ class Explanation:
 class Planner:
     """Rules exits out until those are left that may be run; ``model`` is name and revision, as in space ids.
 
-    Among the trained exits and dims, or all where ``allow_untrained`` and the caller or the tier names them.
+    Among the trained exits and dims, or all where ``allow_untrained`` and the caller or the tier names them. ``task``:
+    see `Figures`. Raises ValueError for a task that was not measured.
     """
 
-    def __init__(self, manifest: Manifest, model: str, *, allow_untrained: bool = False) -> None:
+    def __init__(
+        self, manifest: Manifest, model: str, *, allow_untrained: bool = False, task: str | None = None
+    ) -> None:
         self._manifest = manifest
         self._model = model
         self.exits = tuple(range(1, manifest.architecture.layers + 1)) if allow_untrained else manifest.exits
         self._any_dim = allow_untrained
         self.dims = manifest.dims
+        self.figures = Figures(manifest, task)
         self._explained = lru_cache(maxsize=1024)(self.explain)  # clients ask the same again and again
+
+    def engine_runs_at(self, dtype: str) -> None:
+        """The engine has chosen its dtype: terms are worked out from the figures of that."""
+        self.figures.runs_at(dtype)
+        self._explained.cache_clear()
 
     def terms(self, ask: Ask, tier: Tier) -> Terms:
         """The terms for an ask. Raises PlanRefused.
 
         Nothing asked is full depth; a floor without a deadline the shallowest exit that meets it. With a deadline every
-        exit above the floors is allowed that is worth more than all the allowed ones before it, and load decides.
+        exit above the floors is allowed that no allowed one before it beats, and load decides. A document is pinned to
+        full depth, or to the space of its index; a query floats among the exits that may search full-depth documents.
         """
         return self._explained(ask, tier).terms
 
     def explain(self, ask: Ask, tier: Tier) -> Explanation:
         """The terms for an ask, and why not the other exits. Raises PlanRefused."""
+        role = ask.input_type or tier.input_type
         if ask.space is None:
-            return self._explain(ask, tier)
+            return self._explain(ask, tier, role)
         try:
-            return self._explain(self._in_space(ask, ask.space), tier)
+            return self._explain(self._in_space(ask, ask.space, role), tier, role)
         except PlanRefused as error:
             raise PlanRefused("space", f"`space` {ask.space[:200]} cannot be answered: {error}") from error
 
-    def quality(self, layers: int, dim: int) -> float | None:
-        """Measured share of the model's full quality, or None."""
-        return self._manifest.quality.share(layers, dim) if self._manifest.quality else None
+    def exits_of(self, role: InputType | None) -> tuple[int, ...]:
+        """All exits that requests of a role could have."""
+        return (0, *self.exits) if role == "query" and 0 in self._manifest.query_exits else self.exits
 
-    def _explain(self, ask: Ask, tier: Tier) -> Explanation:
+    def quality(self, layers: int, terms: Terms) -> Worth | None:
+        """What an exit is worth to a request on these terms, or None where it was not measured."""
+        return self.figures.worth(layers, terms.dim, terms.task, terms.input_type)
+
+    def space(self, layers: int, terms: Terms) -> str:
+        """The space of an answer at an exit; of a query the one it may be searched in."""
+        return space_id(self._model, layers if terms.index is None else terms.index, terms.dim)
+
+    def _explain(self, ask: Ask, tier: Tier, role: InputType | None) -> Explanation:
+        task = self.figures.counts(ask.task, tier.task, role)
         dim = self._dim(ask)
-        left = _Left(self._candidates(ask, tier), self.exits)
+        if role == "document":
+            ask = self._pinned(ask)
+        left = _Left(self._candidates(ask, tier, role), self.exits_of(role))
+        if role == "query" and not isinstance(ask.layers, int):
+            left.keep(self._searching(dim, task), "queries at this exit were not measured on full-depth documents")
         self._name(left, ask.exits, dim, "`exits`")
-        self._name(left, tier.exits, dim, f"the exits of tier `{tier.name}`")
+        if role != "document":
+            self._name(left, tier.exits, dim, f"the exits of tier `{tier.name}`")
         floor = self._above_layers(left, ask, tier)
-        floor |= self._above_quality(left, ask, tier, dim)
+        floor |= self._above_quality(left, ask, tier, dim, task, role)
         deadline_s = tier.deadline_s if ask.budget_ms is None else ask.budget_ms / 1000
         threshold = None
         if ask.layers == "auto":
@@ -73,24 +101,53 @@ class Planner:
             which, chosen = ("shallowest", left.exits[0]) if floor else ("deepest", left.exits[-1])
             left.keep([chosen], f"without a deadline the {which} exit allowed is run")
         else:
-            for layers, better in self._beaten(left.exits, dim).items():
-                left.rule_out(layers, f"not better than {better} layers, which take less time")
-        quality = tuple(self.quality(layers, dim) for layers in left.exits)
-        input_type = ask.input_type or tier.input_type
-        terms = Terms(tuple(left.exits), dim, quality, deadline_s, tier.name, input_type, threshold)
+            for layers, better in self.figures.beaten(tuple(left.exits), dim, task, role).items():
+                left.rule_out(layers, f"measurably worse than {better} layers, which take less time")
+        quality = tuple(self.figures.worth(layers, dim, task, role) for layers in left.exits)
+        terms = Terms(
+            exits=tuple(left.exits),
+            dim=dim,
+            quality=quality,
+            deadline_s=deadline_s,
+            tier=tier.name,
+            input_type=role,
+            task=task,
+            index=self._index(ask, left.exits, dim, task) if role == "query" else None,
+            threshold=threshold,
+        )
         return Explanation(terms, left.ruled_out)
 
-    def _in_space(self, ask: Ask, space: str) -> Ask:
-        """The ask with depth and length pinned to those of the space."""
+    def _pinned(self, ask: Ask) -> Ask:
+        """A document's ask: at full depth unless it names another one itself."""
+        if ask.layers == "auto":
+            raise PlanRefused("layers", '`layers` "auto" is not for documents: an index has one depth')
+        return ask if ask.layers is not None else replace(ask, layers=self._manifest.exits[-1])
+
+    def _searching(self, dim: int, task: str | None) -> set[int]:
+        """Exits whose queries may be searched among full-depth documents: as measured, or as the exits agree."""
+        measured = {e for e in self.exits_of("query") if self.figures.worth(e, dim, task, "query") is not None}
+        return measured | set(self._manifest.sharing_at(dim))
+
+    def _index(self, ask: Ask, exits: Collection[int], dim: int, task: str | None) -> int | None:
+        """Depth of the documents a query is to be searched among; None where only its own depth will do."""
+        last = self._manifest.exits[-1]
+        parsed = parse_space(ask.space) if ask.space else None
+        if parsed and parsed[1] != last:
+            return parsed[1]
+        return last if set(exits) <= self._searching(dim, task) else None
+
+    def _in_space(self, ask: Ask, space: str, role: InputType | None) -> Ask:
+        """The ask with length and depth pinned to those of the space; a query of full-depth documents floats."""
         example = space_id(self._model, self._manifest.exits[-1], self._manifest.full_dim)
         parsed = parse_space(space)
         if parsed is None or parsed[0] != self._model:
             raise PlanRefused("space", f"this server answers in spaces like {example}")
         _, layers, dim = parsed
+        floats = role == "query" and layers == self._manifest.exits[-1]
         for field, asked, pinned in (("layers", ask.layers, layers), ("dim", ask.dim, dim)):
-            if asked not in (None, pinned):
+            if asked not in (None, pinned) and not (floats and field == "layers"):
                 raise PlanRefused("space", f"`{field}` is {asked}, and the space's {pinned}")
-        return replace(ask, layers=layers, dim=dim)
+        return replace(ask, layers=ask.layers if floats else layers, dim=dim)
 
     def _dim(self, ask: Ask) -> int:
         full = self._manifest.full_dim
@@ -102,10 +159,12 @@ class Planner:
             raise PlanRefused("dim", f"`dim` (`dimensions`) must be one of {_listed(self.dims)}. Given: {dim}")
         return dim
 
-    def _candidates(self, ask: Ask, tier: Tier) -> tuple[int, ...]:
+    def _candidates(self, ask: Ask, tier: Tier, role: InputType | None) -> tuple[int, ...]:
         """Untrained exits are run only where they are named: no load makes a vector useless."""
         named = ask.layers is not None or isinstance(ask.exits, tuple) or isinstance(tier.exits, tuple)
-        return self.exits if named else self._manifest.exits
+        if named:
+            return self.exits_of(role)
+        return self._manifest.query_exits if role == "query" else self._manifest.exits
 
     def _name(self, left: _Left, exits: Exits | None, dim: int, whose: str) -> None:
         if exits is None:
@@ -136,11 +195,14 @@ class Planner:
         left.keep([layers for layers in left.exits if layers >= floor], f"under `min_layers` {floor}{whose}")
         return True
 
-    def _above_quality(self, left: _Left, ask: Ask, tier: Tier, dim: int) -> bool:
+    def _above_quality(
+        self, left: _Left, ask: Ask, tier: Tier, dim: int, task: str | None, role: InputType | None
+    ) -> bool:
         floor, whose = _higher(ask.min_quality, tier.min_quality, tier)
         if floor is None:
             return False
-        shares = {layers: share for layers in left.exits if (share := self.quality(layers, dim)) is not None}
+        worths = {layers: worth for layers in left.exits if (worth := self.figures.worth(layers, dim, task, role))}
+        shares = {layers: worth.share for layers, worth in worths.items()}
         if not shares:
             what = f"at {dim} dims " if self._manifest.quality else ""
             raise PlanRefused(
@@ -153,7 +215,7 @@ class Planner:
             raise PlanRefused(
                 "min_quality",
                 f"`min_quality` {floor:g}{whose} is out of reach at {dim} dims: "
-                f"the best of the exits allowed has {shares[best]:.4f}, at {best} layers",
+                f"the best of the exits allowed has {shares[best]:.4f} of {worths[best].task}, at {best} layers",
             )
         left.keep(
             [layers for layers in left.exits if shares.get(layers, -inf) >= floor],
@@ -179,20 +241,6 @@ class Planner:
             raise PlanRefused("layers", f'`layers` "auto" needs the exits {_listed(auto.exits[1:])} ({why})')
         left.keep(auto.exits[-1:], '`layers` is "auto": each text leaves by itself')
         return auto.threshold
-
-    def _beaten(self, exits: Iterable[int], dim: int) -> dict[int, int]:
-        """Exits that are worth no more than a shallower one, and that one. What was not measured is not judged."""
-        beaten: dict[int, int] = {}
-        best, share = 0, -inf
-        for layers in exits:
-            quality = self.quality(layers, dim)
-            if quality is None:
-                continue
-            if quality <= share:
-                beaten[layers] = best
-            else:
-                best, share = layers, quality
-        return beaten
 
 
 class _Left:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strata.app.planning.plan import Exits, InputType
+from strata.app.planning.plan import Exits
+from strata.model_store.bundle.prompts import InputType
 
 
 @dataclass(slots=True, frozen=True)
@@ -17,6 +18,7 @@ class Tier:
     min_layers: int | None = None
     exits: Exits | None = None  # only these
     input_type: InputType | None = None  # of requests that say none
+    task: str | None = None  # by which quality is measured, of requests that name none
     share: float = 1.0  # of the engine under overload, relative to the other tiers'
     rate: float | None = None  # texts a second of one key, sustained
     burst: float | None = None  # texts that may come at once; None: one second's worth

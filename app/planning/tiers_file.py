@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
 
 from strata.app.planning.callers import Callers
-from strata.app.planning.plan import Ask, InputType, PlanRefused
+from strata.app.planning.plan import Ask, PlanRefused
 from strata.app.planning.planner import Planner
 from strata.app.planning.tier import Tier
+from strata.model_store.bundle.prompts import InputType
 
 _HASH = "sha256:"
 
@@ -35,6 +36,7 @@ class _Entry(BaseModel):
     min_layers: PositiveInt | None = None
     exits: Annotated[list[PositiveInt], Field(min_length=1)] | Literal["shared"] | None = None
     input_type: InputType | None = None
+    task: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
     share: Positive = 1.0
     rate: Positive | None = None
     burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
@@ -55,6 +57,7 @@ class _Entry(BaseModel):
             self.min_layers,
             tuple(sorted(set(self.exits))) if isinstance(self.exits, list) else self.exits,
             self.input_type,
+            self.task,
             self.share,
             self.rate,
             self.burst,

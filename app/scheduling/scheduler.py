@@ -232,10 +232,11 @@ class Scheduler:
 
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
+        worth = terms.quality[terms.exits.index(request.layers)]
         self._metrics.tier_answered(
             terms.tier,
             layers=max(request.ran),
-            quality=terms.quality[terms.exits.index(request.layers)],
+            quality=(worth.task, worth.share) if worth else None,
             waited_s=request.waited_s,
             slack_s=request.deadline - now if terms.deadline_s else None,
             predicted_s=request.predicted_s,

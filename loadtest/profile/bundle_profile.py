@@ -8,19 +8,17 @@ from collections.abc import Sequence
 
 from strata.app.engine.options import EngineOptions
 from strata.loadtest.profile.auto_time import judged, measure_saving
+from strata.loadtest.profile.bundle_quality import Measured, measure_bundle
 from strata.loadtest.profile.latency import measure_latency
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.latency import LatencyProfile, cache_folder
-from strata.model_store.bundle.manifest import REPORT, Manifest
+from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.registry import find
 from strata.model_store.encoding.reference import ReferenceEncoder
 from strata.model_store.profiling.agreement import measure_agreement
 from strata.model_store.profiling.auto_exit import calibrate
-from strata.model_store.profiling.benchmarks import Benchmarks
-from strata.model_store.profiling.comparison import compare_agreement, compare_reports, compare_tables
+from strata.model_store.profiling.comparison import compare_agreement, compare_references, compare_sets, other_sets
 from strata.model_store.profiling.picture import draw
-from strata.model_store.profiling.quality import QualityReport, measure_quality
-from strata.model_store.profiling.shares import measure_original, with_tables
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.profiling.writing import write_measured
 
@@ -30,7 +28,6 @@ def profile_bundle(args: argparse.Namespace) -> int:
     bundle = Bundle.open(find(args.model))
     old, progress = bundle.manifest, not args.quiet
     print(f"{old.name}, revision {old.revision}, at {bundle.path}")
-    known = QualityReport.read(bundle.path / REPORT)
 
     latency = None
     if min(args.lengths) > old.max_tokens:
@@ -40,48 +37,24 @@ def profile_bundle(args: argparse.Namespace) -> int:
         latency = asyncio.run(measure_latency(bundle, options, args.batches, args.lengths, progress))
         _show_latency(latency)
 
-    report, manifest = _quality(args, bundle, progress)
+    measured = measure_bundle(args, bundle)
+    manifest = measured.manifest
     if not args.no_agreement and old.elastic:
         manifest = _agreement(args, bundle, manifest, latency, progress)
 
     failed = False
     if args.check:
-        failed = _failed(known, report, old, manifest)
+        failed = _failed(measured, old, manifest)
     else:
-        merged = known.updated(report) if known else report
-        if manifest != old or merged != known:
-            write_measured(bundle.path, manifest, merged)
+        if manifest != old:
+            write_measured(bundle.path, manifest)
             print(f"written: {bundle.path}")
         if latency:
             print(f"written: {latency.save()}")
     picture = args.picture or cache_folder() / f"{old.name}-{old.revision}.png"
-    if (args.picture or not args.check) and draw(
-        picture, f"{old.name}, revision {old.revision}", manifest.quality, latency
-    ):
+    if (args.picture or not args.check) and draw(picture, f"{old.name}, revision {old.revision}", manifest, latency):
         print(f"drawn: {picture}")
     return int(failed)
-
-
-def _quality(args: argparse.Namespace, bundle: Bundle, progress: bool) -> tuple[QualityReport, Manifest]:
-    """Every set that was named, and the manifest with the first ones' tables."""
-    benchmarks, manifest = Benchmarks.read(args), bundle.manifest
-    if not benchmarks.sts and not benchmarks.retrieval:
-        return QualityReport(manifest.exits, manifest.dims), manifest
-    encoder = ReferenceEncoder(bundle.path)
-    report = measure_quality(
-        encoder, manifest.dims, manifest.exits, benchmarks.sts, benchmarks.retrieval, progress=progress
-    )
-    original = None
-    if args.base:
-        original = measure_original(args.base, f"{manifest.provenance.source} at full depth", benchmarks, progress)
-    manifest = with_tables(manifest, report, original)
-    for table in (manifest.quality if report.sts else None, manifest.search if report.retrieval else None):
-        if table:
-            print(f"{table.benchmark}, and share of {table.reference} ({table.reference_score:.2f}):")
-            for layers, row in table.scores.items():
-                cells = (f"{score:.1f} ({score / table.reference_score:.3f})" for score in row.values())
-                print(f"  {layers:3} layers: " + ", ".join(cells))
-    return report, manifest
 
 
 def _agreement(
@@ -116,18 +89,28 @@ def _agreement(
     return manifest.model_copy(update={"agreement": agreement, "auto_exit": auto})
 
 
-def _failed(known: QualityReport | None, report: QualityReport, old: Manifest, new: Manifest) -> bool:
+def _failed(measured: Measured, old: Manifest, new: Manifest) -> bool:
     """Print how far what was measured is from what is written."""
-    found = compare_tables(old, new, report)
-    if known:
-        found += compare_reports(known, report)
+    found, strange = [], []
+    if old.quality:
+        for precision, sets in measured.found.items():
+            if precision == old.quality.dtype:
+                found += compare_sets(old.quality.sets, sets)
+                strange += other_sets(old.quality, sets)
+            for variant in old.quality.variants:
+                if (variant.dtype, variant.output_type) == (precision, "float"):
+                    found += compare_sets(variant.sets, sets, f", {precision}")
+        if measured.references and measured.recomputed:
+            found += compare_references(old.quality, measured.references)
     if old.agreement and new.agreement and new.agreement is not old.agreement:
         found += compare_agreement(old.agreement, new.agreement)
     for difference in found:
         print(difference)
+    for name in strange:
+        print(f"{name}: OTHER TEXTS or judgements than those the manifest's figures are of")
     if not found:
         print("nothing to compare: the bundle has no table of these sets or texts")
-    return not found or not all(difference.reproduced for difference in found)
+    return not found or bool(strange) or not all(difference.reproduced for difference in found)
 
 
 def _show_latency(profile: LatencyProfile) -> None:

@@ -12,23 +12,36 @@ from strata.model_store.profiling.benchmarks import add_benchmark_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Measure a bundle and write the tables into its manifest, report and card: quality per exit and dim on the "
-        "sets named, agreement between exits and the threshold of per-text exit on unlabelled text; and, into the "
-        "user's cache, latency on this machine and a picture. With --url, similarity through a running server."
+        "Measure a bundle and write the tables into its manifest and card: quality per exit and dim on the sets named, "
+        "by task, agreement between exits and the threshold of per-text exit on unlabelled text; and, into the user's "
+        "cache, latency on this machine and a picture. With --url, quality through a running server; with both, what "
+        "the server gives at its dtype is written into the bundle."
     )
     parser.add_argument("model", nargs="?", metavar="BUNDLE", help="a name from `strata models list`, or a folder")
-    parser.add_argument("--url", metavar="URL", help="measure a running server (--sts only) and compare with its /info")
+    parser.add_argument("--url", metavar="URL", help="measure a running server and compare with its /info")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; compare with what is written, exit with 1 if 0.2 apart"
     )
-    quality = parser.add_argument_group("quality", "The first set of each kind is the manifest's.")
+    quality = parser.add_argument_group(
+        "quality",
+        "A task's figure is the mean over its sets of the share of the source model's score. Sets that are not named "
+        "keep their tables. Every text is embedded once for all exits, dims and query depths.",
+    )
     add_benchmark_arguments(quality)
     quality.add_argument(
         "--base",
         type=Path,
         metavar="FOLDER",
-        help="the original model: its full-depth scores are 1.0 (default: as "
-        "the manifest has it, else the bundle's own full depth)",
+        help="the source model, run by sentence-transformers with its own prompts, modules and length: its full-depth "
+        "scores are 1.0, and --check works them out again (default: as the manifest has them, else the bundle's own)",
+    )
+    quality.add_argument(
+        "--precision",
+        type=_precisions,
+        default=("float32",),
+        metavar="TYPE,TYPE",
+        help="float32, bfloat16 or both: what is computed in; the first gives the shares, another has figures of its "
+        "own beside them (default: float32; bfloat16 takes 2/5 of the time where the machine has it)",
     )
     quality.add_argument("--exits", type=_numbers, metavar="N,N", help="with --url, exits to measure (default: all)")
     quality.add_argument("--dims", type=_numbers, metavar="N,N", help="with --url, dims to measure (default: all)")
@@ -80,12 +93,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    if bool(args.url) == bool(args.model):
-        raise ValueError("name a BUNDLE or a --url, one of the two")
-    if args.url and (args.beir or args.base or args.text or not args.sts):
-        raise ValueError("--url measures similarity: it needs --sts, and takes no --beir, --base or --text")
-    if args.model and (args.exits or args.dims):
+    if not args.url and not args.model:
+        raise ValueError("name a BUNDLE or a --url")
+    if args.url and (args.base or args.text or not (args.sts or args.beir)):
+        raise ValueError("--url measures quality: it needs --sts or --beir, and takes no --base or --text")
+    if not args.url and (args.exits or args.dims):
         raise ValueError("--exits and --dims go with --url; a bundle is measured at all that it was trained for")
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= {"float32", "bfloat16"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not float32, bfloat16 or both")
+    return names
 
 
 def _number(text: str) -> int:

@@ -7,20 +7,21 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
-from strata.model_store.bundle.measured import Agreement, AutoExit, Quality, SearchQuality
+from strata.model_store.bundle.measured import Agreement, AutoExit
+from strata.model_store.bundle.quality import Quality
 from strata.model_store.bundle.strict import Strict
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CARD = "README.md"
-REPORT = "quality.json"  # all that was measured, of which the manifest carries what serving needs
+
 
 # Fields and files that tell of a model but shape no vector.
 _TOLD: dict[str, Any] = {
-    **dict.fromkeys(("name", "quality", "search", "agreement", "auto_exit", "provenance"), True),
-    "files": {CARD, REPORT},
+    **dict.fromkeys(("name", "quality", "agreement", "auto_exit", "provenance"), True),
+    "files": {CARD},
 }
 
 Family = Literal["bert", "roberta", "distilbert", "mpnet", "modernbert"]
@@ -104,6 +105,8 @@ class Manifest(Strict):
     An exit's vector is: the first ``exit`` blocks -> final norm where ``exit_norm`` is "final" (the last exit of a
     pre-norm encoder always has it) -> pooling -> the exit's affine head, if it has one -> ``[:dim]`` -> L2 norm.
 
+    Exit 0, for queries alone, is the embedding layer's normalised output through a head of its own.
+
     A head with queries has a pooling of its own: each query's mean of the row's hidden states, weighted by the softmax
     of its products with them; the affine map reads these means joined.
     """
@@ -115,15 +118,14 @@ class Manifest(Strict):
     exit_norm: ExitNorm = "none"
     exits: tuple[PositiveInt, ...]  # trained exits, ascending
     dims: tuple[PositiveInt, ...]  # trained dims, ascending
-    heads: tuple[PositiveInt, ...] = ()  # exits with a head in heads.safetensors
+    heads: tuple[NonNegativeInt, ...] = ()  # exits with a head in heads.safetensors; 0: exit 0, for queries alone
     head_queries: Annotated[int, Field(ge=0, le=64)] = 0  # attention-pooled vectors a head reads; 0: the pooled one
     head_size: PositiveInt | None = None  # length of a head's output where it differs from hidden_size
     max_tokens: PositiveInt  # longest input in tokens, special tokens included
     lowercase: bool = False  # lower-case the text before the tokenizer sees it
     prompts: dict[str, str] = Field(default_factory=dict)
     default_prompt: str | None = None
-    quality: Quality | None = None  # similarity of short texts: what an answer's quality and `min_quality` are
-    search: SearchQuality | None = None
+    quality: Quality | None = None
     agreement: Agreement | None = None
     auto_exit: AutoExit | None = None
     provenance: Provenance
@@ -143,7 +145,7 @@ class Manifest(Strict):
             raise ValueError(f"exits must end with the last layer, {layers}")
         if not self.dims or self.dims[-1] != self.full_dim:
             raise ValueError(f"dims must end with the full length, {self.full_dim}")
-        if self.head_size is not None and self.heads != self.exits:
+        if self.head_size is not None and tuple(e for e in self.heads if e) != self.exits:
             raise ValueError("head_size needs a head at every exit: all exits have vectors of one length")
         if self.head_queries and not self.heads:
             raise ValueError("head_queries needs heads")
@@ -167,6 +169,11 @@ class Manifest(Strict):
     def full_dim(self) -> int:
         """Length of an uncut vector."""
         return self.head_size or self.architecture.hidden_size
+
+    @property
+    def query_exits(self) -> tuple[int, ...]:
+        """Exits that queries may stop at: also the embedding layer alone, 0, where it has a head of its own."""
+        return (0, *self.exits) if 0 in self.heads else self.exits
 
     @property
     def elastic(self) -> bool:

@@ -8,29 +8,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from strata.model_store.bundle.strict import Strict
 
-Scores = dict[PositiveInt, dict[PositiveInt, float]]  # scores[exit][dim]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Quality(Strict):
-    """Measured scores per (exit, dim), and what they are shares of."""
-
-    benchmark: str  # e.g. "STS-B test, cosine Spearman x 100"
-    reference: str  # the model whose score is 1.0, e.g. "thenlper/gte-small at full depth"
-    reference_score: PositiveFloat
-    scores: Scores
-
-    def share(self, layers: int, dim: int) -> float | None:
-        """Score at (layers, dim) as a share of the reference's, or None where it was not measured."""
-        score = self.scores.get(layers, {}).get(dim)
-        return None if score is None else score / self.reference_score
-
-
-class SearchQuality(Quality):
-    """Search: ``scores`` are of queries and documents at the same exit."""
-
-    to_last: Scores  # queries at the exit, documents at full depth
 
 
 class Bar(Strict):

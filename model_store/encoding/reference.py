@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from strata.model_store.bundle.bundle import HEADS, read_manifest
 from strata.model_store.bundle.manifest import MANIFEST_NAME, ExitNorm, Pooling
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.encoding.forward import Lanes, MicroBatch
+from strata.model_store.encoding.precision import arithmetic
 from strata.model_store.encoding.tokens import tokenize
 
 Vectors = npt.NDArray[np.float32]
@@ -46,6 +47,7 @@ class ReferenceEncoder:
         model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         self.model = model.to(self.device).eval()
         self.layers = int(self.model.config.num_hidden_layers)
+        self.dim = int(self.model.config.hidden_size)
         self.exits: tuple[int, ...] = tuple(range(1, self.layers + 1))
         self.exit_norm: ExitNorm = "none"
         self.pooling: Pooling = _pooling(folder)
@@ -58,26 +60,37 @@ class ReferenceEncoder:
             manifest = read_manifest(folder)
             self.exits, self.exit_norm, self.pooling = manifest.exits, manifest.exit_norm, manifest.pooling
             self.prompts, self.max_tokens = manifest.prompts, manifest.max_tokens
-            self.lowercase = manifest.lowercase
+            self.lowercase, self.dim = manifest.lowercase, manifest.full_dim
             self.prompt = manifest.prompts.get(manifest.default_prompt or "", "")
         if (folder / HEADS).exists():
             self._load_heads(TensorFile(folder / HEADS))
 
     def encode(
-        self, texts: Sequence[str], exits: Sequence[int] = (), progress: str | None = None
+        self,
+        texts: Sequence[str],
+        exits: Sequence[int] = (),
+        progress: str | None = None,
+        precision: str = "fp32",
+        told: Callable[[int], object] = lambda characters: None,
     ) -> dict[int, Vectors]:
-        """Vectors [texts, full dim] by exit, neither cut nor normalised. ``progress`` labels a bar, None shows none."""
+        """Vectors [texts, full dim] by exit, neither cut nor normalised. ``progress`` labels a bar, None shows none.
+
+        ``precision``: "fp32", or "bf16" for products in bfloat16. ``told`` hears the characters of texts as they are
+        done. Exit 0 is the embedding layer through its own head.
+        """
         wanted = tuple(exits) or self.exits
         cased = [text.lower() for text in texts] if self.lowercase else texts
         rows = tokenize(self.tokenizer, cased, self.max_tokens)
-        lanes = Lanes(len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1, self.device, "fp32")
+        lanes = Lanes(len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1, self.device, precision)
         batches = lanes.micro_batches(rows, int(self.tokenizer.pad_token_id or 0), _BATCH_TOKENS[self.device.type])
         found: dict[int, Vectors] = {}
         with tqdm(total=len(rows), desc=progress, unit="text", disable=progress is None) as bar:
 
             def run(batch: MicroBatch) -> dict[int, Vectors]:
-                vectors = self._forward(batch.features, wanted)
+                with arithmetic(precision, self.device):
+                    vectors = self._forward(batch.features, wanted)
                 bar.update(len(batch.rows))
+                told(sum(len(texts[i]) for i in batch.rows))
                 return vectors
 
             for batch, made in zip(batches, lanes.map(run, batches), strict=True):
@@ -94,12 +107,12 @@ class ReferenceEncoder:
         vectors = {}
         for layer in exits:
             state: Tensor = output.last_hidden_state if layer == self.layers else output.hidden_states[layer]
-            if layer < self.layers and self.exit_norm == "final":
+            if 0 < layer < self.layers and self.exit_norm == "final":
                 state = self.model.final_norm(state)
             pooled = self._pool(state, features["attention_mask"])
             if layer in self._heads:
                 pooled = _headed(pooled, state, features["attention_mask"], self._heads[layer])
-            vectors[layer] = pooled.cpu().numpy()
+            vectors[layer] = pooled.float().cpu().numpy()
         return vectors
 
     def _pool(self, state: Tensor, mask: Tensor) -> Tensor:

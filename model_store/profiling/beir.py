@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from strata.model_store.bundle.quality import SEARCH
 from strata.model_store.encoding.rows import json_rows, refuse, text_field, tsv_rows
+from strata.model_store.profiling.found import digest
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,13 @@ class RetrievalSet:
     queries: dict[str, str]
     documents: dict[str, str]
     relevance: dict[str, dict[str, int]]
+    task: str = SEARCH
+    decides: bool = True
+
+    @property
+    def sha256(self) -> str:
+        """Of queries, documents and judgements."""
+        return digest([self.queries, self.documents, self.relevance])
 
 
 def read_beir(folder: Path, split: str = "test", name: str | None = None) -> RetrievalSet:

@@ -3,76 +3,147 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from strata.model_store.bundle.manifest import Manifest
-from strata.model_store.profiling.quality import QualityReport
+from strata.model_store.bundle.quality import SEARCH, SIMILARITY, MeasuredSet, Quality, Side, Worth
 
 _SECTION = re.compile(r"^## Scores\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_NAMED: dict[Side, str] = {"alike": "", "queries": "queries on full-depth documents"}
 
 
-def with_scores(card: str, manifest: Manifest, report: QualityReport) -> str:
+def with_scores(card: str, manifest: Manifest) -> str:
     """The card with its section of scores replaced, or added at the end where it has none."""
-    section = scores_section(manifest, report)
+    section = scores_section(manifest)
     if _SECTION.search(card):
         return _SECTION.sub(lambda _: section + "\n", card, count=1).rstrip("\n") + "\n"
     return f"{card.rstrip()}\n\n{section}".lstrip("\n")
 
 
-def scores_section(manifest: Manifest, report: QualityReport) -> str:
+def scores_section(manifest: Manifest) -> str:
     """Heading and tables in Markdown."""
     parts = ["## Scores\n"]
-    parts += [
-        f"{table.reference}: {table.reference_score:.1f} on {table.benchmark}.\n"
-        for table in (manifest.quality, manifest.search)
-        if table
-    ]
-    for sts in report.sts:
-        parts += [f"{sts.name} ({sts.pairs} pairs), cosine Spearman x 100:\n", _dims_table(sts.scores)]
-    for found in report.retrieval:
-        counted = f"{found.name} ({found.queries} queries, {found.documents} documents), nDCG@10 x 100"
-        parts += [f"{counted}, queries and documents at the same depth:\n", _dims_table(found.same_depth)]
-        parts += [f"{counted}, queries at the exit, documents at full depth:\n", _dims_table(found.to_last)]
-        if found.across:
-            parts += [f"{counted}, full length, queries at the row's exit, documents at the column's:\n"]
-            parts += [_table("queries at", list(found.across), found.across, "{:.1f}")]
+    if manifest.quality:
+        parts += _quality(manifest, manifest.quality)
     if manifest.agreement:
         parts += _agreement(manifest)
     return "\n".join(parts if len(parts) > 1 else [*parts, "Not measured.\n"])
+
+
+def _quality(manifest: Manifest, quality: Quality) -> list[str]:
+    layers, full = manifest.exits[-1], manifest.full_dim
+    parts = [
+        f"Shares of the score of {quality.reference} on the same set: the mean over the sets of a task, and the worst "
+        f"of them. In {quality.dtype}, {full} dims.\n",
+        _shares(manifest, quality),
+        f"The same at {layers} layers, by dims:\n",
+        _table("dims", _columns(quality), {dim: _cells(quality, layers, dim) for dim in manifest.dims}),
+        "The sets:\n",
+        _table(
+            "set",
+            ("task", "measure", "items", "documents", "source model", f"{layers} layers", "counts"),
+            {name: _described(each, layers, full) for name, each in quality.sets.items()},
+        ),
+    ]
+    if apart := quality.told_apart:
+        parts += [
+            "An exit is passed over where a shallower one is ahead by more than the sets can tell apart: in at least "
+            f"{apart.confidence:.0%} of {apart.samples} paired bootstrap draws of their pairs or queries.\n",
+            "\n".join(_beaten(quality)) + "\n",
+        ]
+    for name, each in quality.sets.items():
+        parts += [f"{name}, {each.metric}:\n", _scores(each.scores)]
+        if each.queries:
+            parts += [f"{name}, {each.metric}, {_NAMED['queries']}:\n", _scores(each.queries)]
+    return parts
+
+
+def _shares(manifest: Manifest, quality: Quality) -> str:
+    rows = {layers: _cells(quality, layers, manifest.full_dim) for layers in manifest.query_exits}
+    return _table("layers", _columns(quality), rows)
+
+
+def _columns(quality: Quality) -> list[str]:
+    names = []
+    for side, task in _tables(quality):
+        name = _NAMED[side] if side == "queries" and task == SEARCH else " ".join(filter(None, (task, _NAMED[side])))
+        names += [name] if task == SIMILARITY else [name, f"{name}, worst set"]
+    return names
+
+
+def _cells(quality: Quality, layers: int, dim: int) -> list[str]:
+    cells = []
+    for side, task in _tables(quality):
+        worth = quality.worth(task, layers, dim, side)
+        cells += [_percent(worth)] if task == SIMILARITY else [_percent(worth), _worst(worth)]
+    return cells
+
+
+def _tables(quality: Quality) -> list[tuple[Side, str]]:
+    sides: tuple[Side, ...] = ("alike", "queries")
+    return [(side, task) for side in sides for task in quality.tasks(side)]
+
+
+def _percent(worth: Worth | None) -> str:
+    return "" if worth is None else f"{100 * worth.share:.1f} %"
+
+
+def _worst(worth: Worth | None) -> str:
+    return "" if worth is None else f"{100 * worth.worst:.1f} %, {worth.worst_set}"
+
+
+def _described(each: MeasuredSet, layers: int, dim: int) -> list[str]:
+    score = each.scores.get(layers, {}).get(dim)
+    return [
+        each.task,
+        each.metric,
+        str(each.count),
+        str(each.documents or ""),
+        f"{each.reference_score:.2f}",
+        "" if score is None else f"{score:.2f}",
+        "yes" if each.decides else "told only",
+    ]
+
+
+def _beaten(quality: Quality) -> list[str]:
+    assert quality.told_apart is not None
+    lines = []
+    for side, task in _tables(quality):
+        by_dim = {
+            dim: beaten
+            for dim in sorted({d for each in quality.sets.values() for row in each.scores.values() for d in row})
+            if (beaten := quality.told_apart.beaten(task, side, dim))
+        }
+        told = "; ".join(
+            f"{dim} dims: " + ", ".join(f"{deep} by {shallow}" for deep, shallow in beaten.items())
+            for dim, beaten in by_dim.items()
+        )
+        lines.append(f"- {' '.join(filter(None, (task, _NAMED[side])))}: {told or 'none'}")
+    return lines
 
 
 def _agreement(manifest: Manifest) -> list[str]:
     found = manifest.agreement
     assert found is not None
     rows = {
-        "mean": dict(zip(found.exits, found.mean[-1], strict=True)),
-        "worst 1 %": dict(zip(found.exits, found.p01[-1], strict=True)),
+        "mean": [f"{value:.3f}" for value in found.mean[-1]],
+        "worst 1 %": [f"{value:.3f}" for value in found.p01[-1]],
     }
     shared = "; ".join(f"{' '.join(map(str, exits))} at {dim} dims" for dim, exits in found.sharing.items())
     return [
         f"Agreement with full depth (cosine, the mean vector taken out; {found.count} texts of {found.texts}):\n",
-        _table("exit", list(found.exits), rows, "{:.3f}"),
+        _table("exit", [str(exit) for exit in found.exits], rows),
         f"Exits that may share an index (mean >= {found.bar.mean}, worst 1 % >= {found.bar.p01}): {shared}.\n",
     ]
 
 
-def _dims_table(scores: Mapping[int, Mapping[int, float]]) -> str:
+def _scores(scores: Mapping[int, Mapping[int, float]]) -> str:
     dims = list(next(iter(scores.values())))
-    return _table("exit", dims, scores, "{:.1f}", " dims")
+    rows = {layers: [f"{row[dim]:.2f}" if dim in row else "" for dim in dims] for layers, row in scores.items()}
+    return _table("exit", [f"{dim} dims" for dim in dims], rows)
 
 
-def _table(
-    corner: str,
-    columns: list[int],
-    rows: Mapping[int, Mapping[int, float]] | Mapping[str, Mapping[int, float]],
-    shape: str,
-    unit: str = "",
-) -> str:
-    lines = [
-        f"| {corner} | " + " | ".join(f"{column}{unit}" for column in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    for name, row in rows.items():
-        cells = (shape.format(row[column]) if column in row else "" for column in columns)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+def _table(corner: str, columns: Sequence[str], rows: Mapping[int, Sequence[str]] | Mapping[str, Sequence[str]]) -> str:
+    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
     return "\n".join(lines) + "\n"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.measured import Agreement
-from strata.model_store.profiling.quality import QualityReport
+from strata.model_store.bundle.quality import Quality, Scored
+from strata.model_store.profiling.found import Found
+from strata.model_store.profiling.references import References
 
 Scores = Mapping[int, Mapping[int, float]]
 TOLERANCE = 0.2  # points of a score x 100
@@ -43,36 +44,32 @@ def compare(table: str, told: Scores, found: Scores, row: str = "exit", column: 
     return Difference(table, len(cells), *max(cells)) if cells else None
 
 
-def compare_tables(told: Manifest, found: Manifest, measured: QualityReport) -> list[Difference]:
-    """The manifest's own tables, where ``measured`` has their benchmark."""
-    pairs = [(told.quality, found.quality if measured.sts else None)]
-    pairs.append((told.search, found.search if measured.retrieval else None))
-    results = [
-        compare(f"manifest, {old.benchmark}", old.scores, new.scores)
-        for old, new in pairs
-        if old and new and old.benchmark == new.benchmark
-    ]
+def compare_sets(told: Mapping[str, Scored], found: Sequence[Found], what: str = "") -> list[Difference]:
+    """The tables of the sets that both have."""
+    results = []
+    for each in found:
+        if each.name in told:
+            scored = told[each.name]
+            results.append(compare(f"{each.name}, {each.task}{what}", scored.scores, each.scores("alike")))
+            deep = f"{each.name}, queries on full-depth documents{what}"
+            results.append(compare(deep, scored.queries, each.scores("queries")))
     return [result for result in results if result]
 
 
-def compare_reports(told: QualityReport, found: QualityReport) -> list[Difference]:
-    """Every table of ``found`` that ``told`` has too, by the names of the sets."""
-    sts = {result.name: result for result in told.sts}
-    results = [
-        compare(f"{result.name}, similarity", sts[result.name].scores, result.scores)
-        for result in found.sts
-        if result.name in sts
-    ]
-    searches = {result.name: result for result in told.retrieval}
-    for search in found.retrieval:
-        if search.name in searches:
-            known = searches[search.name]
-            results += [
-                compare(f"{search.name}, same depth", known.same_depth, search.same_depth),
-                compare(f"{search.name}, documents at full depth", known.to_last, search.to_last),
-                compare(f"{search.name}, across exits", known.across, search.across, "queries", "documents"),
-            ]
-    return [result for result in results if result]
+def compare_references(told: Quality, found: References) -> list[Difference]:
+    """The source model's own scores, as the manifest has them and as they were worked out again."""
+    results = []
+    for name, score in found.scores.items():
+        if name in told.sets:
+            known = told.sets[name].reference_score
+            where = f"{known:.2f} told, {score:.2f} measured"
+            results.append(Difference(f"{name}, {found.name}", 1, abs(known - score), where))
+    return results
+
+
+def other_sets(told: Quality, found: Sequence[Found]) -> list[str]:
+    """Sets whose texts or judgements are not those that the manifest's figures are of."""
+    return [each.name for each in found if each.name in told.sets and told.sets[each.name].sha256 != each.sha256]
 
 
 def compare_agreement(told: Agreement, found: Agreement) -> list[Difference]:

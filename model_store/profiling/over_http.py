@@ -1,16 +1,16 @@
-"""The similarity measurement through a running server, as its clients see it."""
+"""Vectors of a running server, as its clients get them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 import numpy as np
-from tqdm import tqdm
 
+from strata.model_store.bundle.prompts import InputType
 from strata.model_store.encoding.reference import Vectors
-from strata.model_store.profiling.sts import StsPairs, StsResult, cosine_spearman
+from strata.model_store.profiling.encoders import Told
 
 _TEXTS = 64  # of a request
 
@@ -39,10 +39,11 @@ class Server:
             raise ServerError(f"{self._url}: /info names no exits and dims; is it a Strata server?")
         return found
 
-    def embed(self, texts: Sequence[str], layers: int, dim: int) -> Vectors:
+    def embed(self, texts: Sequence[str], layers: int, dim: int, input_type: InputType | None) -> Vectors:
         """Vectors [texts, dim] at one depth. Raises ServerError, also when it ran another depth than it was asked."""
         body = {"inputs": list(texts), "truncate": True}
-        answer = self._request("POST", "/embed", params={"layers": layers, "dim": dim}, json=body)
+        asked = {"layers": layers, "dim": dim} | ({"input_type": input_type} if input_type else {})
+        answer = self._request("POST", "/embed", params=asked, json=body)
         ran = answer.headers.get("x-strata-layers"), answer.headers.get("x-strata-dim")
         if ran != (str(layers), str(dim)):
             raise ServerError(f"{self._url}: asked for layers {layers}, dim {dim}; it ran {ran[0]}, {ran[1]}")
@@ -61,22 +62,28 @@ class Server:
         return answer
 
 
-def measure_sts_over_http(
-    server: Server, pairs: StsPairs, exits: Sequence[int], dims: Sequence[int], progress: bool = False
-) -> StsResult:
-    """Spearman x 100 at every exit and dim, each asked for as ``?layers=&dim=`` and answered by the server."""
-    texts = list(dict.fromkeys(pairs.first + pairs.second))
-    place = {text: i for i, text in enumerate(texts)}
-    first, second = ([place[text] for text in side] for side in (pairs.first, pairs.second))
-    scores: dict[int, dict[int, float]] = {}
-    with tqdm(total=len(exits) * len(dims) * len(texts), desc=pairs.name, unit="text", disable=not progress) as bar:
+class ServerEncoder:
+    """An `Encoder` of one dim: each exit asked for as ``?layers=&dim=`` and answered by the server."""
+
+    def __init__(self, server: Server, layers: int, dim: int, told: Told) -> None:
+        self.layers = layers
+        self.dim = dim
+        self._server = server
+        self._told = told
+
+    def encode(
+        self, texts: Sequence[str], exits: Sequence[int], input_type: InputType | None = None
+    ) -> Mapping[int, Vectors]:
+        """See `Encoder`; a text that comes twice is sent once."""
+        distinct = list(dict.fromkeys(texts))
+        place = {text: i for i, text in enumerate(distinct)}
+        rows = [place[text] for text in texts]
+        found = {}
         for layers in exits:
-            for dim in dims:
-                parts = []
-                for start in range(0, len(texts), _TEXTS):
-                    parts.append(server.embed(texts[start : start + _TEXTS], layers, dim))
-                    bar.update(len(parts[-1]))
-                vectors = np.concatenate(parts)
-                score = cosine_spearman(vectors[first], vectors[second], pairs.scores, dim)
-                scores.setdefault(layers, {})[dim] = score
-    return StsResult(pairs.name, len(first), scores)
+            parts = []
+            for start in range(0, len(distinct), _TEXTS):
+                sent = [text or " " for text in distinct[start : start + _TEXTS]]
+                parts.append(self._server.embed(sent, layers, self.dim, input_type))
+                self._told(sum(map(len, sent)))
+            found[layers] = np.concatenate(parts)[rows]
+        return found

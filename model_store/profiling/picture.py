@@ -9,17 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from strata.model_store.bundle.latency import LatencyProfile
-from strata.model_store.bundle.measured import Quality
+from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.quality import Side
+
+_SIDES: dict[Side, str] = {"alike": "both sides at the exit", "queries": "queries on full-depth documents"}
 
 
-def draw(file: Path, name: str, quality: Quality | None, latency: LatencyProfile | None) -> bool:
-    """Write the PNG with a panel for each of the two that is there; False where neither is."""
+def draw(file: Path, name: str, manifest: Manifest, latency: LatencyProfile | None) -> bool:
+    """Write the PNG with a panel for each task and for the latency, as far as they were measured; False: none was."""
     import matplotlib as mpl
 
     mpl.use("Agg")  # no display is needed, or looked for
     from matplotlib import pyplot as plt
 
-    panels = [panel for panel in (_quality(quality), _latency(latency)) if panel]
+    panels = [panel for panel in (*_quality(manifest), _latency(latency)) if panel]
     if not panels:
         return False
     figure, places = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 6), squeeze=False, layout="constrained")
@@ -45,13 +48,19 @@ def draw(file: Path, name: str, quality: Quality | None, latency: LatencyProfile
 Panel = tuple[str, str, Sequence[int], Sequence[int], npt.NDArray[np.float64], str]
 
 
-def _quality(table: Quality | None) -> Panel | None:
-    if table is None:
-        return None
-    exits, dims = sorted(table.scores), sorted(next(iter(table.scores.values())))
-    values = np.array([[table.scores[exit][dim] for dim in dims] for exit in exits])
-    title = f"Quality: {table.benchmark}\n({table.reference}: {table.reference_score:.1f})"
-    return title, "dims", exits, dims, values, "{:.1f}"
+def _quality(manifest: Manifest) -> list[Panel]:
+    quality = manifest.quality
+    panels: list[Panel] = []
+    for side in _SIDES if quality else ():
+        for task in quality.tasks(side) if quality else ():
+            assert quality is not None
+            worths = [[quality.worth(task, e, d, side) for d in manifest.dims] for e in manifest.exits]
+            if any(worth is None for row in worths for worth in row):
+                continue
+            values = np.array([[100 * worth.share for worth in row if worth] for row in worths])
+            title = f"Quality: {task}, {_SIDES[side]}\n(% of {quality.reference})"
+            panels.append((title, "dims", manifest.exits, manifest.dims, values, "{:.1f}"))
+    return panels
 
 
 def _latency(profile: LatencyProfile | None) -> Panel | None:

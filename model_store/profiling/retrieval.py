@@ -1,38 +1,78 @@
-"""Search: nDCG@10 over a BEIR folder, with queries and documents at the same depth and with shallow queries."""
+"""Search: nDCG@10 over a BEIR folder, with queries and documents at the same exit and with shallow queries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
+import torch
 
-from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
+from strata.model_store.encoding.reference import Vectors, unit
 from strata.model_store.profiling.beir import RetrievalSet
+from strata.model_store.profiling.encoders import Encoder
+from strata.model_store.profiling.found import Cells, Floats, Found
 
 _TOP = 10
 
 
-# Names that models give the prompts of either side, as sentence-transformers tries them.
-_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+def measure_retrieval(
+    encoder: Encoder, data: RetrievalSet, exits: Iterable[int], dims: Iterable[int], query_exits: Iterable[int] = ()
+) -> Found:
+    """nDCG@10 of each query at every exit and dim: both sides at the exit, and queries on documents at the last exit.
+
+    ``query_exits``: of queries on documents at the last exit (default: ``exits``). Every text is embedded once, and
+    the documents' vectors of all exits are held in memory.
+    """
+    exits, dims = tuple(exits), tuple(dims)
+    asked, last = tuple(query_exits) or exits, encoder.layers
+    queries = encoder.encode(list(data.queries.values()), tuple(dict.fromkeys((*asked, *exits))), "query")
+    documents = encoder.encode(list(data.documents.values()), tuple(dict.fromkeys((*exits, last))), "document")
+    ranking = Ranking(data)
+    alike: Cells = {}
+    on_last: Cells = {}
+    for dim in dims:
+        deep = unit(documents[last], dim)
+        for layers in asked:
+            on_last[layers, dim] = ranking.ndcg(unit(queries[layers], dim), deep)
+        for layers in exits:
+            same = on_last.get((layers, dim)) if layers == last else None
+            if same is None:
+                same = ranking.ndcg(unit(queries[layers], dim), unit(documents[layers], dim))
+            alike[layers, dim] = same
+    return Found(
+        data.name, data.task, data.sha256, len(data.queries), len(data.documents), data.decides, alike, on_last
+    )
 
 
-@dataclass(frozen=True)
-class RetrievalResult:
-    """nDCG@10 x 100 by exit and dim: both sides at the exit, and queries at the exit on documents at the last one.
+class Ranking:
+    """Ranks the documents of a set for its queries, as BEIR's evaluator has it.
 
-    ``across[i][j]``: queries at exit i on documents at exit j >= i, at full length (an index is built once, as deep as
-    it will ever be asked for, so shallower documents do not matter).
+    A query's own id among the documents is no answer (its ``ignore_identical_ids``).
     """
 
-    name: str
-    queries: int
-    documents: int
-    same_depth: dict[int, dict[int, float]]
-    to_last: dict[int, dict[int, float]]
-    across: dict[int, dict[int, float]] = field(default_factory=dict)
+    def __init__(self, data: RetrievalSet) -> None:
+        self._ids = np.array(list(data.documents))
+        place = {document: column for column, document in enumerate(data.documents)}
+        self._own = [(row, place[query]) for row, query in enumerate(data.queries) if query in place]
+        self._relevant = [data.relevance[query] for query in data.queries]
+        self._queries = list(data.queries)
+
+    def ndcg(self, queries: Vectors, documents: Vectors) -> Floats:
+        """nDCG@10 of each query, from unit vectors [queries, dim] and [documents, dim]."""
+        similarity = torch.from_numpy(queries) @ torch.from_numpy(documents).T
+        for row, column in self._own:
+            similarity[row, column] = -torch.inf
+        count = min(_TOP + 1, similarity.shape[1])
+        values, columns = (found.numpy() for found in similarity.topk(count, dim=1))
+        scores = np.zeros(len(self._queries))
+        for row, relevant in enumerate(self._relevant):
+            if (np.diff(values[row]) == 0).any():  # equal ones have an order of their own
+                ranking = best(similarity[row].numpy(), self._ids)
+            else:
+                ranking = [str(id) for id in self._ids[columns[row, :_TOP]]]
+            scores[row] = ndcg_at_10([document for document in ranking if document != self._queries[row]], relevant)
+        return scores
 
 
 def ndcg_at_10(ranking: Iterable[str], relevant: Mapping[str, int]) -> float:
@@ -45,53 +85,6 @@ def ndcg_at_10(ranking: Iterable[str], relevant: Mapping[str, int]) -> float:
     return _dcg(gains) / ideal if ideal else 0.0
 
 
-def measure_retrieval(
-    encoder: ReferenceEncoder, data: RetrievalSet, exits: Iterable[int], dims: Iterable[int], progress: bool = False
-) -> RetrievalResult:
-    """nDCG@10 x 100 of ``data`` at every exit and dim. Holds all documents' vectors of all exits in memory."""
-    exits, dims = tuple(exits), tuple(dims)
-    last = encoder.layers
-    with_last = tuple(dict.fromkeys((*exits, last)))
-    sides = {}
-    for side, texts in (("query", data.queries), ("document", data.documents)):
-        prompt = next((encoder.prompts[name] for name in _PROMPTS[side] if name in encoder.prompts), encoder.prompt)
-        label = f"{data.name} {side}" if progress else None
-        sides[side] = encoder.encode([prompt + text for text in texts.values()], with_last, label)
-    full = sides["query"][last].shape[1]
-    wanted = [(i, j, d) for i in exits for d in dims for j in dict.fromkeys((i, last))]
-    wanted += [(i, j, full) for i in exits for j in exits if j >= i]
-    scores = {
-        (i, j, d): _ndcg(data, sides["query"][i], sides["document"][j], d)
-        for i, j, d in tqdm(dict.fromkeys(wanted), desc=f"{data.name} search", unit="table", disable=not progress)
-    }
-    return RetrievalResult(
-        data.name,
-        len(data.queries),
-        len(data.documents),
-        same_depth={i: {d: scores[i, i, d] for d in dims} for i in exits},
-        to_last={i: {d: scores[i, last, d] for d in dims} for i in exits},
-        across={i: {j: scores[i, j, full] for j in exits if j >= i} for i in exits},
-    )
-
-
-def _ndcg(data: RetrievalSet, queries: Vectors, documents: Vectors, dim: int) -> float:
-    """Mean nDCG@10 x 100 of queries [q, full] against documents [n, full], both cut to ``dim``.
-
-    As BEIR's evaluator has it, a query's own id among the documents is no answer (its ``ignore_identical_ids``).
-    """
-    ids = np.array(list(data.documents))
-    place = {document: column for column, document in enumerate(data.documents)}
-    similarity = unit(queries, dim) @ unit(documents, dim).T
-    for row, query in enumerate(data.queries):
-        if query in place:
-            similarity[row, place[query]] = -np.inf
-    scores = []
-    for query, row in zip(data.queries, similarity, strict=True):
-        ranking = [document for document in best(row, ids) if document != query]
-        scores.append(ndcg_at_10(ranking, data.relevance[query]))
-    return 100 * float(np.mean(scores))
-
-
 def best(similarity: npt.NDArray[np.float32], ids: npt.NDArray[np.str_]) -> list[str]:
     """Ids of the ten highest of a row of similarities, best first; of equal ones the greatest id, as in trec_eval."""
     count = min(_TOP, len(ids))
@@ -101,5 +94,8 @@ def best(similarity: npt.NDArray[np.float32], ids: npt.NDArray[np.str_]) -> list
     return [str(id) for _, id in ordered[:count]]
 
 
+_DISCOUNTS = [1 / float(np.log2(rank + 1)) for rank in range(1, _TOP + 1)]
+
+
 def _dcg(gains: Iterable[float]) -> float:
-    return sum(gain / float(np.log2(rank + 1)) for rank, gain in enumerate(gains, start=1))
+    return sum(gain * discount for gain, discount in zip(gains, _DISCOUNTS, strict=False))

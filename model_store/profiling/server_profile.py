@@ -1,48 +1,97 @@
-"""``strata profile --url``: similarity through a running server, beside what its /info says."""
+"""``strata profile --url``: quality through a running server, beside what its /info says or into its bundle."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.quality import Scored
+from strata.model_store.bundle.registry import find
 from strata.model_store.profiling.benchmarks import Benchmarks
-from strata.model_store.profiling.comparison import Difference, compare
-from strata.model_store.profiling.over_http import Server, measure_sts_over_http
-from strata.model_store.profiling.sts import StsResult
+from strata.model_store.profiling.comparison import compare_sets
+from strata.model_store.profiling.found import Found
+from strata.model_store.profiling.over_http import Server, ServerEncoder
+from strata.model_store.profiling.progress import Progress
+from strata.model_store.profiling.quality import with_variant
+from strata.model_store.profiling.retrieval import measure_retrieval
+from strata.model_store.profiling.sts import measure_sts
+from strata.model_store.profiling.writing import write_measured
 
 
 def profile_server(args: argparse.Namespace) -> int:
-    """Measure and print; 1 where a figure of the server's own table is not reproduced."""
-    benchmarks = Benchmarks.read(args)
+    """Measure and print; 1 where a figure of the server's own tables is not reproduced."""
     with Server(args.url) as server:
         info = server.info()
-        exits = _among("--exits", args.exits, info["exits"])
-        dims = _among("--dims", args.dims, info["dims"])
-        print(f"{info['model_id']}, revision {info['model_sha']}, at {args.url}")
-        failed = False
-        for pairs in benchmarks.sts:
-            result = measure_sts_over_http(server, pairs, exits, dims, progress=not args.quiet)
-            _show(result)
-            difference = _compared(info.get("quality"), result)
-            print(difference or f"{result.name}: /info has no table of it to compare with")
-            failed |= difference is not None and not difference.reproduced
-    return int(failed)
+        print(f"{info['model_id']}, revision {info['model_sha']}, {info['model_dtype']}, at {args.url}")
+        found = measure_server(server, info, args)
+    for each in found:
+        _show(each)
+    if args.model:
+        return _into_bundle(args.model, info, found)
+    told = _told(info.get("quality"))
+    differences = compare_sets(told, found, f", through the server in {info['model_dtype']}")
+    for difference in differences:
+        print(difference)
+    for each in found:
+        if each.name not in told:
+            print(f"{each.name}: /info has no table of it to compare with")
+    return int(not all(difference.reproduced for difference in differences))
 
 
-def _compared(quality: Mapping[str, Any] | None, result: StsResult) -> Difference | None:
-    if quality is None or quality["benchmark"] != f"{result.name}, cosine Spearman x 100":
-        return None
-    reference = quality["reference_score"]
-    told = {
-        int(layers): {int(dim): share * reference for dim, share in row.items()}
-        for layers, row in quality["shares"].items()
+def _into_bundle(model: str, info: Mapping[str, Any], found: Sequence[Found]) -> int:
+    """Write the figures as those of the server's dtype. Raises ValueError where the server serves another model."""
+    bundle = Bundle.open(find(model))
+    manifest = bundle.manifest
+    if manifest.revision != info["model_sha"]:
+        raise ValueError(f"the server has revision {info['model_sha']}, the bundle {manifest.revision}")
+    if manifest.quality is None:
+        raise ValueError(f"{bundle.path}: has no figures yet; measure it without --url first")
+    quality = with_variant(manifest.quality, found, info["model_dtype"])
+    write_measured(bundle.path, manifest.model_copy(update={"quality": quality}))
+    print(f"written: {bundle.path}")
+    return 0
+
+
+def measure_server(server: Server, info: Mapping[str, Any], args: argparse.Namespace) -> list[Found]:
+    """Every set at the exits and dims chosen, each text sent once for each of them."""
+    benchmarks = Benchmarks.read(args)
+    exits = _among("--exits", args.exits, info["query_exits"] if benchmarks.retrieval else info["exits"])
+    dims = _among("--dims", args.dims, info["dims"])
+    alike = [layers for layers in exits if layers]
+    last = info["layers"]
+    found: dict[str, Found] = {}
+    with Progress("through the server", benchmarks.characters * len(exits) * len(dims), args.quiet) as bar:
+        for dim in dims:
+            encoder = ServerEncoder(server, last, dim, bar.told)
+            for pairs in benchmarks.sts:
+                _keep(found, measure_sts(encoder, pairs, alike, (dim,)))
+            for data in benchmarks.retrieval:
+                _keep(found, measure_retrieval(encoder, data, alike, (dim,), exits))
+    return list(found.values())
+
+
+def _keep(found: dict[str, Found], new: Found) -> None:
+    old = found.get(new.name)
+    found[new.name] = (
+        new if old is None else replace(new, alike={**old.alike, **new.alike}, queries={**old.queries, **new.queries})
+    )
+
+
+def _told(quality: Mapping[str, Any] | None) -> dict[str, Scored]:
+    if quality is None:
+        return {}
+    return {
+        name: Scored.model_validate({"scores": each["scores"], "queries": each["queries"]})
+        for name, each in quality["sets"].items()
     }
-    return compare(f"{result.name}, through the server", told, result.scores)
 
 
-def _show(result: StsResult) -> None:
-    for layers, row in result.scores.items():
+def _show(found: Found) -> None:
+    print(f"{found.name}, {found.metric}:")
+    for layers, row in found.scores("alike").items():
         print(f"  {layers:3} layers: " + ", ".join(f"{score:.1f} at {dim} dims" for dim, score in row.items()))
 
 

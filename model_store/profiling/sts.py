@@ -9,35 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
-from strata.model_store.encoding.reference import ReferenceEncoder, Vectors, unit
+from strata.model_store.bundle.quality import SIMILARITY
+from strata.model_store.encoding.reference import Vectors, unit
 from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, text_field, tsv_rows
+from strata.model_store.profiling.encoders import Encoder
+from strata.model_store.profiling.found import Floats, Found, digest
 
 _COLUMNS = ("score", "sentence1", "sentence2")
+_SICK = {"relatedness_score": "score", "sentence_a": "sentence1", "sentence_b": "sentence2"}  # as SICK's files have it
 
 
 @dataclass(frozen=True)
 class StsPairs:
-    """Sentence pairs with scores; ``name`` as reports call it."""
+    """Sentence pairs with scores; ``name`` as reports call it. ``decides``: see `MeasuredSet`."""
 
     name: str
     first: list[str]
     second: list[str]
     scores: list[float]
+    task: str = SIMILARITY
+    decides: bool = True
 
-
-@dataclass(frozen=True)
-class StsResult:
-    """Spearman x 100 by exit and dim."""
-
-    name: str
-    pairs: int
-    scores: dict[int, dict[int, float]]
+    @property
+    def sha256(self) -> str:
+        """Of the pairs and their scores."""
+        return digest([self.first, self.second, self.scores])
 
 
 def read_sts(path: Path, name: str | None = None) -> StsPairs:
-    """A TSV with a header line, or JSONL, of the columns score, sentence1 and sentence2.
+    """A TSV with a header line, or JSONL, of the columns score, sentence1 and sentence2; SICK's own names will do.
 
     Raises ValueError naming file and row otherwise.
     """
@@ -71,7 +72,7 @@ def _named_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     rows = tsv_rows(path)
     number, names = next(rows, (1, []))
-    names = [name.strip().lower() for name in names]
+    names = [_SICK.get(name, name) for name in (name.strip().lower() for name in names)]
     if not set(_COLUMNS) <= set(names):
         refuse(path, number, f"{expected}, named in this row and separated by tabs; it has {', '.join(names)[:200]}")
     for number, fields in rows:
@@ -80,19 +81,24 @@ def _named_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, dict(zip(names, fields, strict=False))
 
 
-def cosine_spearman(first: Vectors, second: Vectors, scores: Iterable[float], dim: int) -> float:
-    """Spearman x 100 of the cosines of vectors [pairs, full] cut to ``dim`` with ``scores``."""
-    cosines = (unit(first, dim) * unit(second, dim)).sum(1)
-    return 100 * float(spearmanr(cosines, np.asarray(list(scores))).statistic)
-
-
-def measure_sts(
-    encoder: ReferenceEncoder, pairs: StsPairs, exits: Iterable[int], dims: Iterable[int], progress: bool = False
-) -> StsResult:
-    """Spearman x 100 of ``pairs`` at every exit and dim."""
+def measure_sts(encoder: Encoder, pairs: StsPairs, exits: Iterable[int], dims: Iterable[int]) -> Found:
+    """Cosines of ``pairs`` at every exit and dim."""
     exits, dims = tuple(exits), tuple(dims)
-    texts = [encoder.prompt + text for text in pairs.first + pairs.second]
-    vectors = encoder.encode(texts, exits, pairs.name if progress else None)
+    vectors = encoder.encode(pairs.first + pairs.second, exits)
     half = len(pairs.first)
-    scores = {e: {d: cosine_spearman(v[:half], v[half:], pairs.scores, d) for d in dims} for e, v in vectors.items()}
-    return StsResult(pairs.name, half, scores)
+    cells = {(e, d): cosines(v[:half], v[half:], d) for e, v in vectors.items() for d in dims}
+    return Found(
+        pairs.name,
+        pairs.task,
+        pairs.sha256,
+        half,
+        None,
+        pairs.decides,
+        cells,
+        people=np.array(pairs.scores, np.float64),
+    )
+
+
+def cosines(first: Vectors, second: Vectors, dim: int) -> Floats:
+    """Cosine of each pair of vectors [pairs, full] cut to ``dim``."""
+    return np.asarray((unit(first, dim) * unit(second, dim)).sum(1), np.float64)

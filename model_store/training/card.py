@@ -7,11 +7,10 @@ import json
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.profiling.card import scores_section
 from strata.model_store.profiling.held_out import ONE_IN
-from strata.model_store.profiling.quality import QualityReport
 from strata.model_store.training.record import RunRecord
 
 
-def model_card(manifest: Manifest, record: RunRecord, report: QualityReport) -> str:
+def model_card(manifest: Manifest, record: RunRecord) -> str:
     """The text of README.md."""
     provenance = manifest.provenance
     exits, dims = _listed(manifest.exits), _listed(manifest.dims)
@@ -26,7 +25,7 @@ def model_card(manifest: Manifest, record: RunRecord, report: QualityReport) -> 
         + f", {manifest.pooling} pooling"
         + (f", {_head(manifest)}" if manifest.heads else "")
         + ", the cut, L2 normalisation. Strata reads all of this from `manifest.json`.\n",
-        scores_section(manifest, report),
+        scores_section(manifest),
         "## Training\n",
         f"{record.steps} steps over {record.texts} texts ({record.tokens} tokens) in {record.seconds:.0f} s on "
         f"{record.device}; every exit is taught by the frozen original ({provenance.made_with}). One command made it, "

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from strata.model_store.bundle.finishing import finish_bundle
-from strata.model_store.bundle.manifest import CARD, REPORT
-from strata.model_store.encoding.reference import ReferenceEncoder
+from strata.model_store.bundle.manifest import CARD
+from strata.model_store.encoding.precision import pick_device
 from strata.model_store.importing.facts import licence_of, source_of
 from strata.model_store.importing.importer import import_model
 from strata.model_store.importing.overrides import Overrides
 from strata.model_store.profiling.benchmarks import Benchmarks
-from strata.model_store.profiling.quality import measure_quality
-from strata.model_store.profiling.shares import measure_original, with_tables
+from strata.model_store.profiling.encoders import ModelEncoder
+from strata.model_store.profiling.progress import Progress
+from strata.model_store.profiling.quality import measure_quality, with_quality
+from strata.model_store.profiling.references import SourceModel
 from strata.model_store.training.card import model_card
 from strata.model_store.training.record import WEIGHTS, RunRecord
 
@@ -54,14 +55,15 @@ def finish(
     )
     manifest = import_model(work / WEIGHTS, finished, overrides=overrides, made_with=origin.made_with)
     provenance = manifest.provenance.model_copy(update={"data": origin.data})
-    encoder = ReferenceEncoder(finished)
-    report = measure_quality(encoder, manifest.dims, (), benchmarks.sts, benchmarks.retrieval, progress)
-    original = None
-    if benchmarks.sts or benchmarks.retrieval:
-        original = measure_original(origin.base, f"{provenance.source} at full depth", benchmarks, progress)
-    manifest = with_tables(manifest.model_copy(update={"provenance": provenance}), report, original)
-    (finished / CARD).write_text(model_card(manifest, record, report), encoding="utf-8")
-    (finished / REPORT).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
+    manifest = manifest.model_copy(update={"provenance": provenance})
+    if benchmarks:
+        device = pick_device()
+        source = SourceModel(origin.base, f"{provenance.source} at full depth", device, "fp32")
+        with Progress("quality", benchmarks.characters + source.missing(benchmarks).characters, not progress) as bar:
+            encoder = ModelEncoder(finished, device, told=bar.told)
+            found = measure_quality(encoder, benchmarks, manifest.exits, manifest.dims, manifest.query_exits)
+            manifest = with_quality(manifest, found, source.measure(benchmarks, bar.told), "float32")
+    (finished / CARD).write_text(model_card(manifest, record), encoding="utf-8")
     finish_bundle(finished, manifest)
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(finished, output)

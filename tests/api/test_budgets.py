@@ -185,7 +185,8 @@ def test_the_plan_is_what_is_then_run(client: Client) -> None:
 def test_the_plan_tells_the_alternatives_and_why_not(client: Client) -> None:
     plan = client.get("/plan?budget_ms=60000&min_layers=2&texts=4&tokens=32").json()
     assert (plan["texts"], plan["tokens"]) == (4, 32)
-    assert plan["terms"] == {"tier": "default", "exits": [2, 4], "dim": 32, "deadline_ms": 60_000.0}
+    said = {"tier": "default", "exits": [2, 4], "dim": 32, "deadline_ms": 60_000.0}
+    assert plan["terms"] == {**said, "input_type": None, "task": None}
     assert plan["plan"]["in_time"] is True
     rows = {row["layers"]: row for row in plan["alternatives"]}
     assert set(rows) == {1, 2, 4}

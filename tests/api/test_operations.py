@@ -45,7 +45,11 @@ def test_info_has_teis_fields_and_ours(client: Client) -> None:
     assert (info["exits"], info["dims"], info["layers"]) == ([1, 2, 4], [8, 16, 32], 4)
     assert info["warning"] is None
     assert info["quality"]["share_of"] == "tiny at full depth"
-    assert info["quality"]["shares"]["2"]["16"] == pytest.approx(65 / 80)
+    assert info["quality"]["tasks"]["similarity"]["both_sides"]["2"]["16"] == {
+        "share": pytest.approx(65 / 80, abs=1e-4),
+        "worst": pytest.approx(65 / 80, abs=1e-4),
+        "worst_set": "made up",
+    }
     engine = info["engine"]
     assert (engine["backend"], engine["dtype"], engine["workers"], engine["threads"]) == (
         "onnxruntime",

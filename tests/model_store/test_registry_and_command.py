@@ -138,14 +138,15 @@ def test_list_shows_quality_and_damage(store: Path, bundle: Path, capsys: pytest
     assert _models("list") == 0
     assert "No models" in capsys.readouterr().out
     scores = {exit: {8: 60.0, 32: 70.0 + exit} for exit in (2, 4)}
-    quality = {"benchmark": "STS-B test", "reference": "itself", "reference_score": 80.0, "scores": scores}
+    pairs = {"metric": "points", "count": 9, "sha256": "0" * 64, "reference_score": 80.0, "scores": scores}
+    quality = {"reference": "itself", "sets": {"pairs": {"task": "similarity", **pairs}}}
     shutil.copytree(bundle, store / "measured")
     edit_json(store / "measured" / "manifest.json", quality=quality)
     shutil.copytree(bundle, store / "newer")
     edit_json(store / "newer" / "manifest.json", format_version=99)
     assert _models("list") == 0
     listed = capsys.readouterr().out
-    assert "quality STS-B test: 2 = 72.0, 4 = 74.0" in listed
+    assert "quality similarity 2 = 0.900, 4 = 0.925, of itself" in listed
     assert "format_version is 99" in listed
 
 

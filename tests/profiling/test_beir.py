@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from strata.model_store.encoding.reference import ReferenceEncoder, unit
+from strata.model_store.encoding.precision import pick_device
+from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.beir import RetrievalSet, read_beir
+from strata.model_store.profiling.encoders import ModelEncoder
 from strata.model_store.profiling.retrieval import best, measure_retrieval, ndcg_at_10
 from tests.tiny_models import tiny_sentence_model
 
@@ -101,8 +103,9 @@ def test_the_scores_are_trec_evals(tmp_path: Path) -> None:
         query: {str(d): int(random.integers(-1, 3)) for d in random.choice(50, 8, replace=False)} for query in queries
     }
     relevance["0"] = {"0": 1, "20": 1}
-    encoder = ReferenceEncoder(tiny_sentence_model(tmp_path / "bert", "bert", layers=3))
-    found = measure_retrieval(encoder, RetrievalSet("made", queries, documents, relevance), (3,), (32,))
+    model = ModelEncoder(tiny_sentence_model(tmp_path / "bert", "bert", layers=3), pick_device())
+    encoder = model.reference
+    found = measure_retrieval(model, RetrievalSet("made", queries, documents, relevance), (3,), (32,))
 
     vectors = {
         side: unit(encoder.encode(list(given.values()), (3,), None)[3], 32)
@@ -118,7 +121,7 @@ def test_the_scores_are_trec_evals(tmp_path: Path) -> None:
     scored = pytrec_eval.RelevanceEvaluator(relevance, {"ndcg_cut.10"}).evaluate(results)
     expected = 100 * float(np.mean([scored[query]["ndcg_cut_10"] for query in queries]))
     assert len(scored) == len(queries)
-    assert found.same_depth[3][32] == pytest.approx(expected, abs=1e-4)
+    assert found.scores("alike")[3][32] == pytest.approx(expected, abs=1e-4)
 
 
 def test_equal_scores_rank_as_trec_eval_ranks_them() -> None:

@@ -67,8 +67,11 @@ def test_the_folder_is_a_bundle(finished: Path) -> None:
     assert (manifest.exits, manifest.heads, manifest.dims) == ((1, 2, 3), (1, 2), (8, 16, 32))
     assert (manifest.max_tokens, manifest.pooling) == (MAX_TOKENS, "mean")
     assert manifest.quality is not None
-    assert manifest.quality.benchmark == "Pairs, cosine Spearman x 100"
-    assert set(manifest.quality.scores) == {1, 2, 3}
+    assert {name: each.task for name, each in manifest.quality.sets.items()} == {
+        "Pairs": "similarity",
+        "beir": "search",
+    }
+    assert set(manifest.quality.sets["Pairs"].scores) == {1, 2, 3}
 
 
 def test_weights_and_heads_are_half_precision(finished: Path) -> None:

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from strata.model_store.encoding.reference import ReferenceEncoder, unit
+from strata.model_store.encoding.precision import pick_device
+from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.beir import RetrievalSet, read_beir
+from strata.model_store.profiling.benchmarks import Benchmarks
+from strata.model_store.profiling.encoders import ModelEncoder
+from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.quality import measure_quality
 from strata.model_store.profiling.retrieval import measure_retrieval, ndcg_at_10
-from strata.model_store.profiling.sts import StsPairs, cosine_spearman, measure_sts, read_sts
+from strata.model_store.profiling.sts import StsPairs, cosines, measure_sts, read_sts
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -21,11 +25,13 @@ SHARED = Path(__file__).parents[2].parent / "shared"
 def test_cosine_spearman_is_scipys() -> None:
     generator = np.random.default_rng(0)
     first, second = (generator.normal(size=(40, 16)).astype(np.float32) for _ in range(2))
-    scores = generator.integers(0, 6, 40)
-    cosines = [
+    people = generator.integers(0, 6, 40).astype(np.float64)
+    by_hand = [
         float(a[:8] @ b[:8] / np.linalg.norm(a[:8]) / np.linalg.norm(b[:8])) for a, b in zip(first, second, strict=True)
     ]
-    assert cosine_spearman(first, second, scores, 8) == pytest.approx(100 * spearmanr(cosines, scores).statistic)
+    cells = {(1, 8): cosines(first, second, 8)}
+    found = Found("pairs", "similarity", "0" * 64, 40, None, True, cells, people=people)
+    assert found.scores("alike")[1][8] == pytest.approx(100 * spearmanr(by_hand, people).statistic)
 
 
 def test_ndcg_by_hand() -> None:
@@ -50,16 +56,16 @@ def test_search_finds_a_text_by_itself_at_every_depth(tiny_bert: Path) -> None:
         {f"d{i}": text for i, text in enumerate(texts)},
         {f"q{i}": {f"d{i}": 1} for i in range(4)},
     )
-    result = measure_retrieval(ReferenceEncoder(tiny_bert), data, (1, 3), (16, 32))
-    assert result.same_depth == {1: {16: 100.0, 32: 100.0}, 3: {16: 100.0, 32: 100.0}}
-    assert result.to_last[3] == result.same_depth[3]
+    result = measure_retrieval(ModelEncoder(tiny_bert, pick_device()), data, (1, 3), (16, 32))
+    assert result.scores("alike") == {1: {16: 100.0, 32: 100.0}, 3: {16: 100.0, 32: 100.0}}
+    assert result.scores("queries")[3] == result.scores("alike")[3]
 
 
-def test_report_is_plain_data(tiny_bert: Path) -> None:
+def test_a_measurement_is_a_score_for_each_exit_and_dim(tiny_bert: Path) -> None:
     pairs = StsPairs("pairs", ["a cat", "a dog", "the river"], ["the cat", "a fish", "fire"], [5.0, 2.0, 1.0])
-    report = measure_quality(ReferenceEncoder(tiny_bert), (8, 32), exits=(1, 3), sts=[pairs]).as_data()
-    assert report["sts"][0]["scores"].keys() == {1, 3}
-    assert all(isinstance(score, float) for score in report["sts"][0]["scores"][1].values())
+    (found,) = measure_quality(ModelEncoder(tiny_bert, pick_device()), Benchmarks([pairs]), (1, 3), (8, 32))
+    assert {exit: set(row) for exit, row in found.scores("alike").items()} == {1: {8, 32}, 3: {8, 32}}
+    assert found.scores("queries") == {}
 
 
 def test_beir_folders_of_both_layouts(tmp_path: Path) -> None:
@@ -83,5 +89,5 @@ def test_the_original_scores_what_is_known_of_it() -> None:
         pytest.skip("shared/ with the original model and STS-B is not beside the checkout")
     some = read_sts(pairs)
     part = StsPairs("part", some.first[::8], some.second[::8], some.scores[::8])
-    result = measure_sts(ReferenceEncoder(base), part, (12,), (384,))
-    assert result.scores[12][384] == pytest.approx(85.6, abs=2.5)
+    result = measure_sts(ModelEncoder(base, pick_device()), part, (12,), (384,))
+    assert result.scores("alike")[12][384] == pytest.approx(85.6, abs=2.5)

@@ -1,0 +1,97 @@
+"""What a measurement asks for vectors: a model's reference encoder, or the source model as its own library runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from strata.model_store.bundle.manifest import MANIFEST_NAME
+from strata.model_store.bundle.prompts import InputType, prompt_for
+from strata.model_store.encoding.reference import ReferenceEncoder, Vectors
+
+if TYPE_CHECKING:
+    import torch
+
+Told = Callable[[int], object]  # called with the characters of texts that are done
+_PIECE = 256  # texts between two of the bar's steps
+_BATCH = {"cpu": 8, "cuda": 128}
+
+
+class Encoder(Protocol):
+    """Vectors by exit, with the model's own prompts."""
+
+    @property
+    def layers(self) -> int:
+        """The last exit."""
+
+    def encode(
+        self, texts: Sequence[str], exits: Sequence[int], input_type: InputType | None = None
+    ) -> Mapping[int, Vectors]:
+        """Vectors [texts, full dim] by exit, neither cut nor normalised."""
+
+
+class ModelEncoder:
+    """A model folder by its reference encoder: every exit from one pass."""
+
+    def __init__(
+        self, folder: Path, device: torch.device, precision: str = "fp32", told: Told = lambda done: None
+    ) -> None:
+        self.reference = ReferenceEncoder(folder, device)
+        self.layers = self.reference.layers
+        self.dim = self.reference.dim
+        self._precision = precision
+        self._told = told
+
+    def encode(
+        self, texts: Sequence[str], exits: Sequence[int], input_type: InputType | None = None
+    ) -> Mapping[int, Vectors]:
+        """See `Encoder`."""
+        prompts = self.reference.prompts
+        named = prompt_for(prompts, input_type)
+        prompt = self.reference.prompt if named is None else prompts[named]
+        return self.reference.encode([prompt + text for text in texts], exits, None, self._precision, self._told)
+
+
+class SourceEncoder:
+    """An ordinary model folder by sentence-transformers: its prompts, case, modules and length; full depth alone."""
+
+    def __init__(
+        self, folder: Path, device: torch.device, precision: str = "fp32", told: Told = lambda done: None
+    ) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self.model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+        self.model.float()
+        self.layers = 1
+        self.dim = int(self.model.get_embedding_dimension() or 0)
+        self._device = device
+        self._precision = precision
+        self._told = told
+
+    def encode(
+        self, texts: Sequence[str], exits: Sequence[int], input_type: InputType | None = None
+    ) -> Mapping[int, Vectors]:
+        """See `Encoder`; the one exit there is stands for full depth."""
+        from strata.model_store.encoding.precision import arithmetic
+
+        options: dict[str, Any] = {"batch_size": _BATCH[self._device.type], "show_progress_bar": False}
+        name = prompt_for(self.model.prompts, input_type)
+        if name is not None:
+            options["prompt_name"] = name
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        found: Vectors = np.empty((len(texts), self.dim), np.float32)
+        for start in range(0, len(order), _PIECE):
+            piece = order[start : start + _PIECE]
+            with arithmetic(self._precision, self._device):
+                found[piece] = self.model.encode([texts[i] for i in piece], **options)
+            self._told(sum(len(texts[i]) for i in piece))
+        return dict.fromkeys(exits, found)
+
+
+def source_encoder(folder: Path, device: torch.device, precision: str, told: Told) -> SourceEncoder | ModelEncoder:
+    """The encoder of a source model, which may be a bundle itself."""
+    kind = ModelEncoder if (folder / MANIFEST_NAME).exists() else SourceEncoder
+    return kind(folder, device, precision, told)
