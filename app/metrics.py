@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -81,6 +82,32 @@ class _Tier:
         self.quality_count: Counter[str] = Counter()
 
 
+@dataclass(slots=True, frozen=True)
+class Answered:
+    """One request that was answered. Seconds from arrival; ``slack_s``: left of its time, None without a deadline."""
+
+    tier: str
+    layers: int
+    slack_s: float | None
+    predicted_s: float
+    real_s: float
+
+
+@dataclass(slots=True, frozen=True)
+class Standing:
+    """How things stand: requests so far that got no answer, by tier, and what waits and runs."""
+
+    refused: Counter[str] = field(default_factory=Counter)
+    expired: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    queue_texts: int = 0
+    queue_tokens: int = 0
+    queue_oldest_s: float = 0.0
+    level: int = 0
+    workers: tuple[int, int, int] = (0, 0, 0)  # wanted, alive, idle
+    busy_s: float = 0.0  # of all workers so far
+
+
 class Metrics(Collector):
     """The numbers of one server; the rooms report in their own words, `/metrics` reads them as Prometheus text."""
 
@@ -119,6 +146,7 @@ class Metrics(Collector):
         self._ready: Callable[[], bool] = lambda: False
         self._resident: Callable[[], Mapping[str, int]] = dict
         self._facts: dict[str, str] = {}
+        self.observer: Callable[[Answered], object] | None = None  # told of each answer while somebody looks
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -206,6 +234,8 @@ class Metrics(Collector):
         if slack_s is not None:
             counts.slack.observe(slack_s)
         self._forecast_error.observe(abs(predicted_s - real_s) / max(real_s, 1e-6))
+        if self.observer is not None:
+            self.observer(Answered(tier, layers, slack_s, predicted_s, real_s))
 
     def tier_refused(self, tier: str, reason: str) -> None:
         """A request of a tier was refused at the door."""
@@ -264,6 +294,20 @@ class Metrics(Collector):
         self._queue_oldest, self._tokenizing, self._workers, self._busy = queue_oldest, tokenizing, workers, busy
         self._queue_size, self._queue_tokens, self._ready, self._resident = queue_size, queue_tokens, ready, resident
         self._level, self._in_progress, self._tasks = level, in_progress, tasks
+
+    def standing(self) -> Standing:
+        """How things stand now."""
+        return Standing(
+            Counter({name: tier.refused.total() for name, tier in self._tiers.items()}),
+            Counter({name: tier.expired for name, tier in self._tiers.items()}),
+            Counter({name: tier.failed for name, tier in self._tiers.items()}),
+            self._queue_size(),
+            self._queue_tokens(),
+            self._queue_oldest(),
+            self._level(),
+            self._workers(),
+            sum(self._busy().values()),
+        )
 
     def text(self) -> bytes:
         """All series in Prometheus' text format."""

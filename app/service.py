@@ -19,6 +19,7 @@ from strata.app.engine.memory import resident_bytes
 from strata.app.engine.pool import EnginePool
 from strata.app.loop_lag import LoopLag
 from strata.app.metrics import Metrics
+from strata.app.now import Recorder
 from strata.app.planning.callers import everybody
 from strata.app.planning.cost import CostModel
 from strata.app.planning.planner import Planner
@@ -84,6 +85,7 @@ class Service:
     def __init__(self, settings: Settings, pool: EnginePool) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.recorder = Recorder(self.metrics)
         self.tracing = Tracing(__version__) if settings.traces else None
         self.callers = read_tiers(settings.tiers) if settings.tiers else everybody()
         self.operations_port: int | None = None  # where it is another one than the rest's
@@ -111,6 +113,11 @@ class Service:
             return "loading"
         status = self._served.pool.status
         return "restarting" if status == "loading" else status
+
+    @property
+    def label(self) -> str | None:
+        """Name and revision of the model; None before its bundle is open."""
+        return self._served.label if self._served else None
 
     def served(self) -> Served:
         """The model, if requests are accepted. Raises NotServing.
@@ -210,6 +217,7 @@ class Service:
         """End the engine's processes and the threads."""
         self._draining = True
         self._lag.stop()
+        self.recorder.stop()
         if self._life:
             self._life.cancel()
             await asyncio.gather(self._life, return_exceptions=True)

@@ -87,6 +87,15 @@ def whole(name: str, text: str) -> int:
     return int(text)
 
 
+def size_of(scope: Scope, name: str, default: int, most: int) -> int:
+    """A whole number between 1 and ``most`` in the query. Raises Refusal."""
+    given = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)).get(name)
+    size = default if given is None else whole(name, given)
+    if not 1 <= size <= most:
+        raise Refusal(VALIDATION, f"`{name}` must be between 1 and {most}. Given: {size}", name)
+    return size
+
+
 def _layers(name: str, text: str) -> int | str:
     return text if text == "auto" else whole(name, text)
 

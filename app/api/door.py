@@ -18,10 +18,10 @@ from strata.app.visit import Visit
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
-_OPERATIONS = frozenset({"/metrics", "/info", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_OPERATIONS = frozenset({"/metrics", "/info", "/now", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
 _LOGGED = 200  # characters of a path
-_QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
+_QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
 
 class Door:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from strata.app.api.answer import json_answer
-from strata.app.api.ask import ASK_DOCS, ask_of, whole
+from strata.app.api.ask import ASK_DOCS, ask_of, size_of
 from strata.app.api.docs import PlainRoute
-from strata.app.api.errors import TEI_ERRORS, VALIDATION, Refusal
+from strata.app.api.errors import TEI_ERRORS
 from strata.app.planning.feasibility import check_feasible
 from strata.app.service import Service
 from strata.app.visit import Visit
@@ -88,8 +86,8 @@ async def plan(request: Request) -> Response:
     service: Service = request.app.state.service
     served, caller = service.served(), Visit.of(request.scope).caller
     assert caller is not None
-    texts = _size(request.scope, "texts", 1, service.settings.max_client_batch_size)
-    tokens = _size(request.scope, "tokens", 32, served.manifest.max_tokens)
+    texts = size_of(request.scope, "texts", 1, service.settings.max_client_batch_size)
+    tokens = size_of(request.scope, "tokens", 32, served.manifest.max_tokens)
     ask = ask_of(request.scope)
     planner, outlook, lengths = served.planner, served.scheduler.outlook, [tokens] * texts
     explained = planner.explain(ask, caller.tier(ask.tier))
@@ -131,14 +129,6 @@ async def plan(request: Request) -> Response:
             ],
         }
     )
-
-
-def _size(scope: Scope, name: str, default: int, most: int) -> int:
-    given = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)).get(name)
-    size = default if given is None else whole(name, given)
-    if not 1 <= size <= most:
-        raise Refusal(VALIDATION, f"`{name}` must be between 1 and {most}. Given: {size}", name)
-    return size
 
 
 def _ms(seconds: float) -> float:

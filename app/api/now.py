@@ -1,0 +1,94 @@
+"""`GET /now`: the last seconds, one sample a second, for people and scripts that look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from strata.app.api.answer import json_answer
+from strata.app.api.ask import size_of
+from strata.app.api.docs import PlainRoute
+from strata.app.api.errors import TEI_ERRORS
+from strata.app.now import EVERY_S, KEPT
+from strata.app.service import Service
+
+router = APIRouter(route_class=PlainRoute, tags=["operations"])
+
+_USUAL = 60
+_DOCS = [
+    {
+        "name": "seconds",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "maximum": KEPT, "default": _USUAL},
+        "description": "How far back. Recording begins at the first look and ends half a minute after the last.",
+    }
+]
+
+
+class TierCounts(BaseModel):
+    """Requests of one tier in one sample."""
+
+    answered: int
+    in_time: int
+    refused: int
+    expired: int
+    failed: int
+
+
+class WorkerCounts(BaseModel):
+    """Engine workers at the end of a sample."""
+
+    wanted: int
+    alive: int
+    idle: int
+
+
+class Sample(BaseModel):
+    """About one second. Times in milliseconds; null: nothing was answered, or nothing had a deadline."""
+
+    at: float = Field(description="Its end, in Unix seconds.")
+    seconds: float = Field(description="Its length.")
+    requests_per_s: float = Field(description="Requests answered a second.")
+    refused: int = Field(description="Requests refused at the door.")
+    expired: int = Field(description="Requests given up while they waited.")
+    failed: int = Field(description="Requests that the engine failed on.")
+    layers: dict[str, int] = Field(description="Requests answered, by the layers they were run to.")
+    level: int = Field(description="Layers that the scheduler aims at.")
+    p50_ms: float | None = Field(description="From arrival to answer, median.")
+    p99_ms: float | None = Field(description="The same, 99th percentile.")
+    predicted_p50_ms: float | None = Field(description="What was foreseen at arrival, median.")
+    deadline_ms: float | None = Field(description="Median deadline of the requests that had one.")
+    tiers: dict[str, TierCounts]
+    queue_texts: int
+    queue_tokens: int
+    queue_oldest_ms: float
+    workers: WorkerCounts
+    busy: float = Field(description="Share of the workers' time that was spent on batches.")
+
+
+class NowAnswer(BaseModel):
+    """The server's state, and its last seconds."""
+
+    state: str
+    model: str | None
+    every_s: float
+    samples: list[Sample]
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": NowAnswer},
+    **{status: TEI_ERRORS[status] for status in (401, 422)},
+}
+
+
+@router.get("/now", openapi_extra={"parameters": _DOCS}, responses=_RESPONSES)
+async def now(request: Request) -> Response:
+    """Load, depth, times against deadlines, tiers and queue of the last seconds, one sample a second."""
+    service: Service = request.app.state.service
+    seconds = size_of(request.scope, "seconds", _USUAL, KEPT)
+    samples = await service.recorder.look(seconds)
+    return json_answer({"state": service.state, "model": service.label, "every_s": EVERY_S, "samples": samples})
