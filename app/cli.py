@@ -26,6 +26,7 @@ COMMANDS = {
     "keys": ("strata.app.planning.keys", "make API keys"),
     "models": ("strata.model_store.command", "list, add and verify models"),
     "profile": ("strata.loadtest.profile.command", "measure what a model is worth at every exit"),
+    "sets": ("strata.model_store.profiling.sets_command", "make retrieval sets from pairs kept out of training"),
     "train": ("strata.model_store.training.command", "train a 2D Matryoshka model"),
     "loadtest": ("strata.loadtest.command", "measure a running server"),
 }

@@ -289,7 +289,11 @@ class Service:
         scheduler.shares.set({tier.name: tier.share for tier in self.callers.tiers})
         served = self._served = Served(name, label, manifest, tokenizer, planner, cost, scheduler, pool)
         self.metrics.model_opened(
-            exits=planner.exits, dims=manifest.dims, model=name, revision=manifest.revision, version=__version__
+            exits=planner.exits_of("query"),
+            dims=manifest.dims,
+            model=name,
+            revision=manifest.revision,
+            version=__version__,
         )
         self.metrics.watch(
             in_progress=lambda: len(self._seated),

@@ -17,8 +17,8 @@ class ExitForm:
 
 
 def exit_form(manifest: Manifest, layers: int) -> ExitForm:
-    """The form of the exit after ``layers`` blocks; a head with queries has a pooling of its own."""
+    """The form of the exit after ``layers`` blocks (0: of the embedding layer); a head with queries pools by itself."""
     last = layers == manifest.architecture.layers
-    norm = manifest.architecture.pre_norm and (last or manifest.exit_norm == "final")
+    norm = manifest.architecture.pre_norm and (last or (layers > 0 and manifest.exit_norm == "final"))
     queries = bool(manifest.head_queries) and layers in manifest.heads
     return ExitForm(norm, "queries" if queries else manifest.pooling)

@@ -45,7 +45,7 @@ class Admitted:
     tokens: int = 0
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
-    layers: int = 0  # chosen when its first ticket is run, the same for all; 0 before
+    layers: int = -1  # chosen when its first ticket is run, the same for all; -1 before: exit 0 is a depth
     ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported
     waited_s: float = -1.0  # until its first text was sent to the engine,
     queue_s: float = 0.0  # and until its last was
@@ -59,7 +59,7 @@ class Admitted:
     @property
     def exits(self) -> tuple[int, ...]:
         """What it may still be run at: once part of it has run, only that depth."""
-        return (self.layers,) if self.layers else self.terms.exits
+        return (self.layers,) if self.layers >= 0 else self.terms.exits
 
     def sent(self, now: float) -> None:
         """Texts of it were sent to the engine."""

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, text_field, text_rows, tsv_rows
+from strata.model_store.encoding.pairs import Group, read_pairs
+from strata.model_store.encoding.rows import text_rows
 from strata.model_store.profiling.held_out import split_held_out
-
-Group = tuple[str, ...]  # texts that belong together: a pair or a triplet
-
-# Column names by which text fields are known, in any case; a TSV with none of them in its first line has no header.
-_COLUMNS = {
-    "anchor": ("anchor", "query", "question", "sentence1", "sentence_a"),
-    "positive": ("positive", "entailment", "answer", "passage", "document", "sentence2", "sentence_b"),
-    "negative": ("negative", "contradiction"),
-}
-_PARTS = tuple(_COLUMNS)
-_EXPECTED = (
-    "expected an anchor ({anchor}) and a positive ({positive}), and if there is one a negative ({negative})".format(
-        **{part: ", ".join(names) for part, names in _COLUMNS.items()}
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -70,76 +54,11 @@ def read_lines(path: Path, weight: float = 1.0) -> LineSource:
 
 
 def read_groups(path: Path, weight: float = 1.0) -> GroupSource:
-    """Pairs or triplets from TSV (header optional) or ``.jsonl``, ``.ndjson``, ``.json`` (objects or lists), but for
-    those held out, on which search is measured.
-
-    Fields are known by name (anchor/query/sentence1, positive/entailment/sentence2, negative/contradiction); without
-    names, a row's first two or three fields are taken. A negative may be absent, empty or null. Raises ValueError
-    naming file and row.
-    """
-    rows = _json(path) if path.suffix.lower() in JSON_SUFFIXES else _tsv(path)
-    groups = []
-    for number, row in rows:
-        texts = [
-            " ".join(text_field(path, number, part, value).split()) for part, value in zip(_PARTS, row, strict=False)
-        ]
-        if len(texts) < 2 or not texts[0] or not texts[1]:
-            refuse(path, number, f"a pair needs two texts; {_EXPECTED}, or two or three fields without names")
-        groups.append(tuple(text for text in texts if text))
-    kept, _ = split_held_out(groups)
+    """Pairs or triplets (`read_pairs`), but for those held out, on which search is measured. Raises ValueError."""
+    kept, _ = split_held_out(read_pairs(path))
     if not kept:
         raise ValueError(f"{path}: no rows in it that are not held out")
     return GroupSource(path.name, kept, weight, file_sha256(path))
-
-
-def _tsv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    rows = tsv_rows(path)
-    number, first = next(rows, (0, [""]))
-    columns = _named(path, number, first) if all(map(str.isidentifier, map(str.strip, first))) else []
-    if columns:
-        for number, row in rows:
-            yield number, [row[column] if column < len(row) else "" for column in columns]
-        return
-    bare = [(number, first[:3]), *((number, row[:3]) for number, row in rows)] if number else []
-    for place in range(3):
-        column = [row[place] for _, row in bare if place < len(row)]
-        if column and all(map(_is_number, column)):
-            refuse(path, number, f"field {place + 1} of every row is a number, not a text; name the columns in row 1")
-    yield from bare
-
-
-def _json(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
-    for number, row in json_rows(path):
-        if isinstance(row, dict):
-            names = list(row)
-            columns = _named(path, number, names)
-            if not columns:
-                refuse(path, number, f"has the fields {', '.join(names)[:200] or 'of nothing'}; {_EXPECTED}")
-            yield number, [row[names[column]] for column in columns]
-        else:
-            yield number, row[:3]
-
-
-def _named(path: Path, number: int, names: Sequence[str]) -> list[int]:
-    """Places of anchor, positive and, where there is one, negative; none where no name is known.
-
-    Raises ValueError where one of a pair is named and the other is not.
-    """
-    plain = [name.strip().lower() for name in names]
-    places = [next((plain.index(name) for name in known if name in plain), None) for known in _COLUMNS.values()]
-    if places[0] is None and places[1] is None:
-        return []
-    if places[0] is None or places[1] is None:
-        refuse(path, number, f"names the columns {', '.join(names)[:200]}; {_EXPECTED}")
-    return [place for place in places if place is not None]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def file_sha256(path: Path) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from httpx import Client, Response
+from safetensors.numpy import save_file
 
+from strata.model_store.bundle.bundle import HEADS, read_manifest, write_manifest
+from strata.model_store.bundle.quality import MeasuredSet, Quality, Side
+from strata.model_store.encoding.reference import ReferenceEncoder, unit
+from strata.model_store.importing.importer import import_model
+from strata.model_store.importing.overrides import Overrides
 from tests.conftest import ServerFactory
+from tests.tiny_models import random_heads, tiny_encoder
 
 TEXT = "the river and the mountain"
 PROMPTED = "question the answer " + TEXT
@@ -65,3 +73,95 @@ def test_a_tier_may_say_it_for_those_who_do_not(start_server: ServerFactory, tin
     np.testing.assert_allclose(
         vector(embed(client, input_type="document")), vector(embed(client, prompt_name="passage")), atol=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def searching(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with exit 0 and tables of search, in which every exit and dim has a figure of its own."""
+    folder = tmp_path_factory.mktemp("searching")
+    source = tiny_encoder(folder / "source", "bert", layers=3, hidden=32)
+    save_file(random_heads((0, 1), 32, 2), source / HEADS)
+    overrides = Overrides(pooling="mean", exits=(1, 3), dims=(16, 32), name="searching")
+    manifest = import_model(source, folder / "bundle", overrides=overrides)
+    table = {e: {d: 40.0 + 4 * e + d / 10 for d in (16, 32)} for e in (0, 1, 3)}
+    facts = {"metric": "points", "count": 9, "sha256": "0" * 64, "reference_score": 80.0}
+    alike = {e: row for e, row in table.items() if e}
+    similar = {e: {d: 70.0 + e + d / 100 for d in (16, 32)} for e in (1, 3)}
+    deeper = {e: {d: score + 3 for d, score in row.items()} for e, row in table.items()}
+    sets = {
+        "pairs": MeasuredSet(task="similarity", scores=similar, **facts),
+        "news": MeasuredSet(task="search", scores=alike, queries=table, **facts),
+        "law": MeasuredSet(task="search", scores=alike, queries=deeper, **facts),
+    }
+    write_manifest(
+        folder / "bundle", manifest.model_copy(update={"quality": Quality(reference="the source", sets=sets)})
+    )
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def searched(start_session_server: ServerFactory, searching: Path) -> Client:
+    return start_session_server(searching, "--workers", "1").client
+
+
+def test_headers_say_what_the_tables_say_for_every_exit_dim_role_and_task(searched: Client, searching: Path) -> None:
+    manifest = read_manifest(searching)
+    quality = manifest.quality
+    assert quality is not None
+    label = searched.get("/info").json()["model_id"] + "@" + manifest.revision
+    seen = 0
+    for role in (None, "query", "document"):
+        side: Side = "queries" if role == "query" else "alike"
+        for layers in manifest.query_exits if role == "query" else manifest.exits:
+            for dim in manifest.dims:
+                for task in (None, "similarity", "search"):
+                    if role and task == "similarity":
+                        continue
+                    asked = {"layers": layers, "dim": dim, "input_type": role, "task": task}
+                    answer = embed(searched, **asked).headers
+                    tasks = (task,) if task else ("search",) if role else ("similarity", "search")
+                    worths = [quality.worth(each, layers, dim, side) for each in tasks]
+                    worth = min((worth for worth in worths if worth), key=lambda worth: worth.share)
+                    assert answer["x-strata-layers"] == str(layers)
+                    assert (answer["x-strata-quality"], answer["x-strata-task"]) == (f"{worth.share:.4f}", worth.task)
+                    assert answer.get("x-strata-input-type") == role
+                    index = 3 if role == "query" else layers
+                    assert answer["x-strata-space"] == f"{label}/{index}x{dim}"
+                    seen += 1
+    assert seen == 3 * 4 + 2 * 6 + 2 * 4
+
+
+def test_exit_0_is_the_embedding_layer_through_its_head(searched: Client, searching: Path) -> None:
+    found = vector(embed(searched, input_type="query", layers=0))
+    expected = unit(ReferenceEncoder(searching).encode([TEXT], (0,))[0], 32)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    refused = searched.post("/embed", json={"inputs": TEXT, "layers": 0})
+    assert refused.status_code == 422
+    assert "`layers` must be one of 1, 3. Given: 0" in refused.json()["error"]
+
+
+def test_plan_and_info_tell_of_roles_and_tasks(searched: Client) -> None:
+    plan = searched.get("/plan?input_type=query&budget_ms=60000").json()
+    assert plan["terms"]["exits"] == [0, 1, 3]
+    assert (plan["terms"]["input_type"], plan["plan"]["task"]) == ("query", "search")
+    assert [row["layers"] for row in plan["alternatives"]] == [0, 1, 3]
+    assert plan["plan"]["space"].endswith("/3x32")
+    pinned = searched.get("/plan?input_type=document&budget_ms=60000").json()
+    assert pinned["terms"]["exits"] == [3]
+    assert searched.get("/plan?task=similarity").json()["terms"]["task"] == "similarity"
+    info = searched.get("/info").json()
+    assert (info["exits"], info["query_exits"]) == ([1, 3], [0, 1, 3])
+    queries = info["quality"]["tasks"]["search"]["queries_on_full_depth_documents"]
+    assert queries["0"]["32"] == {"share": pytest.approx(44.7 / 80, abs=1e-4), "worst": 0.54, "worst_set": "news"}
+    assert info["quality"]["sets"]["law"]["reference_score"] == 80.0
+    metrics = searched.get("/metrics").text
+    assert re.search(r'strata_tier_quality_count\{task="search",tier="default"\}', metrics)
+
+
+def test_a_long_request_of_queries_at_exit_0_keeps_one_depth(searched: Client) -> None:
+    """More than a batch holds: its later texts must not be run deeper."""
+    texts = [f"{TEXT} {i}" for i in range(300)]
+    answer = embed(searched, inputs=texts, input_type="query", min_quality=0.5)
+    assert answer.headers["x-strata-layers"] == "0"
+    alone = vector(embed(searched, inputs=texts[-1], input_type="query", layers=0))
+    np.testing.assert_allclose(np.array(answer.json()[-1]), alone, atol=1e-5)

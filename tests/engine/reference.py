@@ -32,7 +32,7 @@ class Reference:
         last = self._manifest.architecture.layers
         for exit_ in exits:
             hidden = out.last_hidden_state if exit_ == last else out.hidden_states[exit_]
-            if exit_ != last and self._manifest.exit_norm == "final":
+            if 0 < exit_ < last and self._manifest.exit_norm == "final":
                 hidden = self._model.final_norm(hidden)
             pooled = (hidden[0, 0] if self._manifest.pooling == "cls" else hidden[0].mean(0)).numpy()
             if f"heads.{exit_}.queries" in self._heads:

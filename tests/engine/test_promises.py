@@ -41,7 +41,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     extra = {"global_attn_every_n_layers": 3} if family == "modernbert" else {}
     source = tiny_encoder(folder / "source", family, layers=LAYERS, hidden=HIDDEN, **extra)
     if queries:
-        save_file(random_heads(range(1, LAYERS), HIDDEN, queries), source / HEADS)
+        save_file(random_heads(range(LAYERS), HIDDEN, queries), source / HEADS)
     overrides = Overrides(
         pooling="cls" if family in ("roberta", "mpnet") else "mean",
         exit_norm=exit_norm if family == "modernbert" else None,
@@ -50,6 +50,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     )
     manifest = import_model(source, folder / "bundle", overrides=overrides)
     assert manifest.head_queries == queries
+    assert (manifest.query_exits[0] == 0) == bool(queries)
     return Bundle.open(folder / "bundle"), Reference(folder / "bundle", manifest)
 
 
@@ -63,11 +64,14 @@ def token_rows(vocab: int, count: int, longest: int, seed: int = 0) -> list[Toke
 def test_every_exit_and_dim_gives_the_reference_vector(
     model: tuple[Bundle, Reference], backend: str, dtype: str
 ) -> None:
-    """Promises 1 and 2: mixed depths, lengths and dims in one batch, each row as plain transformers has it."""
+    """Promises 1 and 2: mixed depths, lengths and dims in one batch, each row as plain transformers has it.
+
+    Exit 0, the embedding layer through its own head, is among them where the model has it.
+    """
     bundle, reference = model
     draw = random.Random(1)
     texts = token_rows(bundle.manifest.architecture.vocab_size, 14, MAX_TOKENS)
-    rows = [Row(ids, exit_, draw.choice((8, 16, HIDDEN))) for ids in texts for exit_ in range(1, LAYERS + 1)]
+    rows = [Row(ids, exit_, draw.choice((8, 16, HIDDEN))) for ids in texts for exit_ in bundle.manifest.query_exits]
     draw.shuffle(rows)
     result = encoder(bundle, backend, dtype).run(Batch(rows))
     assert result.layers == [row.layers for row in rows]

@@ -14,7 +14,7 @@ from strata.app.cli import main
 from strata.loadtest.texts import load_texts
 from strata.model_store.profiling.sts import read_sts
 from strata.model_store.profiling.texts import read_texts
-from strata.model_store.training.sources import read_groups, read_lines
+from strata.model_store.training.sources import read_lines
 
 LONG = "x" * 200_000  # more than the csv module's limit of a field
 
@@ -48,7 +48,7 @@ def made(folder: Path, name: str, content: str | bytes) -> Path:
 def test_pairs_are_read_as_they_were_meant(
     tmp_path: Path, name: str, content: str | bytes, groups: list[tuple[str, ...]]
 ) -> None:
-    assert read_groups(made(tmp_path, name, content)).groups == groups
+    assert read_pairs(made(tmp_path, name, content)) == groups
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_pairs_are_read_as_they_were_meant(
 def test_what_is_no_pair_is_refused_by_file_and_row(tmp_path: Path, name: str, content: str | bytes, why: str) -> None:
     file = made(tmp_path, name, content)
     with pytest.raises(ValueError, match=re.escape(why)) as refused:
-        read_groups(file)
+        read_pairs(file)
     assert str(refused.value).startswith(str(file))
 
 

@@ -1,0 +1,39 @@
+"""``strata sets``: retrieval sets from pairs that training keeps out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from strata.model_store.profiling.held_out import ONE_IN
+from strata.model_store.profiling.made_sets import DOCUMENTS, QUERIES, make_set
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        f"Make retrieval sets (BEIR folders, split test) from files of pairs. One query in {ONE_IN} is kept out of "
+        "training by a hash of its text: these ask, and their passages answer, among other passages of the file. The "
+        "same file gives the same set."
+    )
+    parser.add_argument("folder", type=Path, help="where the sets go, a folder each")
+    parser.add_argument(
+        "--pairs", action="append", required=True, metavar="[NAME=]FILE", help="tsv or jsonl of pairs; may be repeated"
+    )
+    parser.add_argument("--queries", type=int, default=QUERIES, metavar="N", help="at most, of each set (%(default)s)")
+    parser.add_argument("--documents", type=int, default=DOCUMENTS, metavar="N", help="likewise (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the sets; the exit status."""
+    try:
+        for given in args.pairs:
+            name, equals, file = given.rpartition("=")
+            path = Path(file)
+            made = make_set(path, args.folder / (name if equals else path.stem), args.queries, args.documents)
+            print(f"{made.name}: {made.queries} queries, {made.documents} documents")
+    except (ValueError, OSError) as error:
+        print(f"strata sets: {error}", file=sys.stderr)
+        return 1
+    return 0
