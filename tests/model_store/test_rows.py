@@ -12,6 +12,7 @@ import pytest
 
 from strata.app.cli import main
 from strata.loadtest.texts import load_texts
+from strata.model_store.encoding.pairs import read_pairs
 from strata.model_store.profiling.sts import read_sts
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.training.sources import read_lines
