@@ -28,7 +28,19 @@ def busy(found: dict[str, float]) -> float:
 
 @pytest.fixture
 def server(start_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
-    return start_server(tiny_bundle, "--workers", "2", "--threads", "1", "--max-client-batch-size", "4096")
+    return start_server(
+        tiny_bundle,
+        "--workers",
+        "2",
+        "--threads",
+        "1",
+        "--max-client-batch-size",
+        "4096",
+        "--max-queue-texts",
+        "9000",
+        "--max-queue-tokens",
+        "9000000",
+    )
 
 
 @pytest.fixture
