@@ -23,6 +23,7 @@ from strata import PLACE, __version__
 COMMANDS = {
     "serve": ("strata.app.serve", "serve a model over HTTP"),
     "plan": ("strata.app.planning.command", "ask a running server what it would run, and why"),
+    "top": ("strata.app.top.command", "show a running server, live in the terminal"),
     "keys": ("strata.app.planning.keys", "make API keys"),
     "models": ("strata.model_store.command", "list, add and verify models"),
     "profile": ("strata.loadtest.profile.command", "measure what a model is worth at every exit"),

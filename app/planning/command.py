@@ -11,6 +11,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from strata import terminal
+
 _KEY = "STRATA_KEY"
 _ASKS = {
     "budget-ms": "milliseconds from arrival to answer",
@@ -49,27 +51,40 @@ def run(arguments: argparse.Namespace) -> int:
         return _refused(_reason(error))
     except (URLError, OSError, ValueError) as error:
         return _refused(f"{arguments.url}: {error}")
-    print(json.dumps(plan, indent=2) if arguments.json else _table(plan))
+    if arguments.json:
+        terminal.print_json(plan)
+    else:
+        _show(plan)
     return 0
 
 
-def _table(plan: dict[str, Any]) -> str:
+def _show(plan: dict[str, Any]) -> None:
     terms, chosen = plan["terms"], plan["plan"]
     deadline = "none" if terms["deadline_ms"] is None else f"{terms['deadline_ms']:g} ms"
-    lines = [
-        f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens",
-        f"now: {chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}"
-        f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, "
-        f"predicted {chosen['predicted_ms']:.1f} ms, space {chosen['space']}",
-        "",
-        f"{'layers':>6}  {'quality':>7}  {'empty ms':>8}  {'queued ms':>9}",
-    ]
-    lines += [
-        f"{row['layers']:>6}  {_share(row['quality']):>7}  {row['empty_ms']:>8.1f}  {row['queued_ms']:>9.1f}  "
-        + (row["ruled_out"] or ("<- now" if row["layers"] == chosen["layers"] else "allowed"))
+    rows = [
+        (
+            str(row["layers"]),
+            _share(row["quality"]),
+            f"{row['empty_ms']:.1f}",
+            f"{row['queued_ms']:.1f}",
+            row["ruled_out"] or ("<- now" if row["layers"] == chosen["layers"] else "allowed"),
+        )
         for row in plan["alternatives"]
     ]
-    return "\n".join(lines)
+    terminal.console().print(
+        terminal.facts(
+            [
+                ("asked", f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens"),
+                (
+                    "now",
+                    f"{chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}"
+                    f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, predicted {chosen['predicted_ms']:.1f} ms",
+                ),
+                ("space", chosen["space"]),
+            ]
+        ),
+        terminal.table(("layers>", "quality>", "empty ms>", "queued ms>", "verdict"), rows),
+    )
 
 
 def _share(quality: float | None) -> str:

@@ -1,0 +1,99 @@
+"""`strata top`: a running server, live in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from strata import terminal
+from strata.app.top.reading import Sample, Window
+from strata.app.top.screen import screen
+from strata.app.top.state import state
+
+_KEY = "STRATA_KEY"
+_TIMEOUT_S = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the address, how often to look, and how to print."""
+    parser.description = "Show a running server, live: load, latency, depth, tiers, workers. Ctrl-C ends it."
+    parser.epilog = f"An API key is read from the environment variable {_KEY}."
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8080", help="of the server, or of its operations port (default: %(default)s)"
+    )
+    parser.add_argument("--every", type=_seconds, default=2.0, metavar="SECONDS", help="between looks (default: 2)")
+    parser.add_argument("--once", action="store_true", help="look for one such time, print it and end")
+    parser.add_argument("--json", action="store_true", help="print each look as a line of JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look until told to stop; 1 when the server cannot be asked."""
+    try:
+        if arguments.json or arguments.once:
+            for window in _windows(arguments.url, arguments.every):
+                _print(arguments, window)
+                if arguments.once:
+                    break
+        else:
+            _live(arguments.url, arguments.every)
+    except (URLError, OSError, ValueError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"strata top: {arguments.url}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass  # the usual end
+    return 0
+
+
+def _live(url: str, every: float) -> None:
+    from rich.live import Live
+
+    console = terminal.console()
+    with Live(f"looking at {url} ...", console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        before = _scrape(url)
+        while True:
+            time.sleep(every)
+            try:
+                now = _scrape(url)
+            except OSError as error:  # it may come back, as in a restart
+                live.update(f"{url}: {error}; trying again", refresh=True)
+                continue
+            live.update(screen(url, state(Window(before, now))), refresh=True)
+            before = now
+
+
+def _print(arguments: argparse.Namespace, window: Window) -> None:
+    if arguments.json:
+        terminal.print_json_line({"url": arguments.url, **state(window)})
+    else:
+        terminal.console().print(screen(arguments.url, state(window)))
+
+
+def _windows(url: str, every: float) -> Iterator[Window]:
+    """What happens between looks, without end."""
+    before = _scrape(url)
+    while True:
+        time.sleep(every)
+        now = _scrape(url)
+        yield Window(before, now)
+        before = now
+
+
+def _scrape(url: str) -> Sample:
+    headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
+    with urlopen(Request(f"{url.rstrip('/')}/metrics", headers=headers), timeout=_TIMEOUT_S) as answer:
+        text = answer.read().decode()
+    return Sample.parse(time.monotonic(), text)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 3600")
+    return value
