@@ -9,13 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from strata import __version__
+from strata import __version__, terminal
 from strata.model_store.bundle import registry
 
 if TYPE_CHECKING:
     from strata.model_store.bundle.manifest import Manifest
 
 _IMPORTS = ("onnx", "transformers")  # what importing needs and serving does not: it writes graphs, reads tokenizers
+_PASSES = 4  # over the weights, when a model is added
 _SHOWN_EXITS = 4  # of a quality table, spread from the shallowest to full depth
 
 
@@ -54,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--source", help="where the model comes from, e.g. its hub name (default: from config.json)")
     add.add_argument("--force", action="store_true", help="replace a model of that name")
 
-    commands.add_parser("list", help="list the installed models", description="List the installed models.")
+    add.add_argument("--json", action="store_true", help="print what was added as JSON")
+
+    listing = commands.add_parser("list", help="list the installed models", description="List the installed models.")
+    listing.add_argument("--json", action="store_true", help="print it as JSON")
 
     verify = commands.add_parser(
         "verify",
@@ -62,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Check every file against its checksum, every tensor for shape and finite values, and the "
         "tokenizer. Exits with 1 when anything is wrong.",
     )
+    verify.add_argument("--json", action="store_true", help="print it as JSON")
     verify.add_argument("models", nargs="*", metavar="MODEL", help="names or paths (default: all installed)")
 
 
@@ -97,17 +102,23 @@ def _add(args: argparse.Namespace) -> int:
     try:
         name = _store_name(args.name or bundle_name(args.path))
         destination = registry.store() / name
-        manifest = import_model(
-            args.path,
-            destination,
-            overrides=overrides,
-            replace=args.force,
-            made_with=f"strata models add {__version__}",
-        )
+        size = sum(file.stat().st_size for file in args.path.glob("*.safetensors"))
+        with terminal.progress(f"adding {name}", _PASSES * size) as watch:
+            manifest = import_model(
+                args.path,
+                destination,
+                overrides=overrides,
+                replace=args.force,
+                made_with=f"strata models add {__version__}",
+                watch=watch,
+            )
     except (RefusedError, OSError) as error:
         print(f"Not added: {error}", file=sys.stderr)
         return 1
-    print(f"Added {name} ({_shape(manifest)}) at {destination}")
+    if args.json:
+        terminal.print_json(described(registry.Installed(name, destination, False), manifest))
+    else:
+        print(f"Added {name} ({_shape(manifest)}) at {destination}")
     if not manifest.elastic:
         print(_untrained(manifest.architecture.layers), file=sys.stderr)
     if manifest.provenance.licence == UNKNOWN_LICENCE:
@@ -119,38 +130,78 @@ def _list(args: argparse.Namespace) -> int:
     from strata.model_store.bundle.bundle import BundleError, read_manifest
 
     bundles = registry.installed()
-    if not bundles:
-        print(f"No models: none came with this installation and none are in {registry.store()}.")
+    found: list[tuple[registry.Installed, Manifest | str]] = []
     for bundle in bundles:
-        default = ", default" if bundle.name == registry.DEFAULT else ""
-        print(f"{bundle.name} ({'built in' if bundle.built_in else 'added'}{default})")
         try:
-            manifest = read_manifest(bundle.path)
+            found.append((bundle, read_manifest(bundle.path)))
         except BundleError as error:
-            print(f"  damaged: {error}")
+            found.append((bundle, str(error)))
+    if args.json:
+        terminal.print_json([described(bundle, manifest) for bundle, manifest in found])
+        return 0
+    if not bundles:
+        terminal.show(f"No models: none came with this installation and none are in {registry.store()}.")
+    for bundle, manifest in found:
+        default = ", default" if bundle.name == registry.DEFAULT else ""
+        terminal.show(terminal.Text(f"{bundle.name} ({'built in' if bundle.built_in else 'added'}{default})", "bold"))
+        if isinstance(manifest, str):
+            terminal.show(terminal.facts([("damaged", terminal.Text(manifest, "red"))], indent=2))
             continue
-        print(f"  {_shape(manifest)}")
-        print(f"  exits {_join(manifest.exits)}{'' if manifest.elastic else ' (only full depth is trained)'}")
-        print(f"  dims {_join(manifest.dims)}")
-        print(f"  quality {_quality(manifest)}")
-        print(f"  made from {manifest.provenance.source}, licence {manifest.provenance.licence}")
-        print(f"  revision {manifest.revision}, {bundle.path}")
+        made = manifest.provenance
+        terminal.show(
+            terminal.facts(
+                [
+                    ("model", _shape(manifest)),
+                    ("exits", _join(manifest.exits) + ("" if manifest.elastic else " (only full depth is trained)")),
+                    ("dims", _join(manifest.dims)),
+                    ("quality", _quality(manifest)),
+                    ("made from", f"{made.source}, licence {made.licence}"),
+                    ("revision", manifest.revision),
+                    ("folder", str(bundle.path)),
+                ],
+                indent=2,
+            )
+        )
     return 0
+
+
+def described(bundle: registry.Installed, manifest: Manifest | str) -> dict[str, object]:
+    """A bundle as data; with the fault in place of the facts where its manifest cannot be read."""
+    found: dict[str, object] = {
+        "name": bundle.name,
+        "folder": str(bundle.path),
+        "built_in": bundle.built_in,
+        "default": bundle.name == registry.DEFAULT,
+    }
+    if isinstance(manifest, str):
+        return {**found, "damaged": manifest}
+    known = manifest.model_dump(
+        mode="json",
+        include={"architecture", "pooling", "exits", "dims", "max_tokens", "prompts", "quality", "provenance"},
+    )
+    return {**found, "revision": manifest.revision, "elastic": manifest.elastic, **known}
 
 
 def _verify(args: argparse.Namespace) -> int:
     from strata.model_store.bundle.verification import verify
 
-    failed = False
+    results: list[dict[str, object]] = []
     for model in args.models or [bundle.path for bundle in registry.installed()]:
         try:
             path = registry.find(model)
-            manifest = verify(path)
-            print(f"{model}: OK ({_shape(manifest)}, revision {manifest.revision})")
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            with terminal.progress(f"verifying {model}", 2 * size) as watch:
+                manifest = verify(path, watch)
+            results.append({"model": str(model), "sound": True, "revision": manifest.revision})
+            told = f"{model}: OK ({_shape(manifest)}, revision {manifest.revision})"
         except (registry.NotFoundError, ValueError, OSError) as error:
-            failed = True
-            print(f"{model}: FAILED: {error}")
-    return int(failed)
+            results.append({"model": str(model), "sound": False, "reason": str(error)})
+            told = f"{model}: FAILED: {error}"
+        if not args.json:
+            print(told)
+    if args.json:
+        terminal.print_json(results)
+    return int(not all(result["sound"] for result in results))
 
 
 def _untrained(layers: int) -> str:

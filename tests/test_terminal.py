@@ -60,7 +60,7 @@ def test_a_chinese_prompt_is_kept_under_a_narrow_locale_and_mask(tmp_path: Path)
         [*STRATA, "models", "list"], env=environment(store, **ASCII), capture_output=True, text=True, check=False
     )
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert r"made from \u5317\u4eac" in listed.stdout, "what the locale cannot show is escaped"
+    assert r"made from  \u5317\u4eac" in listed.stdout, "what the locale cannot show is escaped"
 
 
 def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,12 +14,27 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColum
 from rich.table import Table
 from rich.text import Text
 
+__all__ = ["Cell", "Text", "console", "facts", "print_json", "print_json_line", "progress", "show", "table"]
+
 Cell = str | Text
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command's end decide: rich's own would end it as a fault."""
+        raise BrokenPipeError
 
 
 def console(*, stderr: bool = False) -> Console:
     """Where to print. Colour only on a terminal, and not with NO_COLOR; 80 columns where there is no terminal."""
-    return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    return _Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+
+def show(*parts: Cell | Table) -> None:
+    """Print tables, and texts whose lines are as they are: nothing breaks a path that may be copied."""
+    shown = console()
+    for part in parts:
+        shown.print(part, soft_wrap=not isinstance(part, Table))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str = "") -> Table:
@@ -45,13 +61,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str 
     return made
 
 
-def facts(rows: Sequence[tuple[str, Cell]]) -> Table:
+def facts(rows: Sequence[tuple[str, Cell]], *, indent: int = 0) -> Text:
     """Names and what is known of each, a line each; long ones go on below themselves."""
-    made = Table(box=None, show_header=False, pad_edge=False)
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
+    start = indent + max(len(name) for name, _ in rows) + 2
+    width = console().width - start
+    made = Text()
     for name, fact in rows:
-        made.add_row(name, fact)
+        made.append("\n" if made else "").append(f"{'':{indent}}{name:<{start - indent}}", "dim")
+        plain = textwrap.wrap(str(fact), max(width, 20), break_long_words=False, break_on_hyphens=False)
+        if len(plain) <= 1 and isinstance(fact, Text):
+            made.append_text(fact)
+        else:
+            made.append(f"\n{'':{start}}".join(plain), fact.style if isinstance(fact, Text) else None)
     return made
 
 

@@ -71,7 +71,7 @@ def _show(plan: dict[str, Any]) -> None:
         )
         for row in plan["alternatives"]
     ]
-    terminal.console().print(
+    terminal.show(
         terminal.facts(
             [
                 ("asked", f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens"),

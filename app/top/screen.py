@@ -42,8 +42,8 @@ def _load(state: dict[str, Any]) -> list[tuple[str, Text | str]]:
         ("workers", _workers(workers)),
         (
             "foreseen",
-            f"half of the requests within {_percent(state['forecast_error']['p50'])} of the time they took, "
-            f"nine in ten within {_percent(state['forecast_error']['p90'])}",
+            f"times of requests, off by {_percent(state['forecast_error']['p50'])} (median), "
+            f"{_percent(state['forecast_error']['p90'])} (p90)",
         ),
         (
             "front",

@@ -15,6 +15,7 @@ from strata.model_store.bundle.graph_names import FLOAT, INT8, block_graph_name
 from strata.model_store.bundle.hub import POINTER_TOLD, is_pointer
 from strata.model_store.bundle.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
 from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.writing import write_text
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ WEIGHTS = "model.safetensors"
 HEADS = "heads.safetensors"
 TOKENIZER = "tokenizer.json"
 GRAPHS = "onnx"
+_CHUNK = 4 << 20  # bytes read at once
 _MANIFEST_LIMIT = 4 << 20  # bytes; a real manifest is some tens of KB
 
 
@@ -39,14 +41,15 @@ class Bundle:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, path: Path, *, checksums: bool = True) -> Bundle:
+    def open(cls, path: Path, *, checksums: bool = True, watch: Watch = unwatched) -> Bundle:
         """Open and check a bundle. Raises BundleError naming the file and the reason.
 
-        ``checksums`` may be left out by a process whose parent has just compared them.
+        ``checksums`` may be left out by a process whose parent has just compared them. ``watch`` hears of every file's
+        bytes as they are read.
         """
         manifest = read_manifest(path)
         for name, record in manifest.files.items() if checksums else ():
-            _check_file(path, name, record)
+            _check_file(path, name, record, watch)
         for name in (WEIGHTS, TOKENIZER, *((HEADS,) if manifest.heads else ()), *_graph_files(manifest)):
             if name not in manifest.files:
                 raise BundleError(f"{path / MANIFEST_NAME}: files does not list {name}, which the model needs")
@@ -123,19 +126,25 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_text(path / MANIFEST_NAME, manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n")
 
 
-def record_files(path: Path) -> dict[str, FileRecord]:
+def record_files(path: Path, watch: Watch = unwatched) -> dict[str, FileRecord]:
     """Size and SHA-256 of every file below ``path`` but the manifest, by relative name."""
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
-    return {p.relative_to(path).as_posix(): FileRecord(size=p.stat().st_size, sha256=file_sha256(p)) for p in files}
+    return {
+        p.relative_to(path).as_posix(): FileRecord(size=p.stat().st_size, sha256=file_sha256(p, watch)) for p in files
+    }
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, watch: Watch = unwatched) -> str:
     """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            watch(len(chunk))
+    return digest.hexdigest()
 
 
-def _check_file(root: Path, name: str, record: FileRecord) -> None:
+def _check_file(root: Path, name: str, record: FileRecord, watch: Watch) -> None:
     file = root / name
     if not file.resolve().is_relative_to(root.resolve()):
         raise BundleError(f"{file}: leads out of the bundle")
@@ -146,7 +155,7 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
         raise BundleError(f"{file}: {POINTER_TOLD}")
     if size != record.size:
         raise BundleError(f"{file}: {size} bytes where the manifest says {record.size}; the file is damaged")
-    if file_sha256(file) != record.sha256:
+    if file_sha256(file, watch) != record.sha256:
         raise BundleError(f"{file}: its sha256 differs from the manifest's; the file is damaged or was changed")
 
 

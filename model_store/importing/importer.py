@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from strata.model_store.bundle.bundle import WEIGHTS, Bundle, BundleError
 from strata.model_store.bundle.finishing import finish_bundle
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
+from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.writing import write_json
 from strata.model_store.importing import facts
 from strata.model_store.importing.architecture import SERVED, max_positions, read_architecture
@@ -31,21 +32,28 @@ _TEXTS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")  # what
 
 
 def import_model(
-    source: Path, destination: Path, *, overrides: Overrides | None = None, replace: bool = False, made_with: str = ""
+    source: Path,
+    destination: Path,
+    *,
+    overrides: Overrides | None = None,
+    replace: bool = False,
+    made_with: str = "",
+    watch: Watch = unwatched,
 ) -> Manifest:
     """Make a bundle at ``destination`` of the model folder ``source`` and return its manifest.
 
     ``source`` is a sentence-transformers folder, a plain Hugging Face folder (its pooling then comes from
     ``overrides``), or a bundle, which is checked and copied. The destination appears whole or not at all; one that
     exists is replaced only when ``replace`` is set. Raises RefusedError naming the file and the reason. Nothing of the
-    folder is executed: weights are safetensors, and code that configs name is never loaded.
+    folder is executed: weights are safetensors, and code that configs name is never loaded. ``watch`` hears of bytes,
+    about four times as many as the weights have: read and checked, written, recorded, and read as the server would.
     """
     overrides = overrides or Overrides()
     opened = Source(source)
     with staged(destination, replace=replace) as folder:
         if "format_version" in opened.object(MANIFEST_NAME):
-            return _copy_bundle(opened, folder, overrides)
-        return _make_bundle(opened, folder, overrides, made_with)
+            return _copy_bundle(opened, folder, overrides, watch)
+        return _make_bundle(opened, folder, overrides, made_with, watch)
 
 
 def check_importable(source: Path, max_tokens: int) -> None:
@@ -62,7 +70,7 @@ def check_importable(source: Path, max_tokens: int) -> None:
     _max_tokens(sentence, config, read_architecture(config), Overrides(max_tokens=max_tokens))
 
 
-def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str) -> Manifest:
+def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str, watch: Watch) -> Manifest:
     refuse_known_kinds(source, SERVED)
     sentence = read_sentence_config(source)
     encoder = sentence.encoder
@@ -75,7 +83,7 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
     config.pop("auto_map", None)  # names code to load; nothing here ever does
     write_json(folder / "config.json", config)
     copy_tokenizer(encoder, folder, architecture)
-    write_encoder(encoder, folder / WEIGHTS, architecture, whole=own_code)
+    write_encoder(encoder, folder / WEIGHTS, architecture, whole=own_code, watch=watch)
     if own_code:
         logger.warning(
             "config.json names code for the model (auto_map), which is not run: it is taken as a plain %s",
@@ -112,28 +120,29 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
         path = source.file(name, JSON_LIMIT)
         if path is not None:
             shutil.copyfile(path, folder / name)
-    finished = finish_bundle(folder, manifest)
+    finished = finish_bundle(folder, manifest, watch)
     try:
-        Bundle.open(folder)  # what is written must be what the server accepts
+        Bundle.open(folder, watch=watch)  # what is written must be what the server accepts
     except BundleError as error:
         raise RefusedError(f"{source.path}: makes a bundle that cannot be served: {error}") from error
     return finished
 
 
-def _copy_bundle(source: Source, folder: Path, overrides: Overrides) -> Manifest:
+def _copy_bundle(source: Source, folder: Path, overrides: Overrides, watch: Watch) -> Manifest:
     """Copy a bundle that is sound. Only its name may change: the rest it says of itself, measured or trained."""
     if overrides != Overrides(name=overrides.name):
         raise RefusedError(
             f"{source.path}: is a bundle, and its manifest says it all; only --name can be given with it"
         )
     try:
-        manifest = Bundle.open(source.path).manifest
+        manifest = Bundle.open(source.path, watch=watch).manifest
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.path / name, folder / name)
+            watch((folder / name).stat().st_size)
         # Graphs belong to the Strata that runs them, so they are written anew like those of any other import.
-        finished = finish_bundle(folder, manifest.model_copy(update={"name": overrides.name or manifest.name}))
-        Bundle.open(folder)
+        finished = finish_bundle(folder, manifest.model_copy(update={"name": overrides.name or manifest.name}), watch)
+        Bundle.open(folder, watch=watch)
     except ValidationError as error:
         raise RefusedError(f"{source.path}: {_first(error)}") from error
     except BundleError as error:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from strata.model_store.bundle.watch import Watch, unwatched
+
 
 class StoredTensor(NamedTuple):
     """A tensor as it lies in a file: bf16 as uint16 bits. ``dtype`` is safetensors' name of it."""
@@ -19,7 +21,7 @@ class StoredTensor(NamedTuple):
     dtype: str
 
 
-def write_safetensors(path: Path, tensors: Sequence[StoredTensor]) -> None:
+def write_safetensors(path: Path, tensors: Sequence[StoredTensor], watch: Watch = unwatched) -> None:
     """Write ``tensors`` in the given order (format: 8-byte header length, JSON header, data)."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}  # transformers refuses files without it
     end = 0
@@ -33,3 +35,4 @@ def write_safetensors(path: Path, tensors: Sequence[StoredTensor]) -> None:
         file.write(text)
         for tensor in tensors:
             np.ascontiguousarray(tensor.array).tofile(file)
+            watch(tensor.array.nbytes)

@@ -9,6 +9,7 @@ from strata.model_store.bundle.families import TensorSpec, encoder_tensors
 from strata.model_store.bundle.finite import check_finite
 from strata.model_store.bundle.manifest import Architecture
 from strata.model_store.bundle.tensors import TensorFile
+from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.importing.refusal import RefusedError
 from strata.model_store.importing.safetensors_writer import StoredTensor, write_safetensors
 from strata.model_store.importing.source import Source
@@ -23,7 +24,9 @@ _INNER = ("embeddings.", "encoder.", "transformer.", "layers.")  # names inside 
 _OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}  # TensorFlow's, kept by old BERT checkpoints
 
 
-def write_encoder(source: Source, target: Path, architecture: Architecture, *, whole: bool = False) -> None:
+def write_encoder(
+    source: Source, target: Path, architecture: Architecture, *, whole: bool = False, watch: Watch = unwatched
+) -> None:
     """Write ``target`` with the tensors the encoder needs, dtypes kept. Raises RefusedError naming file and tensor.
 
     ``whole``: tensors of the encoder that its family does not have are an error, not left out.
@@ -41,12 +44,13 @@ def write_encoder(source: Source, target: Path, architecture: Architecture, *, w
             names = " and ".join(name for _, name in candidates)
             raise RefusedError(f"{source.path}: the weights hold {names}; which of them is {spec.name} is not clear")
         tensors.append(read_checked(*candidates[0], spec))
+        watch(tensors[-1].array.nbytes)
     if whole and (strange := sorted(name for name in set(found) - _names(architecture) if name.startswith(_INNER))):
         raise RefusedError(
             f"{source.path}: the weights hold {strange[0]}, which no plain {architecture.family} has; code that the "
             "folder brings for its model (auto_map) may need it, and is never run"
         )
-    write_safetensors(target, tensors)
+    write_safetensors(target, tensors, watch)
 
 
 def _names(architecture: Architecture) -> set[str]:

@@ -209,7 +209,7 @@ def test_strata_plan_asks_a_running_server(server: RunningServer) -> None:
 
     told = plan("--min-layers", "2", "--texts", "4")
     assert told.returncode == 0, told.stderr
-    assert "now: 2 layers, 32 dims, quality 0.875" in told.stdout
+    assert "now    2 layers, 32 dims, quality 0.875" in told.stdout
     assert "under `min_layers` 2" in told.stdout
     wrong = plan("--layers", "3")
     assert (wrong.returncode, wrong.stdout) == (1, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_add_with_exits_does_not_warn(store: Path, source: Path, capsys: pytest.
     assert _models("list") == 0
     listed = capsys.readouterr().out
     for part in ("two-d (added)", "bert, 4 layers x 32", "exits 1 2 4", "dims 8 16 32", "not measured", "me/two-d"):
-        assert part in listed
+        assert part in " ".join(listed.split())
     assert registry.find("two-d") == store / "two-d"
 
 
@@ -146,8 +147,16 @@ def test_list_shows_quality_and_damage(store: Path, bundle: Path, capsys: pytest
     edit_json(store / "newer" / "manifest.json", format_version=99)
     assert _models("list") == 0
     listed = capsys.readouterr().out
-    assert "quality similarity 2 = 0.900, 4 = 0.925, of itself" in listed
-    assert "format_version is 99" in listed
+    assert "quality similarity 2 = 0.900, 4 = 0.925, of itself" in " ".join(listed.split())
+    assert "format_version is 99" in " ".join(listed.split())
+    assert _models("list", "--json") == 0
+    told = {bundle["name"]: bundle for bundle in json.loads(capsys.readouterr().out)}
+    assert told["measured"]["quality"]["sets"]["pairs"]["scores"]["2"]["32"] == 72.0
+    assert (told["measured"]["exits"], told["measured"]["built_in"]) == ([2, 4], False)
+    assert "format_version is 99" in told["newer"]["damaged"]
+    assert _models("verify", "--json") == 1
+    checked = json.loads(capsys.readouterr().out)
+    assert [result["sound"] for result in checked] == [True, False]
 
 
 def test_the_command_is_cheap_to_import() -> None:

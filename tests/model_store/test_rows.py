@@ -17,7 +17,7 @@ from strata.model_store.profiling.sts import read_sts
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.training.sources import read_lines
 
-LONG = "x" * 200_000  # more than the csv module's limit of a field
+LONG = "xy" * 100_000  # more than the csv module's limit of a field
 
 
 def made(folder: Path, name: str, content: str | bytes) -> Path:
