@@ -78,7 +78,8 @@ def _show(plan: dict[str, Any]) -> None:
                 (
                     "now",
                     f"{chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}"
-                    f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, predicted {chosen['predicted_ms']:.1f} ms",
+                    f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, "
+                    f"predicted {chosen['predicted_ms']:.1f} ms",
                 ),
                 ("space", chosen["space"]),
             ]
