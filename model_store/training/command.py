@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exits",
         type=_numbers,
         metavar="N,N,...",
-        help="layers to train as exits ; 0, the embedding layer alone, may be one (default: all)",
+        help="layers to train as exits; 0, the embedding layer alone, may be one (default: all)",
     )
     run.add_argument("--dims", type=_numbers, metavar="N,N,...", help="dims to train besides the full length")
     run.add_argument("--exit-norm", choices=("none", "final"), help="pre-norm encoders: the final norm at every exit")

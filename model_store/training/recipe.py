@@ -26,7 +26,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # What is trained.
-    exits: tuple[NonNegativeInt, ...] = ()  # empty: every layer, and 0, the embedding layer alone, where it has a head
+    exits: tuple[NonNegativeInt, ...] = ()  # empty: every layer and, where there are heads, 0, the embeddings alone
     dims: tuple[PositiveInt, ...] = (32, 64, 128, 256)  # below the full length, which is always trained
     exit_norm: ExitNorm = "none"
     heads: bool = True  # a head per exit but the last, which reads that exit's hidden states

@@ -56,7 +56,7 @@ class ExitHeads(nn.Module):
 
 class Student(nn.Module):
     """An encoder with an exit after each layer in ``exits`` (1-based, ascending, full depth last; 0, first, is the
-    embedding layer alone).
+    embedding layer alone, which only a head can make something of; default: all).
 
     Exits but the last have a head when ``heads`` is true; the last has none, so that the plain
     sentence-transformers model and the full-depth exit are the same function.
@@ -75,9 +75,11 @@ class Student(nn.Module):
         super().__init__()
         self.encoder = Encoder(model, arithmetic, exit_norm)
         self.layers, self.hidden_size = self.encoder.layers, self.encoder.hidden_size
-        self.exits = tuple(exits) or tuple(range(1, self.layers + 1))
+        self.exits = tuple(exits) or tuple(range(0 if heads else 1, self.layers + 1))
         if self.exits[-1] != self.layers:
             raise ValueError(f"exits must end with the last layer, {self.layers}, not {self.exits[-1]}")
+        if self.exits[0] == 0 and not heads:
+            raise ValueError("exit 0, the embedding layer alone, needs a head")
         headed = len(self.exits) - 1 if heads else 0
         self.heads = ExitHeads(headed, self.hidden_size, head_queries) if headed else None
 

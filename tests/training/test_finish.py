@@ -64,7 +64,7 @@ def test_full_depth_is_what_sentence_transformers_computes(finished: Path) -> No
 
 def test_the_folder_is_a_bundle(finished: Path) -> None:
     manifest = Bundle.open(finished).manifest
-    assert (manifest.exits, manifest.heads, manifest.dims) == ((1, 2, 3), (1, 2), (8, 16, 32))
+    assert (manifest.exits, manifest.heads, manifest.dims) == ((1, 2, 3), (0, 1, 2), (8, 16, 32))
     assert (manifest.max_tokens, manifest.pooling) == (MAX_TOKENS, "mean")
     assert manifest.quality is not None
     assert {name: each.task for name, each in manifest.quality.sets.items()} == {
@@ -78,7 +78,7 @@ def test_weights_and_heads_are_half_precision(finished: Path) -> None:
     bundle = Bundle.open(finished)
     assert bundle.heads is not None
     parts = ("bias", "queries", "weight")
-    assert sorted(bundle.heads.names()) == [f"heads.{e}.{part}" for e in (1, 2) for part in parts]
+    assert sorted(bundle.heads.names()) == [f"heads.{e}.{part}" for e in (0, 1, 2) for part in parts]
     for file in (bundle.weights, bundle.heads):
         assert {file.stored(name)[1] for name in file.names()} == {"F16"}
     assert not any("pooler" in name for name in bundle.weights.names()), "weights that no exit uses"
