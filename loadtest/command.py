@@ -27,6 +27,7 @@ _BENCHMARKS = {
     "footprint": "time until ready, and resident memory under load",
     "simulate": "the scheduler before many computed replicas and a virtual clock",
     "soak": "minutes of mixed load, errors and disconnects: what memory, descriptors and tasks are left of it",
+    "search": "an index of full-depth documents under a flood of queries: depth pinned against depth that floats",
     "slo": "deadlines under open-loop load: depth chosen by the server against depth fixed by clients",
 }
 
@@ -138,7 +139,36 @@ def _add_soak(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, metavar="N", help="of what is asked (%(default)s)")
 
 
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=1)
+    add_url(parser)
+    add = parser.add_argument
+    add("--beir", metavar="FOLDER[@SPLIT]", help="documents and queries (default: a small set of Python's own manual)")
+    add("--pinned", type=_layers, default=(), metavar="N,N", help="depths to pin queries at (default: full and half)")
+    add(
+        "--loads",
+        type=_loads,
+        default=(0.5, 1.0, 2.0, 4.0),
+        metavar="X,X",
+        help="times what full depth carries (0.5,1,2,4)",
+    )
+    add("--deadline-ms", type=float, default=200.0, metavar="MS", help="of every query (%(default)s)")
+    add("--seconds", type=float, default=8.0, metavar="S", help="of each load and policy (%(default)s)")
+    add("--cv2", type=float, default=2.0, metavar="N", help="burstiness of the arrivals (%(default)s)")
+    add("--capacity", type=float, metavar="N", help="queries/s full depth carries (default: measured first)")
+    add("--seed", type=int, default=1, metavar="N", help="of the arrivals (%(default)s)")
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _loads(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 _ADD = {
+    "search": _add_search,
     "soak": _add_soak,
     "simulate": _add_simulate,
     "depth": _add_depth,

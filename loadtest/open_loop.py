@@ -10,10 +10,10 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from strata.loadtest.connection import Address, Connection, LoadError
+from strata.loadtest.connection import Address, Connection, LoadError, Response
 
 _SETTLE_S = 0.3  # from the last connection opened to the first request
 _IDLE_S = 4.0  # servers hang up after 5 s or more (uvicorn's default); a request must not cross that on its way
@@ -30,6 +30,7 @@ class Trip:
     layers: int | None = None  # as the answer's headers say
     quality: float | None = None
     tier: str | None = None
+    task: str | None = None  # that the quality is of
 
 
 @dataclass(slots=True)
@@ -74,11 +75,18 @@ class _Connections:
 
 
 async def run_open(
-    address: Address, requests: Sequence[bytes], due: Sequence[float], *, connections: int, patience_s: float
+    address: Address,
+    requests: Sequence[bytes],
+    due: Sequence[float],
+    *,
+    connections: int,
+    patience_s: float,
+    heard: Callable[[int, Response], object] = lambda number, response: None,
 ) -> OpenRun:
     """Send each request when it is due (seconds from the start, ascending), and await every answer.
 
-    A request that has no answer ``patience_s`` after the last was due counts as unanswered.
+    A request that has no answer ``patience_s`` after the last was due counts as unanswered. ``heard`` gets each answer
+    and the number of its request.
     """
     pool = _Connections(address)
     await pool.prepare(connections)
@@ -89,11 +97,11 @@ async def run_open(
     try:
         await asyncio.sleep(_SETTLE_S)
         begin, cpu = time.perf_counter(), time.process_time()
-        for trip, request, moment in zip(run.trips, requests, due, strict=True):
+        for number, (request, moment) in enumerate(zip(requests, due, strict=True)):
             wait = begin + moment - time.perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
-            task = asyncio.create_task(_travel(trip, request, pool, begin, run))
+            task = asyncio.create_task(_travel(number, request, pool, begin, run, heard))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         if tasks:
@@ -110,7 +118,15 @@ async def run_open(
     return run
 
 
-async def _travel(trip: Trip, request: bytes, pool: _Connections, begin: float, run: OpenRun) -> None:
+async def _travel(
+    number: int,
+    request: bytes,
+    pool: _Connections,
+    begin: float,
+    run: OpenRun,
+    heard: Callable[[int, Response], object],
+) -> None:
+    trip = run.trips[number]
     try:
         connection = await pool.take()
         trip.sent = time.perf_counter() - begin
@@ -121,11 +137,13 @@ async def _travel(trip: Trip, request: bytes, pool: _Connections, begin: float, 
     trip.answered = time.perf_counter() - begin
     pool.give_back(connection)
     trip.status = response.status
+    heard(number, response)
     trip.tier = response.header("x-strata-tier")
     if response.status == 200:
         if layers := response.header("x-strata-layers"):
             trip.layers = int(layers)
         if quality := response.header("x-strata-quality"):
             trip.quality = float(quality)
+            trip.task = response.header("x-strata-task")
     else:
         run.problems.setdefault(response.status, response.body[:300].decode(errors="replace"))

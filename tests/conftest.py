@@ -175,6 +175,37 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def searching(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with exit 0 and tables of search, in which every exit and dim has a figure of its own."""
+    from safetensors.numpy import save_file
+
+    from strata.model_store.bundle.bundle import HEADS
+    from strata.model_store.importing.importer import import_model
+    from strata.model_store.importing.overrides import Overrides
+    from tests.tiny_models import random_heads, tiny_encoder
+
+    folder = tmp_path_factory.mktemp("searching")
+    source = tiny_encoder(folder / "source", "bert", layers=3, hidden=32)
+    save_file(random_heads((0, 1), 32, 2), source / HEADS)
+    overrides = Overrides(pooling="mean", exits=(1, 3), dims=(16, 32), name="searching")
+    manifest = import_model(source, folder / "bundle", overrides=overrides)
+    table = {e: {d: 40.0 + 4 * e + d / 10 for d in (16, 32)} for e in (0, 1, 3)}
+    facts = {"metric": "points", "count": 9, "sha256": "0" * 64, "reference_score": 80.0}
+    alike = {e: row for e, row in table.items() if e}
+    similar = {e: {d: 70.0 + e + d / 100 for d in (16, 32)} for e in (1, 3)}
+    deeper = {e: {d: score + 3 for d, score in row.items()} for e, row in table.items()}
+    sets = {
+        "pairs": MeasuredSet(task="similarity", scores=similar, **facts),
+        "news": MeasuredSet(task="search", scores=alike, queries=table, **facts),
+        "law": MeasuredSet(task="search", scores=alike, queries=deeper, **facts),
+    }
+    write_manifest(
+        folder / "bundle", manifest.model_copy(update={"quality": Quality(reference="the source", sets=sets)})
+    )
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
 def start_session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
     """Starts servers that live as long as the test session."""
     yield from _factory(tmp_path_factory.mktemp("servers"))

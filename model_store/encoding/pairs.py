@@ -40,6 +40,8 @@ def read_pairs(path: Path) -> list[Group]:
         if len(texts) < 2 or not texts[0] or not texts[1]:
             refuse(path, number, f"a pair needs two texts; {_EXPECTED}, or two or three fields without names")
         groups.append(tuple(text for text in texts if text))
+    if not groups:
+        raise ValueError(f"{path}: no rows in it")
     return groups
 
 

@@ -8,15 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from httpx import Client, Response
-from safetensors.numpy import save_file
 
-from strata.model_store.bundle.bundle import HEADS, read_manifest, write_manifest
-from strata.model_store.bundle.quality import MeasuredSet, Quality, Side
+from strata.model_store.bundle.bundle import read_manifest
+from strata.model_store.bundle.quality import Side
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
-from strata.model_store.importing.importer import import_model
-from strata.model_store.importing.overrides import Overrides
 from tests.conftest import ServerFactory
-from tests.tiny_models import random_heads, tiny_encoder
 
 TEXT = "the river and the mountain"
 PROMPTED = "question the answer " + TEXT
@@ -73,30 +69,6 @@ def test_a_tier_may_say_it_for_those_who_do_not(start_server: ServerFactory, tin
     np.testing.assert_allclose(
         vector(embed(client, input_type="document")), vector(embed(client, prompt_name="passage")), atol=1e-6
     )
-
-
-@pytest.fixture(scope="module")
-def searching(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with exit 0 and tables of search, in which every exit and dim has a figure of its own."""
-    folder = tmp_path_factory.mktemp("searching")
-    source = tiny_encoder(folder / "source", "bert", layers=3, hidden=32)
-    save_file(random_heads((0, 1), 32, 2), source / HEADS)
-    overrides = Overrides(pooling="mean", exits=(1, 3), dims=(16, 32), name="searching")
-    manifest = import_model(source, folder / "bundle", overrides=overrides)
-    table = {e: {d: 40.0 + 4 * e + d / 10 for d in (16, 32)} for e in (0, 1, 3)}
-    facts = {"metric": "points", "count": 9, "sha256": "0" * 64, "reference_score": 80.0}
-    alike = {e: row for e, row in table.items() if e}
-    similar = {e: {d: 70.0 + e + d / 100 for d in (16, 32)} for e in (1, 3)}
-    deeper = {e: {d: score + 3 for d, score in row.items()} for e, row in table.items()}
-    sets = {
-        "pairs": MeasuredSet(task="similarity", scores=similar, **facts),
-        "news": MeasuredSet(task="search", scores=alike, queries=table, **facts),
-        "law": MeasuredSet(task="search", scores=alike, queries=deeper, **facts),
-    }
-    write_manifest(
-        folder / "bundle", manifest.model_copy(update={"quality": Quality(reference="the source", sets=sets)})
-    )
-    return folder / "bundle"
 
 
 @pytest.fixture(scope="module")
