@@ -60,6 +60,7 @@ class Trial:
     cpu_s: dict[str, float] = field(default_factory=lambda: {"generator": 0.0, "server": 0.0, "wall": 0.0})
     opened: int = 0
     problems: dict[str, str] = field(default_factory=dict)  # by policy and status, the first of each
+    tasks: set[str] = field(default_factory=set)  # that the answers' quality is of
 
     async def segment(self, policy: Policy, number: int) -> Requests:
         """One part of the schedule under one policy, from an empty queue until the last answer."""
@@ -80,6 +81,7 @@ class Trial:
         self.cpu_s["generator"] += run.cpu_s
         self.cpu_s["wall"] += run.took_s
         self.opened += run.opened
+        self.tasks |= {trip.task for trip in run.trips if trip.task}
         for status, text in run.problems.items():
             self.problems.setdefault(f"{policy.name}, {status or 'no answer'}", text)
         start = sum(earlier.seconds for earlier in self.segments[:number])
@@ -222,6 +224,7 @@ def conclude(
     for name, found in requests.items():
         draw_policy(name, found, tiers, schedule.seconds, out / f"{name.replace('/', '-')}.png")
     report.facts["plots"] = str(out)
+    report.facts["quality"] = f"share of the source model's score, of {', '.join(sorted(trial.tasks)) or 'no task'}"
     if trial.problems:
         report.facts["first of each failure"] = json.dumps(trial.problems, ensure_ascii=False)
     figures = generator_figures(list(requests.values()), trial.cpu_s, trial.opened)
