@@ -143,7 +143,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     add_url(parser)
     add = parser.add_argument
-    add("--beir", metavar="FOLDER[@SPLIT]", help="documents and queries (default: a small set of Python's own manual)")
+    add("--beir", metavar="FOLDER[@SPLIT]", help="documents and queries (default: docstrings of Python's library)")
     add("--pinned", type=_layers, default=(), metavar="N,N", help="depths to pin queries at (default: full and half)")
     add(
         "--loads",

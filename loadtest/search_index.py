@@ -11,31 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from strata.loadtest.connection import Address, Connection, LoadError, Response
+from strata.loadtest.docstrings import docstring_set
 from strata.model_store.profiling.beir import RetrievalSet, read_beir
 from strata.model_store.profiling.retrieval import ndcg_at_10
-from strata.model_store.profiling.texts import manual_passages
 
 Vectors = npt.NDArray[np.float32]
 
 RAW = {"accept": "application/octet-stream"}
 _TOP = 10
 _DOCUMENTS = 64  # of a request
-_QUERIES = 400  # of the set that comes with this
 
 
 def retrieval_set(given: str | None) -> RetrievalSet:
-    """A BEIR folder (split test unless named), or a set of Python's manual: a first sentence asks for what follows it.
-
-    Raises OSError or ValueError.
-    """
-    if given:
-        folder, _, split = given.partition("@")
-        return read_beir(Path(folder), split or "test")
-    passages = manual_passages()
-    documents = {f"d{i}": rest or first for i, (first, rest) in enumerate(passages)}
-    asked = {f"q{i}": first for i, (first, rest) in enumerate(passages) if rest}
-    queries = dict(list(asked.items())[:: max(1, len(asked) // _QUERIES)])
-    return RetrievalSet("Python's manual", queries, documents, {query: {f"d{query[1:]}": 1} for query in queries})
+    """A BEIR folder (split test unless named), or the docstrings of Python's library. Raises OSError or ValueError."""
+    if not given:
+        return docstring_set()
+    folder, _, split = given.partition("@")
+    return read_beir(Path(folder), split or "test")
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -50,22 +49,12 @@ def _drawn(lines: list[str], count: int) -> list[str]:
 
 def _manual() -> list[str]:
     """Sentences and, as search is over longer texts, paragraphs."""
-    return [text for plain in _paragraphs() for text in (*_SENTENCE_END.split(plain), plain) if _is_prose(text)]
-
-
-def manual_passages() -> list[tuple[str, str]]:
-    """Paragraphs of Python's manual as (first sentence, the rest), each passage once; the rest may be empty."""
-    found: dict[str, str] = {}
-    for plain in filter(_is_prose, _paragraphs()):
-        first, *rest = _SENTENCE_END.split(plain)
-        found.setdefault(first, " ".join(rest))
-    return list(found.items())
-
-
-def _paragraphs() -> Iterator[str]:
+    found = []
     for topic in topics.values():
         for paragraph in topic.split("\n\n"):
-            yield _MARKUP.sub("", " ".join(paragraph.split()))
+            plain = _MARKUP.sub("", " ".join(paragraph.split()))
+            found += [text for text in (*_SENTENCE_END.split(plain), plain) if _is_prose(text)]
+    return found
 
 
 def _is_prose(text: str) -> bool:

@@ -59,10 +59,12 @@ def test_a_depth_that_is_no_exit_is_refused(searching: Path, beir: Path, capsys:
     assert "--pinned 2: the model's exits are 1, 3" in capsys.readouterr().err
 
 
-def test_the_set_that_comes_with_it_asks_for_what_follows_a_sentence() -> None:
+def test_the_set_that_comes_with_it_asks_with_first_lines_for_the_rest() -> None:
     data = retrieval_set(None)
-    assert len(data.queries) >= 300
-    assert len(data.documents) > len(data.queries)
-    for query, judged in list(data.relevance.items())[:20]:
+    assert len(data.queries) == 500
+    assert len(data.documents) > 2000
+    assert data.sha256 == retrieval_set(None).sha256
+    for query, judged in data.relevance.items():
         (document,) = judged
-        assert data.queries[query] not in data.documents[document]
+        assert data.documents[document]
+        assert data.queries[query] != data.documents[document]
