@@ -1,4 +1,4 @@
-"""A retrieval set that every machine has: docstrings of Python's standard library, whose first line asks for the rest."""
+"""A retrieval set that every machine has: docstrings of Python's library, whose first line asks for the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _QUERIES = 500
 
 
 def docstring_set() -> RetrievalSet:
-    """Some thousand documents and 500 queries; the same for one version of Python. Raises ValueError without sources."""
+    """Some thousand documents, 500 queries; the same for one version of Python. Raises ValueError without sources."""
     found: dict[str, str] = {}
     seen: set[str] = set()
     for text in _docstrings(Path(sysconfig.get_path("stdlib"))):
