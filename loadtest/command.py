@@ -25,6 +25,7 @@ _BENCHMARKS = {
     "overhead": "throughput through the server as a share of the bare engine's",
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
+    "pictures": "the pictures of README and guides, from the bundle, this machine and a report of slo",
     "simulate": "the scheduler before many computed replicas and a virtual clock",
     "soak": "minutes of mixed load, errors and disconnects: what memory, descriptors and tasks are left of it",
     "search": "an index of full-depth documents under a flood of queries: depth pinned against depth that floats",
@@ -130,6 +131,14 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, metavar="N", help="of arrivals and lengths (%(default)s)")
 
 
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=1)
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="bundle whose exits are drawn (default: the one shipped)")
+    add("--load", type=Path, metavar="FILE", help="report.json of `strata loadtest slo --scenario ramp`")
+    add("--out", type=Path, default=Path("pictures"), metavar="DIR", help="where the SVG files go (%(default)s)")
+
+
 def _add_soak(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     parser.set_defaults(strict=True)  # a leak is a fault on any machine
@@ -176,4 +185,5 @@ _ADD = {
     "peers": _add_peers,
     "footprint": _add_footprint,
     "slo": _add_slo,
+    "pictures": _add_pictures,
 }
