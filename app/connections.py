@@ -14,6 +14,7 @@ import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from strata.app import logs
 from strata.app.transport import JoiningTransport
 from strata.app.upgrades import DecliningParser
 
@@ -36,12 +37,19 @@ class Connections:
         self._limit = limit
         self._waiting: dict[BoundedProtocol, float] = {}  # since when
         self._sweeping = False
+        self._silent: dict[BoundedProtocol, float] = {}  # that have sent nothing yet; since when
+
+    @property
+    def newest(self) -> float:
+        """When the last of those connected that have sent nothing yet, by the loop's clock; 0 without any."""
+        return next(reversed(self._silent.values()), 0.0)
 
     def opened(self, connection: BoundedProtocol) -> None:
         """A client connected."""
         if not self._sweeping:
             self._sweeping = True
             self._sweep(connection.loop)
+        self._silent[connection] = connection.loop.time()
         if len(connection.connections) > self._limit:
             victim = next(iter(self._waiting), connection)
             self.closed(victim)
@@ -50,6 +58,11 @@ class Connections:
     def closed(self, connection: BoundedProtocol) -> None:
         """It is gone."""
         self._waiting.pop(connection, None)
+        self._silent.pop(connection, None)
+
+    def heard(self, connection: BoundedProtocol) -> None:
+        """It has sent a whole head."""
+        self._silent.pop(connection, None)
 
     def turn(self, connection: BoundedProtocol, *, clients: bool) -> None:
         """Whether the next move is the client's."""
@@ -104,9 +117,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._idle_bytes > _MOST_HEAD + len(data) and not self.transport.is_closing():
             self.send_400_response(f"a request's head may take {_MOST_HEAD} bytes")
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, and hang up; the log says whose it was."""
+        logs.request({"client": self.client[0] if self.client else "local", "status": 400, "error": msg})
+        super().send_400_response(msg)
+
     def on_headers_complete(self) -> None:
         """A request begins. Raises what makes uvicorn refuse it with 400 and hang up."""
         self._idle_bytes = 0
+        self._bounds.heard(self)
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_HEAD:
             raise ValueError(f"a request's head may take {_MOST_HEAD} bytes")
         super().on_headers_complete()

@@ -10,18 +10,21 @@ from typing import Literal
 
 import orjson
 
+from strata.app.log_pipe import LogPipe
+
 _logger = logging.getLogger("strata")
 _requests = logging.getLogger("strata.request")
 
 
 def configure(log_format: Literal["text", "json"], level: str, *, requests: bool = True) -> None:
     """Send every line of the process to standard error in one format."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(LogPipe(sys.stderr.fileno())) if sys.stderr else logging.NullHandler()
     handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
     _logger.setLevel(level.upper())
     _requests.disabled = not requests
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # of what is less, there is a line of ours
     # Nothing prints these; finding the caller and the thread would cost more than writing the line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
@@ -43,6 +46,33 @@ def request(facts: dict[str, object]) -> None:
         record = logging.LogRecord("strata.request", logging.INFO, "", 0, "request", None, None)
         record.facts = facts
         _requests.handle(record)
+
+
+def dropped() -> int:
+    """Lines that nobody took in time."""
+    return sum(handler.pipe.dropped for handler in logging.root.handlers if isinstance(handler, _Handler))
+
+
+class _Handler(logging.Handler):
+    """Writes lines as far as they are taken, and says afterwards how many were not."""
+
+    def __init__(self, pipe: LogPipe) -> None:
+        super().__init__()
+        self.pipe = pipe
+        self._told = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record's line, never waiting."""
+        try:
+            if self.pipe.write(self.format(record) + "\n") and not self.pipe.behind and self.pipe.dropped > self._told:
+                lost, self._told = self.pipe.dropped - self._told, self.pipe.dropped
+                event("log_lines_dropped", {"count": lost}, level=logging.WARNING)
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """At the end of the process: write what is kept."""
+        self.pipe.finish()
 
 
 class _JsonLines(logging.Formatter):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from strata import __version__
 from strata.app.api import embed, guide, now, openai, operations, plan, similarity, tokenize
+from strata.app.api.cors import Cors
 from strata.app.api.door import Door, direct
 from strata.app.api.errors import refusal_of, response
 from strata.app.engine.pool import EnginePool
@@ -36,6 +37,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         description=_ABOUT,
         version=__version__,
         lifespan=life,
+        root_path=settings.root_path,
         redoc_url=None,
         redirect_slashes=False,  # the door reads both, and knows nothing of the scheme that a proxy speaks
     )
@@ -45,6 +47,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _tell)
     app.add_middleware(Door, service=service, direct=direct(routers))
+    app.add_middleware(Cors, service=service)
     return app
 
 

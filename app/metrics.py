@@ -41,6 +41,7 @@ _WORKERS = {
     "idle": "Engine workers without a batch",
 }
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_MOST_KEYS = 100
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 
@@ -117,6 +118,7 @@ class Metrics(Collector):
         self._failures: Counter[str] = Counter()
         self._texts = self._texts_answered = 0
         self._disconnects = 0
+        self._keys: dict[tuple[str, str], list[int]] = {}  # (tier, key) -> requests, texts, tokens
         self._request_seconds = _Histogram(_SECONDS)
         self._tokenization_seconds = _Histogram(_SECONDS)
         self._queue_seconds = _Histogram(_SECONDS)
@@ -143,6 +145,7 @@ class Metrics(Collector):
         self._tokenizing: Callable[[], int] = lambda: 0
         self._workers: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self._busy: Callable[[], Mapping[int, float]] = dict
+        self._log_dropped: Callable[[], int] = lambda: 0
         self._ready: Callable[[], bool] = lambda: False
         self._resident: Callable[[], Mapping[str, int]] = dict
         self._facts: dict[str, str] = {}
@@ -170,6 +173,16 @@ class Metrics(Collector):
         self._tokenization_seconds.observe(tokenization)
         self._queue_seconds.observe(queue)
         self._inference_seconds.observe(inference)
+
+    def key_answered(self, tier: str, key: str, texts: int, tokens: int) -> None:
+        """A request with a key was answered; ``tier`` is the key's own. Keys beyond a hundred count together."""
+        use = self._keys.get((tier, key))
+        if use is None:
+            known = key if len(self._keys) < _MOST_KEYS else "others"
+            use = self._keys.setdefault((tier, known), [0, 0, 0])
+        use[0] += 1
+        use[1] += texts
+        use[2] += tokens
 
     def request_failed(self, reason: str) -> None:
         """The request was refused or failed, for a reason in TEI's words ("validation", "overloaded", ...)."""
@@ -286,6 +299,7 @@ class Metrics(Collector):
         level: Callable[[], int],
         ready: Callable[[], bool],
         resident: Callable[[], Mapping[str, int]],
+        log_dropped: Callable[[], int],
     ) -> None:
         """Where to read what is only looked at when somebody scrapes.
 
@@ -294,6 +308,7 @@ class Metrics(Collector):
         self._queue_oldest, self._tokenizing, self._workers, self._busy = queue_oldest, tokenizing, workers, busy
         self._queue_size, self._queue_tokens, self._ready, self._resident = queue_size, queue_tokens, ready, resident
         self._level, self._in_progress, self._tasks = level, in_progress, tasks
+        self._log_dropped = log_dropped
 
     def standing(self) -> Standing:
         """How things stand now."""
@@ -340,6 +355,7 @@ class Metrics(Collector):
             seconds.add_metric([str(layers)], histogram.buckets(), histogram.total)
         yield seconds
         yield from self._tier_series()
+        yield from self._key_series()
         yield _histogram(
             "strata_cost_error_ratio", "Predicted less real time of a batch, over the real", self._cost_error
         )
@@ -373,6 +389,9 @@ class Metrics(Collector):
         yield _histogram(
             "strata_event_loop_lag_seconds", "Seconds that the event loop was late, ten looks a second", self._loop_lag
         )
+        yield CounterMetricFamily(
+            "strata_log_lines_dropped", "Lines of the log that nobody read in time", value=self._log_dropped()
+        )
         yield GaugeMetricFamily("strata_requests_in_progress", "Requests with a seat", value=self._in_progress())
         yield GaugeMetricFamily("strata_tasks", "Tasks of the event loop", value=self._tasks())
         yield GaugeMetricFamily("strata_queue_tokens", "Tokens waiting", value=self._queue_tokens())
@@ -394,6 +413,15 @@ class Metrics(Collector):
             resident.add_metric([process], size)
         yield resident
         yield InfoMetricFamily("strata_build", "What is served, and by what", value=self._facts)
+
+    def _key_series(self) -> Iterator[Metric]:
+        for place, (unit, text) in enumerate((("requests", "Requests"), ("texts", "Texts"), ("tokens", "Tokens"))):
+            series = CounterMetricFamily(
+                f"strata_key_{unit}", f"{text} answered, by the beginning of the key's SHA-256", labels=["tier", "key"]
+            )
+            for (tier, key), use in self._keys.items():
+                series.add_metric([tier, key], use[place])
+            yield series
 
     def _tier_series(self) -> Iterator[Metric]:
         answered = CounterMetricFamily("strata_tier_answered", "Requests answered", labels=["tier", "in_time"])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Sequence
 
-from strata.app import settings
+from strata.app import hangup, listening, settings
+from strata.app.engine.link import EngineError
+from strata.app.engine.pool import EnginePool
+from strata.app.listening import Listener
 from strata.app.planning.tiers_file import TiersError
 from strata.model_store.bundle import registry
 
@@ -14,32 +19,42 @@ add_arguments = settings.add_arguments
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status, 2 for an option that cannot be."""
+    hangup.remember()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until there is something to drain
     try:
         options = settings.from_arguments(vars(arguments))
         bundle = registry.find(options.model or registry.DEFAULT)
+        listeners = listening.bind(options)
     except settings.SettingsError as error:
         return _refused(str(error))
     except registry.NotFoundError as error:
         return _refused(f"--model: {error}")
-    from strata.app.engine.link import EngineError
-    from strata.app.engine.pool import EnginePool
-
     pool = EnginePool(bundle, options.engine)
     try:
         pool.launch()  # the engine's processes import for seconds; so does what follows
-    except EngineError as error:
+        return _serve(options, pool, listeners)
+    except TiersError as error:
+        return _refused(f"--tiers {error}")
+    except (settings.SettingsError, EngineError) as error:
         return _refused(str(error))
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        pool.abandon()
+        for listener in listeners:
+            listener.close()
+
+
+def _serve(options: settings.Settings, pool: EnginePool, listeners: Sequence[Listener]) -> int:
     from strata.app import logs
     from strata.app.server import serve
     from strata.app.tracing import TracingError
 
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
     try:
-        return serve(options, pool)
-    except TiersError as error:
-        return _refused(f"--tiers {error}")
-    except (settings.SettingsError, TracingError) as error:
-        return _refused(str(error))
+        return serve(options, pool, listeners)
+    except TracingError as error:
+        raise settings.SettingsError(str(error)) from error
 
 
 def _refused(message: str) -> int:

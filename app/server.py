@@ -4,59 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import math
+import os
 import signal
 import socket
+from collections.abc import Sequence
 from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-from strata.app import logs
+from strata.app import hangup, logs
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool
+from strata.app.environment import remarks
+from strata.app.listening import Listener
 from strata.app.main import create_app
 from strata.app.service import Service
 from strata.app.settings import Settings, SettingsError
 
+_FEW_CONNECTIONS = 1000
+_FEW_NOTE = (
+    "as many connections fit the limit of open files; raise it: ulimit -n 65536, LimitNOFILE=65536 of systemd, "
+    "--ulimit nofile=65536 of docker"
+)
+_LOOK_S = 0.05
+_FIRST_BYTES_S = 0.5  # for a client that was let in last to send its request
+_AT_THE_DOOR_S = 2.0  # for all of them
 
-def serve(settings: Settings, pool: EnginePool) -> int:
-    """Serve until told to stop. 0 after a clean drain, 1 when it could not serve, or not answer all it had accepted.
 
-    Raises SettingsError or TiersError, before anything listens, for what must not be served so.
+def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -> int:
+    """Serve on sockets that listen, until told to stop.
+
+    0 after a clean drain, 1 when it could not serve, or not answer all it had accepted.
+
+    Raises SettingsError or TiersError, before anything is answered, for what must not be served so.
     """
     app = create_app(settings, pool)
     service: Service = app.state.service
-    if not (_loopback(settings.host) or service.callers.with_keys or settings.insecure):
+    alone = settings.uds is not None or _loopback(settings.host)
+    if not (alone or service.callers.with_keys or settings.insecure):
         raise SettingsError(
             f"--host: {settings.host} can be reached from other machines, and nobody would need a key: "
-            "give --tiers a file with keys, or --insecure"
+            "give --api-key, --tiers a file with keys, or --insecure"
         )
-    bounds = Connections(settings.client_seconds, raise_file_limit())
+    limit = raise_file_limit()
+    if limit < _FEW_CONNECTIONS:
+        logs.event("few_open_files", {"connections": limit, "note": _FEW_NOTE}, level=logging.WARNING)
+    for remark in remarks(os.environ, Settings.model_fields):
+        logs.event("environment", {"note": remark}, level=logging.WARNING)
+    bounds = Connections(settings.client_seconds, limit)
     protocol: Any = partial(BoundedProtocol, bounds=bounds)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         http=protocol,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
+        # Only a proxy on this machine reaches a Unix socket.
+        forwarded_allow_ips="*" if settings.uds else None,
         # An idle connection is kept as long as any client may think; pools and balancers should keep theirs for less.
         timeout_keep_alive=math.ceil(settings.client_seconds),
         # After the drain nothing accepted is left to answer; this bounds clients that do not read their answers.
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config, service)
-    if settings.operations_port is None:
-        server.run()
-    else:
-        ports = [config.bind_socket(), _operations_socket(config, settings.operations_port)]
-        service.operations_port = ports[1].getsockname()[1]
-        server.run(ports)
+    server = _Server(config, service, listeners, bounds)
+    server.run()
     return server.status
 
 
@@ -67,15 +84,15 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _operations_socket(config: uvicorn.Config, port: int) -> socket.socket:
-    return uvicorn.Config(config.app, host=config.host, port=port, log_config=None).bind_socket()
-
-
 class _Server(uvicorn.Server):
     """Drains before it closes: the listener still answers `/ready` (503) and `/health` while accepted work ends."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, listeners: Sequence[Listener], bounds: Connections
+    ) -> None:
         super().__init__(config)
+        self._listeners = listeners
+        self._bounds = bounds
         self.status = 0
         self._service = service
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,14 +100,42 @@ class _Server(uvicorn.Server):
         service.on_death = self._on_death
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Bind, then say where (with port 0 nobody could know)."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-        self._loop.add_signal_handler(signal.SIGHUP, self._service.reload_tiers)
-        for listener in (s for server in getattr(self, "servers", []) for s in server.sockets):
-            host, port = listener.getsockname()[:2]
-            event = "operations" if port == self._service.operations_port else "listening"
-            logs.event(event, {"url": f"http://{host}:{port}"})
+        """Answer on the sockets, and say where they are (with port 0 nobody could know)."""
+        loop = self._loop = asyncio.get_running_loop()
+        await self.lifespan.startup()
+
+        def protocol() -> asyncio.Protocol:
+            kind: Any = self.config.http_protocol_class
+            made: asyncio.Protocol = kind(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        self.servers = []
+        for listener in self._listeners:
+            if listener.socket.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(protocol, sock=listener.socket)
+            else:
+                server = await loop.create_server(protocol, sock=listener.socket)
+            self.servers.append(server)
+            if listener.name == "operations":
+                self._service.operations_port = listener.socket.getsockname()[1]
+            logs.event(listener.name, listener.place)
+        self.started = True
+        loop.add_signal_handler(signal.SIGHUP, self._service.reload_tiers)
+        if hangup.came():
+            self._service.reload_tiers()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody else in, answer those who wait at the door, then close."""
+        for listener in self._listeners:
+            listener.take_no_more()
+        now = asyncio.get_running_loop().time
+        end = now() + _AT_THE_DOOR_S
+        await asyncio.sleep(_LOOK_S)
+        while not self.force_exit and self._bounds.newest > now() - _FIRST_BYTES_S and now() < end:
+            await asyncio.sleep(_LOOK_S)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: drain. Second: leave at once. (uvicorn's own would end the process by the signal itself.)"""

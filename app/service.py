@@ -20,7 +20,7 @@ from strata.app.engine.pool import EnginePool
 from strata.app.loop_lag import LoopLag
 from strata.app.metrics import Metrics
 from strata.app.now import Recorder
-from strata.app.planning.callers import everybody
+from strata.app.planning.callers import Callers, everybody, one_key
 from strata.app.planning.cost import CostModel
 from strata.app.planning.planner import Planner
 from strata.app.planning.tiers_file import TiersError, check_tiers, read_tiers
@@ -87,10 +87,11 @@ class Service:
         self.metrics = Metrics()
         self.recorder = Recorder(self.metrics)
         self.tracing = Tracing(__version__) if settings.traces else None
-        self.callers = read_tiers(settings.tiers) if settings.tiers else everybody()
+        self.callers = _callers(settings)
         self.operations_port: int | None = None  # where it is another one than the rest's
         self.on_death: Callable[[str], None] = lambda reason: None
         self.born = int(time())
+        self._reload_waits = False
         self._pool = pool
         pool.on_event = self._on_engine_event
         self._served: Served | None = None
@@ -186,7 +187,12 @@ class Service:
     def reload_tiers(self) -> None:
         """Read the tiers anew; a file that cannot be used leaves those in force that were."""
         path, served = self.settings.tiers, self._served
-        if path is None or served is None:
+        if path is None:
+            logs.event("nothing_to_reload", {"note": "SIGHUP reads the file of --tiers again, and there is none"})
+            return
+        if served is None:
+            logs.event("reload_waits", {"note": "the file of --tiers is read again when the model is open"})
+            self._reload_waits = True
             return
         try:
             callers = read_tiers(path)
@@ -288,6 +294,8 @@ class Service:
         )
         scheduler.shares.set({tier.name: tier.share for tier in self.callers.tiers})
         served = self._served = Served(name, label, manifest, tokenizer, planner, cost, scheduler, pool)
+        if self._reload_waits:
+            self.reload_tiers()
         self.metrics.model_opened(
             exits=planner.exits_of("query"),
             dims=manifest.dims,
@@ -306,11 +314,18 @@ class Service:
             busy=pool.busy_seconds,
             level=lambda: scheduler.outlook.level,
             ready=lambda: self.state == "ready",
+            log_dropped=logs.dropped,
             resident=lambda: {"front": resident_bytes(), **pool.memory_bytes()},
         )
         if served.warning:
             logs.event("warning", {"model": name, "note": served.warning}, level=logging.WARNING)
         return served
+
+
+def _callers(settings: Settings) -> Callers:
+    if settings.tiers:
+        return read_tiers(settings.tiers)
+    return one_key(settings.api_key.get_secret_value()) if settings.api_key else everybody()
 
 
 def _spare_the_collector() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from strata.app.engine.options import EngineOptions
+from strata.app.environment import PREFIX, is_link
 
-ENV_PREFIX = "STRATA_"
+ENV_PREFIX = PREFIX
+
+_LONGEST_NAME = 200
 
 
 class SettingsError(ValueError):
@@ -33,6 +37,15 @@ _MODEL, _HTTP, _CALLERS, _ENGINE, _QUEUE, _REQUESTS, _RUN = (
     "Requests",
     "Running",
 )
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, less what Kubernetes and container links put there under names of options."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        linked = isinstance(value, str) and is_link(ENV_PREFIX + field_name, value)
+        return (None if linked else value), key, is_complex
 
 
 class Settings(BaseSettings):
@@ -62,10 +75,24 @@ class Settings(BaseSettings):
         "NAME",
     )
 
-    host: str = _option(_HTTP, "127.0.0.1", "address to listen on; the default is reachable from this machine only")
+    host: str = _option(
+        _HTTP,
+        "127.0.0.1",
+        "address to listen on; the default is reachable from this machine only, :: is every address, of IPv4 too",
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = _option(_HTTP, 8080, "port to listen on; 0 takes a free one")
     operations_port: Annotated[int, Field(ge=0, le=65535)] | None = _option(
         _HTTP, None, "port of /metrics, /docs and /info, without keys and only there (default: the same port)"
+    )
+
+    uds: Path | None = _option(
+        _HTTP, None, "Unix socket to listen on in the place of host and port; its folder says who may connect", "PATH"
+    )
+    root_path: str = _option(
+        _HTTP, "", "path under which a proxy serves this, with or without taking it off: /strata", "PATH"
+    )
+    cors_origin: str | None = _option(
+        _HTTP, None, "origins whose pages may call this from a browser, with commas between; * is every one", "ORIGIN"
     )
 
     client_seconds: PositiveFloat = _option(
@@ -77,6 +104,12 @@ class Settings(BaseSettings):
 
     tiers: Path | None = _option(
         _CALLERS, None, "TOML file of tiers and their keys, read again at SIGHUP (default: all served alike)", "FILE"
+    )
+    api_key: SecretStr | None = _option(
+        _CALLERS,
+        None,
+        "one key that all callers need, where there are no tiers; a flag is seen by others: set it in the environment",
+        "KEY",
     )
     insecure: bool = _option(_CALLERS, False, "listen beyond this machine without any key")
 
@@ -125,13 +158,67 @@ class Settings(BaseSettings):
         _RUN, False, "send OpenTelemetry spans of requests where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the otel extra"
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment."""
+        return init_settings, _Environment(settings_cls)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Of cors_origin, one by one."""
+        return tuple(word.strip().rstrip("/") for word in (self.cors_origin or "").split(",") if word.strip())
+
     @property
     def engine(self) -> EngineOptions:
         """The part that is the engine's."""
         return EngineOptions(self.backend, self.dtype, self.device, self.workers, self.threads)
 
+    @field_validator("served_model_name")
+    @classmethod
+    def _fits_a_header(cls, name: str | None) -> str | None:
+        if name is not None and (not name.isprintable() or name != name.strip() or len(name) > _LONGEST_NAME):
+            raise ValueError(f"must be one line of at most {_LONGEST_NAME} characters, as it is told in a header")
+        return name
+
+    @field_validator("host")
+    @classmethod
+    def _bare(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("root_path")
+    @classmethod
+    def _rooted(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if path and not re.fullmatch(r"(/[\w.~%-]+)+", path, re.ASCII):
+            raise ValueError("must be a path that begins with a slash, as /strata")
+        return path
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _origins(cls, given: str | None) -> str | None:
+        for origin in (given or "").split(","):
+            if given is not None and not re.fullmatch(r"\*|https?://[^/\s]+/?", origin.strip()):
+                raise ValueError("must be * or origins as https://example.org, with commas between")
+        return given
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces, as it is sent in a header")
+        return key
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.operations_port and self.operations_port == self.port and self.uds is None:
+            raise ValueError(
+                f"operations_port {self.operations_port} is port itself: give another, or leave it out to have "
+                "everything on one port"
+            )
+        if self.api_key is not None and self.tiers is not None:
+            raise ValueError("api_key and tiers are both given: put the key into the tiers file (strata keys new)")
         if self.max_queue_texts <= self.max_client_batch_size:
             raise ValueError(
                 f"max_queue_texts {self.max_queue_texts} is not more than max_client_batch_size "
@@ -177,7 +264,9 @@ def from_arguments(given: Mapping[str, Any]) -> Settings:
             raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
         name = str(first["loc"][0])
         place = "--" + name.replace("_", "-") if name in flags else ENV_PREFIX + name.upper()
-        raise SettingsError(f"{place}: {first['msg']} (given: {first['input']!r})") from error
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if name == "api_key" else f" (given: {first['input']!r})"
+        raise SettingsError(f"{place}: {message}{shown}") from error
 
 
 def _choices(field: FieldInfo) -> tuple[str, ...]:

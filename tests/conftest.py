@@ -54,8 +54,11 @@ class RunningServer:
             self.process = subprocess.Popen(
                 command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})}, cwd=folder
             )
-        self.url: str = self._await(lambda: re.search(r"listening.*?(http://[\d.]+:\d+)", self.text()))[1]
-        self.client = httpx.Client(base_url=self.url, timeout=120)  # may be used by several threads
+        place = r'listening.*?(?:(http://[^\s"]+)|uds"?[=:]"?([^\s"]+))'
+        found: re.Match[str] = self._await(lambda: re.search(place, self.text()))
+        self.url = found[1] or "http://unix-socket"
+        transport = httpx.HTTPTransport(uds=found[2]) if found[2] else None
+        self.client = httpx.Client(base_url=self.url, timeout=120, transport=transport)  # for several threads
 
     @property
     def port(self) -> int:

@@ -20,6 +20,7 @@ _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
 _OPERATIONS = frozenset({"/metrics", "/info", "/now", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
+_REFUSED = 400  # the least status that is no success
 _LOGGED = 200  # characters of a path
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
@@ -38,7 +39,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope = _plain(scope)
+        scope = self._plain(scope)
         visit = Visit.enter(scope)
 
         async def send_marked(message: Message) -> None:
@@ -75,6 +76,19 @@ class Door:
             self._service.let_go(visit.body_bytes)
             self._tell(scope, visit)
 
+    def _plain(self, scope: Scope) -> Scope:
+        """The request that is meant: HEAD is GET without the body, a slash at the end or --root-path say nothing."""
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        if root and path not in self._methods and (path == root or path.startswith(root + "/")):
+            path = path[len(root) :] or "/"
+        if path[-1:] == "/":
+            path = path.rstrip("/") or "/"
+        if scope["method"] == "HEAD" or path != scope["path"]:
+            # A copy: whoever sends the answer looks into its own for whether a body belongs to it.
+            return {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], "path": path}
+        return scope
+
     async def _other_method(self, request: Request) -> Response:
         """A path of ours, and a method that it does not have."""
         allowed = ", ".join(self._methods[request.scope["path"]])
@@ -100,6 +114,10 @@ class Door:
             return
         if self._service.tracing:
             self._service.tracing.record(visit, scope["method"], scope["path"], scope["headers"])
+        if visit.status >= _REFUSED:  # who it was, to tell one client's mistakes from everybody's
+            visit.facts["client"] = scope["client"][0] if scope["client"] else "local"
+            if visit.caller:
+                visit.facts.setdefault("tier", visit.caller.own.name)
         logs.request(
             {
                 "id": visit.id,
@@ -110,16 +128,6 @@ class Door:
                 "ms": round(visit.seconds * 1000, 2),
             }
         )
-
-
-def _plain(scope: Scope) -> Scope:
-    """The request that is meant: HEAD is GET without the body, and a slash at the end says nothing."""
-    path: str = scope["path"]
-    if scope["method"] == "HEAD" or (path[-1:] == "/" and path != "/"):
-        # A copy: whoever sends the answer looks into its own for whether a body belongs to it.
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        return {**scope, "method": method, "path": path.rstrip("/") or "/"}
-    return scope
 
 
 def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:

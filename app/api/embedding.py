@@ -49,6 +49,7 @@ async def embed(
     caller = visit.caller
     assert caller is not None
     terms = served.planner.terms(ask, caller.tier(ask.tier))
+    visit.facts["tier"] = terms.tier
     check_rate(caller, len(inputs), metrics)
     scheduler = served.scheduler
     with refusals_counted(metrics, terms.tier), service.seat():
@@ -70,7 +71,9 @@ async def embed(
         ("queue", tokenized, max(tokenized, sent)),
         ("inference", sent, sent + answer.inference_s),
     ]
-    visit.facts |= {"tier": terms.tier, "layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
+    if caller.key:
+        metrics.key_answered(caller.own.name, caller.key, len(inputs), answer.tokens)
+    visit.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
     metrics.request_answered(
         method,
         len(inputs),

@@ -31,6 +31,7 @@ from strata import PLACE
 from strata.app.engine import worker
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
+from strata.app.engine.signals import FRONT_SIGNALS
 from strata.app.engine.wire import json_frame, receive
 from strata.model_store.bundle.bundle import Bundle
 
@@ -116,8 +117,8 @@ def _warm_up(encoder: Encoder, bundle: Bundle) -> None:
 
 def main() -> None:
     """Answer the front's commands: load, fork. Ends when the front closes the control socket."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the front decides when the engine ends, so that it can drain
+    for number in FRONT_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
     # Importing takes longest, so it starts before the first command.

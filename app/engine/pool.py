@@ -26,7 +26,8 @@ Event = Callable[..., None]
 # The dtypes each backend has; int8 changes vectors more than auto may, so it runs only where it is asked for.
 _DTYPES = {"torch": ("float32", "bfloat16"), "onnxruntime": ("float32", "int8")}
 _AUTO = ("float32", "bfloat16")
-_DEATHS = 8  # worker deaths within the window that end the engine
+_DEATHS = 8  # times within the window that workers died, which end the engine
+_TOGETHER_S = 1.0  # workers that die within it die of one thing
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
 _PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
 _PAUSE_S, _PAUSES_S = 0.5, 10.0  # between attempts to start a host, at first and at most
@@ -121,6 +122,12 @@ class EnginePool:
             self._join(worker)
         self._spawn(self._keep_host())
 
+    def abandon(self) -> None:
+        """End what `launch` began, where nothing was started."""
+        hosts, self._starting = self._starting, {}
+        for host in hosts.values():
+            host.abandon()
+
     async def _stop_starting(self) -> None:
         hosts, self._starting = self._starting, {}
         await asyncio.gather(*(host.stop() for host in hosts.values()))
@@ -202,7 +209,8 @@ class EnginePool:
         if self._stopping:
             return
         now = time.monotonic()
-        self._deaths.append(now)
+        if not self._deaths or now - self._deaths[-1] > _TOGETHER_S:
+            self._deaths.append(now)
         self.on_event("engine_worker_lost", reason=reason)
         if not self._workers and self._down_since is None:
             self._down_since = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from hmac import compare_digest
 
@@ -27,6 +27,7 @@ class Caller:
     tiers: tuple[Tier, ...]  # all there are, by rank
     rank: int  # of its own
     bucket: Bucket | None  # its texts a second
+    key: str | None = None  # how the metrics call the key: the beginning of its SHA-256
 
     @property
     def own(self) -> Tier:
@@ -55,7 +56,8 @@ class Callers:
         """``keys``: SHA-256 of each key, and the rank of its tier. ``keyless``: the rank of callers without one."""
         self.tiers = tuple(tiers)
         self._keys = {
-            digest[:8]: (digest, Caller(self.tiers, rank, _bucket(tiers[rank]))) for digest, rank in keys.items()
+            digest[:8]: (digest, Caller(self.tiers, rank, _bucket(tiers[rank]), digest[:4].hex()))
+            for digest, rank in keys.items()
         }
         self._keyless = None if keyless is None else Caller(self.tiers, keyless, _bucket(tiers[keyless]))
 
@@ -90,12 +92,17 @@ class Callers:
         for start, (digest, caller) in self._keys.items():
             _, old = before._keys.get(start, (b"", None))
             if old and caller.bucket and old.bucket and _same_rate(caller.bucket, old.bucket):
-                self._keys[start] = (digest, Caller(caller.tiers, caller.rank, old.bucket))
+                self._keys[start] = (digest, replace(caller, bucket=old.bucket))
 
 
 def everybody() -> Callers:
     """No tiers configured: all are served alike, without keys and without deadlines."""
     return Callers([DEFAULT], {}, keyless=0)
+
+
+def one_key(key: str) -> Callers:
+    """No tiers configured, and a key that all need."""
+    return Callers([DEFAULT], {sha256(key.encode()).digest(): 0}, keyless=None)
 
 
 def _bucket(tier: Tier) -> Bucket | None:

@@ -73,7 +73,7 @@ class _File(BaseModel):
 def read_tiers(path: Path) -> Callers:
     """The callers a file lets in. Raises TiersError."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TiersError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:  # not TOML, or not UTF-8

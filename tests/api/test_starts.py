@@ -1,0 +1,269 @@
+"""How a server starts, and how it refuses to: in one line that says what to do, and with nothing left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
+from tests.endure.conftest import until
+
+
+def engine_processes(marker: str) -> list[int]:
+    """Engine hosts whose environment holds a marker."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                b"engine.host" in (folder / "cmdline").read_bytes()
+                and marker.encode() in (folder / "environ").read_bytes()
+            ):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def refused(*flags: str, **env: str) -> str:
+    """The line of a start that is refused; no engine process may be left."""
+    marker = f"MARKER={os.urandom(8).hex()}"
+    environment = {**os.environ, **env, "MARKER": marker.partition("=")[2]}
+    done = subprocess.run(
+        [*STRATA, "serve", *SMALL, *flags], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert engine_processes(marker) == []
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--port", "18080", "--operations-port", "18080"), "operations_port 18080 is port itself: give another"),
+        (("--host", "203.0.113.7"), "--host: 203.0.113.7 is no address of this machine"),
+        (("--host", "no.such.host.invalid"), "--host: 'no.such.host.invalid' is no address of this machine"),
+        (("--host", "0.0.0.0", "--port", "0"), "give --api-key, --tiers a file with keys, or --insecure"),
+        (("--host", "[::]", "--port", "0"), "--insecure"),
+        (("--served-model-name", "two\nlines"), "--served-model-name: must be one line"),
+        (("--served-model-name", "tab\there"), "--served-model-name: must be one line"),
+        (("--served-model-name", " "), "--served-model-name: must be one line"),
+        (("--root-path", "strata"), "--root-path: must be a path that begins with a slash"),
+        (("--cors-origin", "example.org"), "--cors-origin: must be * or origins"),
+        (("--api-key", "secret key"), "--api-key: must be printable ASCII"),
+        (("--api-key", "k", "--tiers", "t.toml"), "api_key and tiers are both given"),
+        (("--tiers", "/nowhere.toml", "--port", "0"), "--tiers /nowhere.toml: No such file"),
+        (("--model", "nowhere", "--port", "0"), "--model: no model 'nowhere'"),
+        (("--uds", "/nowhere/strata.sock"), "--uds: /nowhere/strata.sock: No such file"),
+        (("--uds", "/dev/null"), "is no socket; give another path"),
+        (("--uds", "/tmp/" + "x" * 120), "too long"),
+        (("--dtype", "bfloat16", "--port", "0"), "dtype bfloat16 is not available"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value)[:40].replace("\n", "|"),
+)
+def test_what_cannot_be_is_told_in_a_line_and_leaves_no_process(flags: tuple[str, ...], told: str) -> None:
+    line = refused(*flags)
+    assert told in line
+    assert "secret" not in line
+
+
+def test_a_second_start_on_the_port_is_refused_and_the_first_serves_on(server: RunningServer) -> None:
+    port = str(server.port)
+    assert f"--port: {port} is in use on 127.0.0.1" in refused("--port", port)
+    assert f"--operations-port: {port} is in use" in refused("--port", "0", "--operations-port", port)
+    assert f"--port: {port} is in use" in refused(STRATA_PORT=port)
+    assert server.client.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_in_the_first_moments_leaves_no_process(number: signal.Signals) -> None:
+    for wait in (0.4, 0.9):
+        marker = os.urandom(8).hex()
+        command = [*STRATA, "serve", "--port", "0"]
+        process = subprocess.Popen(command, env={**os.environ, "MARKER": marker}, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        process.send_signal(number)
+        assert process.wait(timeout=30) in (0, 130, -number)  # the last: before Python ran any of our code
+        until(lambda marker=marker: not engine_processes(marker), 10)  # type: ignore[misc]
+
+
+def test_every_address_takes_ipv4_in_with_and_without_an_operations_port(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    for more in ((), ("--operations-port", "0")):
+        server = start_server(tiny_bundle, "--host", "::", "--insecure", *more)
+        url = server.await_logged(r"listening url=(http://\[::\]:(\d+))")
+        assert httpx.URL(url[1]).port == int(url[2])
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{url[2]}/health").status_code == 200
+        if more:
+            operations = server.await_logged(r"operations url=http://\[::\]:(\d+)")[1]
+            assert httpx.get(f"http://127.0.0.1:{operations}/metrics").status_code == 200
+
+
+def test_a_name_with_several_addresses_is_listened_to_at_all_of_them(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    addresses = {found[4][0] for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    server = start_server(tiny_bundle, "--host", "localhost")
+    for address in addresses:
+        with closing(socket.create_connection((address, server.port), timeout=5)):
+            pass
+
+
+def test_a_unix_socket_is_served_and_taken_away(start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strata.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()  # what a killed server leaves
+    server = start_server(tiny_bundle, "--uds", str(path))
+    assert path.stat().st_mode & 0o777 == 0o666
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://strata") as client:
+        assert len(client.post("/embed", json={"inputs": "river"}).json()[0]) == 32
+        refused_line = refused("--uds", str(path))
+        assert f"--uds: {path} is in use" in refused_line
+        assert client.post("/embed", json={"inputs": ""}).status_code == 400
+    assert "client=local" in server.text()
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+LINKS = {
+    "STRATA_PORT": "tcp://10.96.0.12:80",
+    "STRATA_PORT_80_TCP": "tcp://10.96.0.12:80",
+    "STRATA_PORT_80_TCP_ADDR": "10.96.0.12",
+    "STRATA_PORT_80_TCP_PORT": "80",
+    "STRATA_PORT_80_TCP_PROTO": "tcp",
+    "STRATA_SERVICE_HOST": "10.96.0.12",
+    "STRATA_SERVICE_PORT": "80",
+    "STRATA_SERVICE_PORT_HTTP": "80",
+    "STRATA_OPERATIONS_PORT": "tcp://10.96.0.13:8081",  # of a Service called strata-operations
+    "STRATA_OPERATIONS_SERVICE_HOST": "10.96.0.13",
+    "STRATA_BALANCER_PORT": "tcp://10.96.0.14:8404",
+    "STRATA_BALANCER_SERVICE_PORT_STATS": "8404",
+    "STRATA_NAME": "/app/strata",  # of docker run --link
+    "STRATA_ENV_PYTHON_VERSION": "3.11",
+}
+
+
+def test_what_a_service_or_a_link_sets_is_harmless(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, env=LINKS)
+    assert server.client.get("/metrics").status_code == 200, "there is one port"
+    remarks = re.findall(r"environment note=[\"']?(\w+)", server.text())
+    assert remarks == ["STRATA_OPERATIONS_PORT", "STRATA_PORT"]
+
+
+def test_a_link_does_not_hide_a_flag_or_a_real_value(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, env={"STRATA_SERVICE_HOST": "10.0.0.1", "STRATA_OPERATIONS_PORT": "0"})
+    assert server.await_logged("operations url=http://127.0.0.1:")
+    assert server.client.get("/metrics").status_code == 404
+
+
+def test_an_unknown_variable_is_named_with_the_one_it_resembles(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, env={"STRATA_DRAIN_SECOND": "9", "STRATA_COLOUR": "red", "STRATA_KEY": "k"})
+    assert "STRATA_DRAIN_SECOND is no option; STRATA_DRAIN_SECONDS is" in server.text()
+    assert "STRATA_COLOUR is no option" in server.text()
+    assert "STRATA_KEY is" not in server.text()
+
+
+def test_a_low_limit_of_open_files_is_a_warning(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, strata=after("ulimit -n 300"))
+    assert re.search(r"warning few_open_files connections=150 .*ulimit -n 65536", server.text())
+
+
+def test_a_byte_order_mark_in_the_tiers_file_is_no_character(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    tiers = tmp_path / "tiers.toml"
+    tiers.write_text('[[tier]]\nname = "gold"\nanonymous = true\n', encoding="utf-8-sig")
+    server = start_server(tiny_bundle, "--tiers", str(tiers))
+    assert server.client.get("/info").json()["tiers"][0]["name"] == "gold"
+
+
+@pytest.mark.parametrize("name", ["模型-1", "modèle", "emb 2"])
+def test_a_model_name_in_another_script_survives_the_round_trip(
+    start_server: ServerFactory, tiny_bundle: Path, name: str
+) -> None:
+    client = start_server(tiny_bundle, "--served-model-name", name).client
+    answer = client.post("/embed", json={"inputs": "river"}, params={"layers": 2})
+    raw: dict[bytes, bytes] = dict(answer.headers.raw)
+    space = raw[b"x-strata-space"]
+    assert raw[b"x-strata-model"].decode().startswith(f"{name}@")
+    for again in (
+        client.post("/embed", json={"inputs": "river"}, headers={b"X-Strata-Space": space}),
+        client.post("/embed", json={"inputs": "river", "space": space.decode()}),
+        client.post("/embed", json={"inputs": "river"}, params={"space": space.decode()}),
+    ):
+        assert (again.status_code, again.headers["x-strata-layers"]) == (200, "2")
+    assert client.get("/v1/models").json()["data"][0]["id"] == name
+
+
+def test_a_log_that_nobody_reads_stalls_nothing_and_is_counted(tiny_bundle: Path) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [*STRATA, "serve", "--model", str(tiny_bundle), "--port", "0", *SMALL, "--payload-limit", "100000"],
+        stderr=writing,
+    )
+    os.close(writing)
+    try:
+        found = None
+        seen = b""
+        while found is None:
+            seen += os.read(reading, 4096)
+            found = re.search(rb"listening url=(http://\S+)", seen)
+        with httpx.Client(base_url=found[1].decode(), timeout=5) as client:
+            until(lambda: client.get("/ready").status_code == 200, 30)
+            long = "/" + "x" * 150
+            for _ in range(600):  # over a hundred kilobytes of lines
+                client.get(long)
+            began = time.monotonic()
+            assert client.get("/health").status_code == 200
+            assert time.monotonic() - began < 1
+            dropped = re.search(r"^strata_log_lines_dropped_total (\d+)", client.get("/metrics").text, re.M)
+            assert dropped
+            assert int(dropped[1]) > 0
+            os.set_blocking(reading, False)
+
+            def told() -> bool:
+                nonlocal seen
+                client.get("/nowhere")
+                with suppress(BlockingIOError):
+                    seen += os.read(reading, 65536)
+                return bool(re.search(rb"log_lines_dropped count=[1-9]", seen))
+
+            until(told, 20)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+
+
+def test_a_log_whose_reader_is_gone_is_no_reason_to_end(tiny_bundle: Path) -> None:
+    process = subprocess.Popen(
+        [*STRATA, "serve", "--model", str(tiny_bundle), "--port", "0", *SMALL], stderr=subprocess.PIPE
+    )
+    assert process.stderr
+    try:
+        url = re.search(rb"http://\S+", process.stderr.readline())
+        assert url
+        process.stderr.close()
+        with httpx.Client(base_url=url[0].decode()) as client:
+            until(lambda: client.get("/ready").status_code == 200, 30)
+            assert client.get("/nowhere").status_code == 404
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
