@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -56,8 +57,26 @@ class Listener:
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
+def beyond_this_machine(settings: Settings) -> bool:
+    """Whether other machines can reach the address."""
+    try:
+        return settings.uds is None and not ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        return settings.host != "localhost"
+
+
+def open_to_all(settings: Settings) -> SettingsError:
+    """Why such an address is refused where nobody needs a key."""
+    return SettingsError(
+        f"--host: {settings.host} can be reached from other machines, and nobody would need a key: "
+        "give --api-key, --tiers a file with keys, or --insecure"
+    )
+
+
 def bind(settings: Settings) -> list[Listener]:
     """Every socket the settings ask for, listening. Raises SettingsError naming the option."""
+    if beyond_this_machine(settings) and not (settings.api_key or settings.tiers or settings.insecure):
+        raise open_to_all(settings)  # before a name is looked up
     found: list[Listener] = []
     try:
         if settings.uds is not None:

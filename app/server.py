@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import math
 import os
@@ -20,10 +19,10 @@ from strata.app import hangup, logs
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import remarks
-from strata.app.listening import Listener
+from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
 from strata.app.service import Service
-from strata.app.settings import Settings, SettingsError
+from strata.app.settings import Settings
 
 _FEW_CONNECTIONS = 1000
 _FEW_NOTE = (
@@ -44,12 +43,8 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     """
     app = create_app(settings, pool)
     service: Service = app.state.service
-    alone = settings.uds is not None or _loopback(settings.host)
-    if not (alone or service.callers.with_keys or settings.insecure):
-        raise SettingsError(
-            f"--host: {settings.host} can be reached from other machines, and nobody would need a key: "
-            "give --api-key, --tiers a file with keys, or --insecure"
-        )
+    if beyond_this_machine(settings) and not (service.callers.with_keys or settings.insecure):
+        raise open_to_all(settings)
     limit = raise_file_limit()
     if limit < _FEW_CONNECTIONS:
         logs.event("few_open_files", {"connections": limit, "note": _FEW_NOTE}, level=logging.WARNING)
@@ -75,13 +70,6 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     server = _Server(config, service, listeners, bounds)
     server.run()
     return server.status
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Server(uvicorn.Server):

@@ -51,8 +51,11 @@ def refused(*flags: str, **env: str) -> str:
     ("flags", "told"),
     [
         (("--port", "18080", "--operations-port", "18080"), "operations_port 18080 is port itself: give another"),
-        (("--host", "203.0.113.7"), "--host: 203.0.113.7 is no address of this machine"),
-        (("--host", "no.such.host.invalid"), "--host: 'no.such.host.invalid' is no address of this machine"),
+        (("--host", "203.0.113.7", "--insecure"), "--host: 203.0.113.7 is no address of this machine"),
+        (
+            ("--host", "no.such.host.invalid", "--insecure"),
+            "--host: 'no.such.host.invalid' is no address of this machine",
+        ),
         (("--host", "0.0.0.0", "--port", "0"), "give --api-key, --tiers a file with keys, or --insecure"),
         (("--host", "[::]", "--port", "0"), "--insecure"),
         (("--served-model-name", "two\nlines"), "--served-model-name: must be one line"),
@@ -135,7 +138,7 @@ def test_a_unix_socket_is_served_and_taken_away(start_server: ServerFactory, tin
         refused_line = refused("--uds", str(path))
         assert f"--uds: {path} is in use" in refused_line
         assert client.post("/embed", json={"inputs": ""}).status_code == 400
-    assert "client=local" in server.text()
+    server.await_logged("client=local")
     assert server.stop() == 0
     assert not path.exists()
 
