@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from httpx import Client
 
+from strata.app.cli import COMMANDS, main
 from strata.app.docs.pages import PAGES
 from strata.app.settings import Settings
 
@@ -70,3 +74,26 @@ def test_an_unknown_page_names_those_there_are(client: Client) -> None:
     assert answer.status_code == 404
     assert "concepts" in answer.text
     assert client.get("/guide/..%2fpages.py").status_code == 404
+
+
+def commands() -> list[str]:
+    """The lines of README and guides that call `strata`, one after another."""
+    blocks = [
+        block
+        for file in (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+        for block in re.findall(r"(?ms)^```sh\n(.*?)^```", file.read_text(encoding="utf-8"))
+    ]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    called = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in called if part.startswith("strata ")]
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_each_command_of_the_guides_is_one_that_strata_takes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the running of it: the name, its options and their values."""
+    words = shlex.split(line, comments=True)[1:]
+    module = importlib.import_module(COMMANDS[words[0]][0])
+    taken: list[argparse.Namespace] = []
+    monkeypatch.setattr(module, "run", taken.append)
+    assert main(words) == 0
+    assert len(taken) == 1
