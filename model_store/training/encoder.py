@@ -105,8 +105,15 @@ class Encoder(nn.Module):
 
     def collect_gradients(self) -> None:
         """Give the float32 weights the gradients of their copies, and drop these."""
+        if not self._copies:
+            return
+        gradients: list[Tensor] = []
         for weight, made in self._copies:
-            weight.grad = None if made.grad is None else made.grad.to(weight.dtype)
+            if made.grad is not None:
+                weight.grad = torch.empty_like(weight)
+                gradients.append(weight.grad)
+        torch._foreach_copy_(gradients, [made.grad for _, made in self._copies if made.grad is not None])
+        for _, made in self._copies:
             made.grad = None
 
     @torch.no_grad()
