@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata import __version__
-from strata.app.api import embed, guide, now, openai, operations, plan, similarity, tokenize
+from strata.app.api import cohere, embed, guide, now, openai, operations, plan, similarity, tokenize
 from strata.app.api.cors import Cors
 from strata.app.api.door import Door, direct
 from strata.app.api.errors import refusal_of, response
@@ -42,7 +42,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         redirect_slashes=False,  # the door reads both, and knows nothing of the scheme that a proxy speaks
     )
     app.state.service = service
-    routers = [room.router for room in (embed, openai, similarity, plan, tokenize, operations, now, guide)]
+    routers = [room.router for room in (embed, openai, cohere, similarity, plan, tokenize, operations, now, guide)]
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _tell)

@@ -32,6 +32,10 @@ _INLINE_CHARACTERS = 1000
 # A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
 # the length of a whole text, and a hostile megabyte is not worth a second (text-embeddings-inference does the same).
 _CHARACTERS_PER_TOKEN = 250
+_OTHER_VOCABULARY = (
+    "`{field}`: token ids must be between 0 and {last}, of this model's own vocabulary. Given: {wrong}. LangChain's "
+    "OpenAI client sends those of another one, unless it is made with check_embedding_ctx_length=False"
+)
 
 
 class TextRefused(ValueError):  # noqa: N818 - reads as what happened
@@ -177,7 +181,7 @@ class Tokenizer:
             if ids and (min(ids) < 0 or max(ids) >= self._vocabulary):
                 wrong = next(i for i in ids if not 0 <= i < self._vocabulary)
                 last = self._vocabulary - 1
-                raise TextRefused(field, f"`{field}`: token ids must be between 0 and {last}. Given: {wrong}")
+                raise TextRefused(field, _OTHER_VOCABULARY.format(field=field, last=last, wrong=wrong))
 
     def _prompt(self, name: str | None) -> str:
         if name is None:

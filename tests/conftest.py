@@ -20,6 +20,7 @@ import pytest
 from strata.model_store.bundle.bundle import record_files, write_manifest
 from strata.model_store.bundle.graphs import write_graphs
 from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
+from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.quality import MeasuredSet, Quality
 
 _START_S = 60.0
@@ -170,6 +171,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_tokens=MAX_TOKENS,
         prompts={"query": "question the answer ", "passage": ""},
         quality=Quality(reference="tiny at full depth", sets={"made up": made_up}),
+        int8_ranges=Int8Ranges(texts="made up", count=1, ranges={e: {8: 0.9, 16: 0.7, 32: 0.5} for e in (1, 2, 4)}),
         provenance=Provenance(source="random weights", licence="MIT", made_with="the tests"),
         files=record_files(folder),
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import orjson
 from starlette.responses import Response
@@ -81,14 +79,9 @@ def json_answer(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Re
     return response
 
 
-def raw_answer(vectors: npt.NDArray[np.float32], headers: Sequence[tuple[bytes, bytes]]) -> Response:
-    """Little-endian float32, row after row; X-Strata-Shape says how many rows of how many."""
-    response = Response(vectors.astype("<f4", copy=False).tobytes(), media_type=RAW)
+def raw_answer(rows: npt.NDArray[Any], headers: Sequence[tuple[bytes, bytes]]) -> Response:
+    """Numbers of one type, row after row; X-Strata-Shape says how many rows of how many."""
+    response = Response(rows.tobytes(), media_type=RAW)
     response.raw_headers.extend(headers)
-    response.raw_headers.append((b"x-strata-shape", b"%d,%d" % vectors.shape))
+    response.raw_headers.append((b"x-strata-shape", b"%d,%d" % rows.shape))
     return response
-
-
-def base64_rows(vectors: npt.NDArray[np.float32]) -> list[str]:
-    """Each row as OpenAI's clients ask for it: base64 of little-endian float32."""
-    return [b64encode(row).decode() for row in vectors.astype("<f4", copy=False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import isfinite
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
@@ -14,6 +15,7 @@ from starlette.types import Scope
 
 from strata.app.api.body import Ids, OneError
 from strata.app.api.errors import VALIDATION, Refusal
+from strata.app.api.misspelt import refuse_misspelt
 from strata.app.headers import header_text
 from strata.app.planning.plan import Ask, Exits
 from strata.model_store.bundle.prompts import InputType
@@ -29,9 +31,9 @@ _Exits = Annotated[str | Ids, OneError(_EXITS)]
 
 
 class ElasticBody(BaseModel):
-    """The fields every embedding request may carry. Unknown fields are ignored, as both protocols do."""
+    """The fields every embedding request may carry. Unknown fields are ignored, unless they are a name misspelt."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="allow")
 
     layers: Annotated[
         _Layers | None,
@@ -45,7 +47,10 @@ class ElasticBody(BaseModel):
         int | None,
         Field(description="Length of the vectors: one of the dims in `/info`. Default: full.", examples=[256]),
     ] = None
-    dimensions: Annotated[int | None, Field(description="The same as `dim`.")] = None
+    dimensions: Annotated[int | None, Field(description="The same as `dim`, as OpenAI calls it.")] = None
+    output_dimension: Annotated[int | None, Field(description="The same as `dim`, as Cohere and Voyage call it.")] = (
+        None
+    )
     budget_ms: Annotated[
         _Above0 | None,
         Field(description="Milliseconds from arrival to answer; as deep as that allows. Default: the tier's."),
@@ -144,6 +149,7 @@ _OPTIONS = {
     "layers": _Option("layers", _layers, {"oneOf": [_WHOLE, {"const": "auto"}]}),
     "dim": _Option("dim", whole, _WHOLE),
     "dimensions": _Option("dim", whole, _WHOLE),
+    "output_dimension": _Option("dim", whole, _WHOLE),
     "budget_ms": _Option("budget_ms", _number, _ABOVE_0),
     "min_quality": _Option("min_quality", _number, _ABOVE_0),
     "min_layers": _Option("min_layers", whole, _WHOLE),
@@ -155,6 +161,7 @@ _OPTIONS = {
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
 _HEADERS = {header.lower().encode(): name for name, header in _HEADER_NAMES.items()}
+_NAMES = frozenset(_OPTIONS)
 _NOTHING = Ask()
 
 
@@ -186,9 +193,16 @@ def ask_of(scope: Scope, body: ElasticBody | None = None) -> Ask:
     return Ask(**{field: value for field, (value, _) in said.items()}) if said else _NOTHING
 
 
+@cache
+def _known(kind: type[ElasticBody]) -> frozenset[str]:
+    return frozenset(kind.model_fields)
+
+
 def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, str]]:
     """(option, value, where it was said)."""
     if body is not None:
+        if body.model_extra:
+            refuse_misspelt(body.model_extra, _known(type(body)))
         for name in body.model_fields_set & _OPTIONS.keys():
             value = getattr(body, name)
             if value is not None:
@@ -197,7 +211,11 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
         for name, text in parse_qsl(header_text(scope["query_string"]), keep_blank_values=True):
             if name in _OPTIONS:
                 yield name, _OPTIONS[name].read(name, text), f"`{name}` in the query"
+            elif scope["method"] == "POST":
+                refuse_misspelt((name,), _NAMES)
     for header, raw in scope["headers"]:
-        if header.startswith(b"x-strata-") and header in _HEADERS:
+        if header.startswith(b"x-strata-") and header not in _HEADERS:
+            refuse_misspelt((header.removeprefix(b"x-strata-").decode("latin-1").replace("-", "_"),), _NAMES)
+        elif header.startswith(b"x-strata-"):
             name = _HEADERS[header]
             yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"

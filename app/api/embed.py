@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from strata.app.api.answer import JSON, RAW, json_answer, raw_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
-from strata.app.api.body import Texts, listed, read
+from strata.app.api.body import OneError, Texts, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import check_size, embed
 from strata.app.api.errors import TEI_ERRORS
 from strata.app.api.negotiation import preferred
+from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
 from strata.app.service import Service
-from strata.app.tokenizer import Direction, Encode
+from strata.app.tokenizer import Encode
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 
@@ -28,7 +29,12 @@ class TextOptions(BaseModel):
     model_config = ConfigDict(strict=True)
 
     truncate: Annotated[
-        bool | None, Field(description="Cut texts that are too long. Default: the server's `auto_truncate`.")
+        Annotated[bool | Literal["NONE", "START", "END"], OneError('must be true, false, "NONE", "START" or "END"')]
+        | None,
+        Field(
+            description="Cut texts that are too long; START and END also say from which side. Default: the server's "
+            "`auto_truncate`."
+        ),
     ] = None
     truncation_direction: Annotated[
         Literal["Right", "Left", "right", "left"], Field(description="The side that is cut off.")
@@ -39,12 +45,12 @@ class TextOptions(BaseModel):
 
     def encode(self, service: Service, field: str = "inputs") -> Encode:
         """These options as the tokenizer takes them."""
-        truncate = service.settings.auto_truncate if self.truncate is None else self.truncate
-        direction: Direction = "Left" if self.truncation_direction in ("Left", "left") else "Right"
-        return Encode(truncate, direction, self.prompt_name, field)
+        truncate = service.settings.auto_truncate if self.truncate is None else self.truncate not in (False, "NONE")
+        left = self.truncate == "START" or (self.truncate != "END" and self.truncation_direction in ("Left", "left"))
+        return Encode(truncate, "Left" if left else "Right", self.prompt_name, field)
 
 
-class EmbedRequest(TextOptions, ElasticBody):
+class EmbedRequest(TextOptions, OutputOptions, ElasticBody):
     """Texts to embed: one string or many, or token ids of the model's own vocabulary, taken as they are."""
 
     inputs: Texts
@@ -70,17 +76,19 @@ async def embed_texts(request: Request) -> Response:
     """Embed texts with the first `layers` layers, as vectors of length `dim`.
 
     The answer is always a list of vectors, also for a single text; with `Accept: application/octet-stream`
-    it is raw little-endian float32, row after row.
+    it is the numbers' bytes, little-endian, row after row.
     """
     service: Service = request.app.state.service
     body = await read(request, EmbedRequest, service.settings.payload_limit)
     inputs, method = listed(body.inputs)
     check_size(service, len(inputs), "inputs")
-    ask = ask_of(request.scope, body)
+    ask, served, kind = ask_of(request.scope, body), service.served(), body.output_dtype or "float"
+    check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
     embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
+    rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)
     if preferred(request.headers.getlist("accept"), (JSON, RAW)) == RAW:
-        return raw_answer(embedded.answer.vectors, embedded.headers())
-    return json_answer(embedded.answer.vectors, embedded.headers())
+        return raw_answer(little_endian(rows), head)
+    return json_answer(written(rows, body), head)
 
 
 # TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.

@@ -123,6 +123,9 @@ def response(refusal: Refusal, path: str) -> Response:
         status = kind.openai_status
         param = _OPENAI_NAMES.get(refusal.field or "", refusal.field)
         body = {"error": {"message": message, "type": kind.openai_type, "param": param, "code": kind.openai_code}}
+    elif path.startswith("/v2/"):
+        status = kind.openai_status
+        body = {"message": message}
     else:
         status = kind.status
         body = {"error": message, "error_type": kind.error_type}
@@ -134,6 +137,12 @@ class TeiError(BaseModel):
 
     error: str
     error_type: str
+
+
+class CohereError(BaseModel):
+    """An error as Cohere shapes it."""
+
+    message: str
 
 
 class OpenAIErrorDetail(BaseModel):
@@ -176,4 +185,7 @@ OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
     500: {"model": OpenAIError, "description": "The engine failed on this request"},
     503: {"model": OpenAIError, "description": _NOT_NOW},
     504: {"model": OpenAIError, "description": "The deadline passed while the request waited"},
+}
+COHERE_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {**told, "model": CohereError} for status, told in OPENAI_ERRORS.items()
 }

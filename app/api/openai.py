@@ -9,35 +9,35 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import base64_rows, json_answer
+from strata.app.api.answer import json_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Texts, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
+from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import check_size, embed
 from strata.app.api.errors import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
+from strata.app.api.output import OutputOptions, check_output, headers, numbers, written
 from strata.app.service import Service
-from strata.app.tokenizer import Encode
 
 router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
 
 
-class EmbeddingsRequest(ElasticBody):
+class EmbeddingsRequest(TextOptions, OutputOptions, ElasticBody):
     """OpenAI's request. `model` is accepted whatever it says: one model is served, and the answer names it."""
 
     input: Texts
     model: str | None = None
-    encoding_format: Annotated[
-        Literal["float", "base64"] | None, Field(description="base64: of little-endian float32. Default: float.")
-    ] = None
+    normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
+    truncation: Annotated[bool | None, Field(description="The same as `truncate`, as Voyage calls it.")] = None
     user: str | None = None
 
 
 class Embedding(BaseModel):
-    """One vector, as numbers or as base64 of little-endian float32."""
+    """One vector, as numbers or as base64 of their bytes."""
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | list[int] | str
 
 
 class Usage(BaseModel):
@@ -90,17 +90,21 @@ async def create_embeddings(request: Request) -> Response:
     inputs, method = listed(body.input)
     check_size(service, len(inputs), "input")
     ask = ask_of(request.scope, body)
-    how = Encode(service.settings.auto_truncate, field="input")
-    embedded = await embed(request, inputs, ask, how, method=method)
+    served, kind = service.served(), body.output_dtype or "float"
+    check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
+    if body.truncate is None:
+        body.truncate = body.truncation
+    how = body.encode(service, "input")
+    embedded = await embed(request, inputs, ask, how, method=method, normalize=body.normalize)
     answer = embedded.answer
-    rows: Any = base64_rows(answer.vectors) if body.encoding_format == "base64" else answer.vectors
+    rows = written(numbers(served, embedded, kind, "output_dtype"), body)
     content = {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
         "model": service.opened().name,
         "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
-    return json_answer(content, embedded.headers())
+    return json_answer(content, headers(served, embedded, kind))
 
 
 router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include_in_schema=False)

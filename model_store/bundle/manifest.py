@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from strata.model_store.bundle.measured import Agreement, AutoExit
+from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.quality import Quality
 from strata.model_store.bundle.strict import Strict
 
@@ -20,7 +21,7 @@ CARD = "README.md"
 
 # Fields and files that tell of a model but shape no vector.
 _TOLD: dict[str, Any] = {
-    **dict.fromkeys(("name", "quality", "agreement", "auto_exit", "provenance"), True),
+    **dict.fromkeys(("name", "quality", "agreement", "auto_exit", "int8_ranges", "provenance"), True),
     "files": {CARD},
 }
 
@@ -128,6 +129,7 @@ class Manifest(Strict):
     quality: Quality | None = None
     agreement: Agreement | None = None
     auto_exit: AutoExit | None = None
+    int8_ranges: Int8Ranges | None = None
     provenance: Provenance
     files: dict[str, FileRecord]
 

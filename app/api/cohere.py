@@ -1,0 +1,134 @@
+"""`POST /v2/embed`, as Cohere has it, with `layers` and the budgets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, field_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from strata.app.api.answer import json_answer
+from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.body import FirstError, Strings, read
+from strata.app.api.docs import PlainRoute, body_docs
+from strata.app.api.embedding import check_size, embed
+from strata.app.api.errors import COHERE_ERRORS, VALIDATION, Refusal
+from strata.app.api.output import base64_rows, check_output, headers, numbers
+from strata.app.service import Service
+from strata.app.tokenizer import Encode
+from strata.model_store.bundle.output_types import OutputType
+
+router = APIRouter(route_class=PlainRoute, tags=["Cohere"])
+
+EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
+_DEFAULT: tuple[EmbeddingType, ...] = ("float",)
+# Cohere's words for what a text is: those that Strata makes no difference for are like none.
+_INPUT_TYPES = {"search_query": "query", "search_document": "document", "classification": None, "clustering": None}
+
+
+class CohereRequest(ElasticBody):
+    """Cohere's request. `model` is accepted whatever it says: one model is served."""
+
+    texts: Strings | None = None
+    inputs: Annotated[
+        Annotated[list[dict[str, Any]], FirstError()] | None,
+        Field(description='The same as `texts`, each as `{"content": [{"type": "text", "text": "..."}]}`.'),
+    ] = None
+    images: list[str] | None = None
+    model: str | None = None
+    embedding_types: Annotated[
+        Annotated[list[EmbeddingType], FirstError()] | None,
+        Field(description="One or several; base64 is that of float. Default: float."),
+    ] = None
+    truncate: Annotated[
+        Literal["NONE", "START", "END"], Field(description="The side that is cut off where a text is too long.")
+    ] = "END"
+
+    @field_validator("input_type", mode="before")
+    @classmethod
+    def _in_our_words(cls, given: object) -> object:
+        if given == "image":
+            raise ValueError("images are not embedded here")
+        return _INPUT_TYPES.get(given, given) if isinstance(given, str) else given
+
+    def listed(self) -> list[str]:
+        """The texts, whichever way they came. Raises Refusal."""
+        if self.images:
+            raise Refusal(VALIDATION, "`images`: this model embeds texts", "images")
+        if (self.texts is None) == (self.inputs is None):
+            raise Refusal(VALIDATION, "`texts` must be given: a list of strings", "texts")
+        return self.texts if self.texts is not None else [_text(n, item) for n, item in enumerate(self.inputs or ())]
+
+
+def _text(number: int, item: dict[str, Any]) -> str:
+    content = item.get("content")
+    parts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    if not parts or not all(isinstance(part, str) for part in parts):
+        message = f'`inputs[{number}]` must be `{{"content": [{{"type": "text", "text": "..."}}]}}`'
+        raise Refusal(VALIDATION, message, "inputs")
+    return "\n".join(part for part in parts if part is not None)
+
+
+class CohereEmbeddings(BaseModel):
+    """Vectors, one list a type that was asked for."""
+
+    float: list[list[float]] | None = None
+    int8: list[list[int]] | None = None
+    uint8: list[list[int]] | None = None
+    binary: list[list[int]] | None = None
+    ubinary: list[list[int]] | None = None
+    base64: list[str] | None = None
+
+
+class CohereAnswer(BaseModel):
+    """Cohere's answer."""
+
+    id: str
+    texts: list[str]
+    embeddings: CohereEmbeddings
+    meta: dict[str, Any]
+    response_type: Literal["embeddings_by_type"]
+
+
+_DOCS = body_docs(
+    CohereRequest,
+    examples={
+        "bytes and bits at once": {
+            "texts": ["A first text", "A second text"],
+            "input_type": "search_document",
+            "embedding_types": ["int8", "ubinary"],
+            "output_dimension": 256,
+        }
+    },
+    parameters=ASK_DOCS,
+)
+
+
+@router.post("/v2/embed", openapi_extra=_DOCS, responses={200: {"model": CohereAnswer}, **COHERE_ERRORS})
+async def embed_by_type(request: Request) -> Response:
+    """Embed texts once, and tell the vectors in every type that is asked for."""
+    service: Service = request.app.state.service
+    body = await read(request, CohereRequest, service.settings.payload_limit)
+    texts = body.listed()
+    check_size(service, len(texts), "texts")
+    ask, served = ask_of(request.scope, body), service.served()
+    kinds: dict[EmbeddingType, OutputType] = {}
+    for name in body.embedding_types or _DEFAULT:
+        kinds[name] = "float" if name == "base64" else name
+    for kind in kinds.values():
+        check_output(served, kind, ask, "embedding_types", normalize=True)
+    how = Encode(body.truncate != "NONE", "Left" if body.truncate == "START" else "Right", field="texts")
+    embedded = await embed(request, texts, ask, how, method="batch")
+    found = {name: numbers(served, embedded, kind, "embedding_types") for name, kind in kinds.items()}
+    content = {
+        "id": str(uuid4()),
+        "texts": texts,
+        "embeddings": {name: base64_rows(rows) if name == "base64" else rows for name, rows in found.items()},
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": embedded.answer.tokens}},
+        "response_type": "embeddings_by_type",
+    }
+    only: OutputType = next(iter(kinds.values())) if len(kinds) == 1 else "float"
+    return json_answer(content, headers(served, embedded, only))

@@ -1,0 +1,94 @@
+"""How the numbers of an answer are told: their type, and as lists, base64 or bytes."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from strata.app.api.answer import Embedded
+from strata.app.api.errors import VALIDATION, Refusal
+from strata.app.planning.plan import Ask
+from strata.app.service import Served
+from strata.model_store.bundle.output_types import OUTPUT_TYPES, PACKED, SCALED, Arrays, OutputType, quantized
+
+
+class OutputOptions(BaseModel):
+    """The type of the numbers, in Voyage's words, and how they are written, in OpenAI's."""
+
+    model_config = ConfigDict(strict=True)
+
+    output_dtype: Annotated[
+        OutputType | None,
+        Field(
+            description="float; int8 and uint8 (a byte a number; 127 stands for `X-Strata-Int8-Range`); "
+            "binary and ubinary (a bit a number, eight to a byte). Default: float."
+        ),
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None,
+        Field(description="base64: each vector's bytes, numbers little-endian. Default: lists of numbers."),
+    ] = None
+
+
+def check_output(served: Served, kind: OutputType, ask: Ask, field: str, *, normalize: bool) -> None:
+    """Refuse a type that this model has not, before anything is run. Raises Refusal."""
+    manifest = served.manifest
+    if kind in SCALED:
+        if manifest.int8_ranges is None:
+            others = ", ".join(name for name in OUTPUT_TYPES if name not in SCALED)
+            raise Refusal(
+                VALIDATION,
+                f"`{field}` {kind} needs ranges that `strata profile` calibrates, and this model has none; "
+                f"it has: {others}",
+                field,
+            )
+        if not normalize:
+            raise Refusal(VALIDATION, f"`{field}` {kind} is for vectors of length 1; leave `normalize` out", field)
+    if kind in PACKED and (dim := ask.dim or manifest.full_dim) % 8:
+        raise Refusal(VALIDATION, f"`{field}` {kind} needs a `dim` that is a multiple of 8. Given: {dim}", field)
+
+
+def numbers(served: Served, embedded: Embedded, kind: OutputType, field: str) -> Arrays:
+    """The vectors of an answer in a type. Raises Refusal where one was run at an exit or dim without a range."""
+    answer = embedded.answer
+    count = len(answer.vectors)
+    ranges = np.ones(count, np.float32)
+    if kind in SCALED:
+        table = served.manifest.int8_ranges
+        assert table is not None  # it was checked
+        for row, layers in enumerate(answer.depths or (answer.layers,) * count):
+            found = table.ranges.get(layers, {}).get(answer.dim)
+            if found is None:
+                message = f"`{field}` {kind}: no range was calibrated for {layers} layers and {answer.dim} dims"
+                raise Refusal(VALIDATION, message, field)
+            ranges[row] = found
+    return quantized(answer.vectors, kind, ranges)
+
+
+def headers(served: Served, embedded: Embedded, kind: OutputType) -> list[tuple[bytes, bytes]]:
+    """What was run, the type of the numbers, and for int8 what 127 stands for."""
+    found = embedded.headers()
+    if kind != "float":
+        found.append((b"x-strata-output-dtype", kind.encode()))
+        table = served.manifest.int8_ranges
+        if kind in SCALED and table and not embedded.answer.depths:
+            found.append((b"x-strata-int8-range", b"%.6f" % table.ranges[embedded.answer.layers][embedded.answer.dim]))
+    return found
+
+
+def little_endian(rows: Arrays) -> Arrays:
+    """The same numbers in the byte order that is told."""
+    return rows.astype(rows.dtype.newbyteorder("<"), copy=False)
+
+
+def base64_rows(rows: Arrays) -> list[str]:
+    """Each row's bytes as base64."""
+    return [b64encode(row.tobytes()).decode() for row in little_endian(rows)]
+
+
+def written(rows: Arrays, options: OutputOptions) -> Any:
+    """Rows as they go into JSON."""
+    return base64_rows(rows) if options.encoding_format == "base64" else rows
