@@ -146,7 +146,7 @@ class _Option:
 
 _WHOLE, _ABOVE_0 = {"type": "integer", "minimum": 1}, {"type": "number", "exclusiveMinimum": 0}
 _OPTIONS = {
-    "layers": _Option("layers", _layers, {"oneOf": [_WHOLE, {"const": "auto"}]}),
+    "layers": _Option("layers", _layers, {"oneOf": [{**_WHOLE, "minimum": 0}, {"const": "auto"}]}),
     "dim": _Option("dim", whole, _WHOLE),
     "dimensions": _Option("dim", whole, _WHOLE),
     "output_dimension": _Option("dim", whole, _WHOLE),

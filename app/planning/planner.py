@@ -86,9 +86,9 @@ class Planner:
         left = _Left(self._candidates(ask, tier, role), self.exits_of(role))
         if role == "query" and not isinstance(ask.layers, int):
             left.keep(self._searching(dim, task), "queries at this exit were not measured on full-depth documents")
-        self._name(left, ask.exits, dim, "`exits`")
+        self._name(left, ask.exits, dim, "`exits`", role)
         if role != "document":
-            self._name(left, tier.exits, dim, f"the exits of tier `{tier.name}`")
+            self._name(left, tier.exits, dim, f"the exits of tier `{tier.name}`", role)
         floor = self._above_layers(left, ask, tier)
         floor |= self._above_quality(left, ask, tier, dim, task, role)
         deadline_s = tier.deadline_s if ask.budget_ms is None else ask.budget_ms / 1000
@@ -166,7 +166,7 @@ class Planner:
             return self.exits_of(role)
         return self._manifest.query_exits if role == "query" else self._manifest.exits
 
-    def _name(self, left: _Left, exits: Exits | None, dim: int, whose: str) -> None:
+    def _name(self, left: _Left, exits: Exits | None, dim: int, whose: str, role: InputType | None) -> None:
         if exits is None:
             return
         if exits == "shared":
@@ -174,9 +174,10 @@ class Planner:
             whose = f"the exits that may share an index at {dim} dims"
         else:
             named = exits
-            if not set(named) <= set(self.exits):
+            known = self.exits_of(role)
+            if not set(named) <= set(known):
                 raise PlanRefused(
-                    "exits", f'{whose} must be "shared" or among {_listed(self.exits)}. Given: {_listed(named)}'
+                    "exits", f'{whose} must be "shared" or among {_listed(known)}. Given: {_listed(named)}'
                 )
         before = list(left.exits)
         left.keep(named, f"not among {whose}")

@@ -6,7 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from strata.app.planning.callers import Callers
 from strata.app.planning.plan import Ask, PlanRefused
@@ -34,7 +43,7 @@ class _Entry(BaseModel):
     deadline_ms: Positive | None = None
     min_quality: Positive | None = None
     min_layers: PositiveInt | None = None
-    exits: Annotated[list[PositiveInt], Field(min_length=1)] | Literal["shared"] | None = None
+    exits: Annotated[list[NonNegativeInt], Field(min_length=1)] | Literal["shared"] | None = None
     input_type: InputType | None = None
     task: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
     share: Positive = 1.0

@@ -104,7 +104,9 @@ def test_queries_float_on_full_depth_documents_down_to_exit_0() -> None:
     assert PLANNER.space(0, in_index) == f"{MODEL}/6x16"
     assert terms(input_type="query").exits == (6,), "without a deadline as deep as can be"
     assert terms(input_type="query", budget_ms=5, min_layers=2).exits == (2, 3, 6)
+    assert terms(input_type="query", budget_ms=5, exits=(0, 2)).exits == (0, 2)
     assert terms(budget_ms=5).exits == EXITS, "exit 0 is for queries"
+    assert "among 1, 2, 3, 4, 6" in refused("exits", exits=(0, 2))
     assert "1, 2, 3, 4, 6" in refused("layers", layers=0)
 
 
