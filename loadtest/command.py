@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     except (LoadError, LookupError, OSError, ValueError, CalledProcessError) as error:
         print(f"strata loadtest {args.benchmark}: {error}", file=sys.stderr)
         return 1
-    report.close(figures, args.json)
+    report.close(figures, args.json, args.html)
     return int(args.strict and any(figure.met is False for figure in figures))
 
 
@@ -117,7 +117,7 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add("--mix", nargs="+", default=mix.DEFAULT, metavar="TIER=SHARE[:KEY]", help="who sends how much (%(default)s)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
     add("--seed", type=int, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
-    add("--out", type=Path, metavar="DIR", help="report.json and plots go here (default: runs/slo-SCENARIO-TIME)")
+    add("--out", type=Path, metavar="DIR", help="report.html and report.json go here (default: runs/slo-SCENARIO-TIME)")
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

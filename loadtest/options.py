@@ -16,7 +16,15 @@ def add_common(parser: argparse.ArgumentParser, *, rounds: int) -> None:
     """Texts, rounds, the JSON file, and after ``--`` the options of the server that is started."""
     parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line (default: Python's own manual)")
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help="turns of each variant (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and raw rounds here too")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=Path("-"),
+        metavar="FILE",
+        help="print figures and raw rounds as JSON, or write them to FILE and print the tables",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with tables and pictures here")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a bar is missed")
     parser.add_argument(
         "serve_options", nargs="*", metavar="-- SERVE_OPTION", help="options of `strata serve`, after a lone --"

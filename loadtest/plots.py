@@ -1,35 +1,33 @@
-"""Load, latency, depth and attainment over time, as PNG files."""
+"""Load, latency, depth and attainment over time, as SVG that takes the colours of the page around it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from io import StringIO
+from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from strata.loadtest.outcomes import Mask, Numbers, Requests
 
-_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#D55E00",
-    "#56B4E9",
-    "#000000",
-)  # Okabe and Ito's, for all eyes
-_OUTCOMES = ("#009E73", "#E69F00", "0.6", "#D55E00")
+# Okabe and Ito's, for all eyes, less the black that a dark page would swallow, and with a lighter blue.
+_COLOURS = ("#2F8AC8", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+_OUTCOMES = ("#009E73", "#E69F00", "#999999", "#D55E00")
+_INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
 _BIN_S = 1.0
-_DPI = 110
+_DPI = 110  # of the points, which are too many to be drawn one by one
+_INK = "#010203"  # stands for the page's own ink, until the drawing is done
+_LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": _INK}
 
 
-def draw_over_time(policies: Mapping[str, Requests], seconds: float, file: Path) -> None:
+def draw_over_time(policies: Mapping[str, Requests], seconds: float) -> str:
     """All policies in one picture: each panel a measure, each line a policy."""
     figure, (load, latency, depth, attained) = _panels(4)
     edges = _edges(seconds)
-    load.stairs(_rates(next(iter(policies.values())), edges), edges, fill=True, color="0.7")
+    load.stairs(_rates(next(iter(policies.values())), edges), edges, fill=True, color=_INK, alpha=0.3)
     load.set_ylabel("offered, texts/s")
     for colour, (name, requests) in zip(_colours(len(policies)), policies.items(), strict=True):
         answered = requests.status == 200
@@ -42,11 +40,11 @@ def draw_over_time(policies: Mapping[str, Requests], seconds: float, file: Path)
     latency.set(ylabel="p95 of a second, ms", yscale="log")
     depth.set(ylabel="mean layers", ylim=(0, None))
     attained.set(ylabel="in time, % of offered", ylim=(-3, 103), xlabel="s")
-    figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=len(policies), frameon=False)
-    figure.savefig(file, dpi=_DPI)
+    figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=len(policies), **_LEGEND)
+    return _svg(figure)
 
 
-def draw_policy(name: str, requests: Requests, tiers: Sequence[str], seconds: float, file: Path) -> None:
+def draw_policy(name: str, requests: Requests, tiers: Sequence[str], seconds: float) -> str:
     """One policy: what became of the load, and every tier's latency against its deadline, depth and attainment."""
     figure, (load, latency, depth, attained) = _panels(4)
     edges = _edges(seconds)
@@ -61,7 +59,9 @@ def draw_policy(name: str, requests: Requests, tiers: Sequence[str], seconds: fl
     for colour, (number, tier) in zip(_colours(len(tiers)), enumerate(tiers), strict=True):
         mine = requests.tier == number
         answered = mine & (requests.status == 200)
-        latency.plot(requests.due[answered], requests.latency[answered] * 1e3, ".", markersize=2, color=colour)
+        latency.plot(
+            requests.due[answered], requests.latency[answered] * 1e3, ".", markersize=2, color=colour, rasterized=True
+        )
         for deadline in np.unique(requests.deadline[mine]):
             latency.axhline(deadline * 1e3, color=colour, linestyle="--", linewidth=0.8)
         for axes, values in (
@@ -70,21 +70,31 @@ def draw_policy(name: str, requests: Requests, tiers: Sequence[str], seconds: fl
         ):
             axes.stairs(values, edges, baseline=None, color=colour, linewidth=1.2, label=tier)
     load.set(ylabel="texts/s, by arrival", title=name)
-    load.legend(ncols=len(parts), fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    load.legend(ncols=len(parts), fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), **_LEGEND)
     latency.set(ylabel="latency, ms (-- deadline)", yscale="log")
     depth.set(ylabel="mean layers", ylim=(0, None))
     attained.set(ylabel="in time, % of offered", ylim=(-3, 103), xlabel="s")
-    figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=len(tiers), frameon=False)
-    figure.savefig(file, dpi=_DPI)
+    figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=len(tiers), **_LEGEND)
+    return _svg(figure)
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(11, 2.3 * count), layout="constrained")
-    panels: Sequence[Axes] = figure.subplots(count, 1, sharex=True)
+    with rc_context(dict.fromkeys(_INKED, _INK)):
+        figure = Figure(figsize=(11, 2.3 * count), layout="constrained")
+        panels: Sequence[Axes] = figure.subplots(count, 1, sharex=True)
     for axes in panels:
-        axes.grid(alpha=0.3)
+        axes.grid(alpha=0.15, color=_INK)
         axes.margins(x=0)
     return figure, panels
+
+
+def _svg(figure: Figure) -> str:
+    """The drawing without a ground, its words as text, its lines in the ink of the page."""
+    drawn = StringIO()
+    with rc_context({"svg.fonttype": "none", "text.color": _INK}):
+        figure.savefig(drawn, format="svg", dpi=_DPI, transparent=True)
+    svg = drawn.getvalue()
+    return svg[svg.index("<svg") :].replace(_INK, "currentColor").replace("font: ", "font-family: inherit; font: ")
 
 
 def _colours(count: int) -> list[str]:

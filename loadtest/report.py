@@ -1,4 +1,4 @@
-"""What is shown and kept of a run: progress lines, a table of figures, a JSON file."""
+"""What is shown and kept of a run: progress lines, tables, a JSON file, a page with its pictures in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from strata import terminal
 from strata.loadtest.figures import Figure
+from strata.loadtest.page import page
+
+STDOUT = Path("-")
 
 
 class Report:
@@ -24,40 +28,46 @@ class Report:
         self._began = time.time()
         self._load_at_start = os.getloadavg()[0]
         self.facts: dict[str, Any] = {}  # said once under the table, e.g. the settings chosen
-        self.rounds: dict[str, Any] = {}  # the raw results, for the file only
+        self.rounds: dict[str, Any] = {}  # the raw results, for the files only
+        self.tables: dict[str, list[list[str]]] = {}  # by title; the first row is the head, as `terminal.table` has it
+        self.wide_tables: dict[str, list[list[str]]] = {}  # likewise, for the page only
+        self.pictures: dict[str, str] = {}  # SVG by title, for the page only
 
     def tell(self, message: str) -> None:
         """One line of progress."""
         print(f"[{time.time() - self._began:6.1f} s] {message}", file=sys.stderr, flush=True)
 
-    def close(self, figures: Sequence[Figure], file: Path | None) -> None:
-        """Print the table, and write the file if one is asked for."""
-        print(table(figures))
+    def close(self, figures: Sequence[Figure], json_file: Path | None, html_file: Path | None = None) -> None:
+        """Print tables, figures and facts, or with the file ``-`` JSON in their place; write the files asked for."""
         facts = {**self.facts, "load average before": round(self._load_at_start, 2)}
-        for name, fact in facts.items():
-            print(f"  {name}: {fact}")
-        if file:
-            content = {
-                "command": self._command,
-                "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._began)),
-                "machine": machine(),
-                "options": self._options,
-                "facts": facts,
-                "figures": [{**asdict(figure), "met": figure.met} for figure in figures],
-                "rounds": self.rounds,
-            }
-            file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        content = {
+            "command": self._command,
+            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._began)),
+            "machine": machine(),
+            "options": self._options,
+            "facts": facts,
+            "figures": [{**asdict(figure), "met": figure.met} for figure in figures],
+            "rounds": self.rounds,
+        }
+        rows = [shown(figure) for figure in figures]
+        if json_file == STDOUT:
+            terminal.print_json(content)
+        else:
+            for rows_of_table in self.tables.values():
+                terminal.show(terminal.table(rows_of_table[0], rows_of_table[1:]))
+            terminal.show(terminal.table(("figure", "value>", "bar>", ""), rows))
+            terminal.show(terminal.facts([(name, str(fact)) for name, fact in facts.items()]))
+        if json_file and json_file != STDOUT:
+            json_file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        if html_file:
+            tables = {**self.tables, **self.wide_tables}
+            html_file.write_text(page(self._command, content, rows, tables, self.pictures), encoding="utf-8")
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """The figures in columns: what, how much, the bar, and whether it is reached."""
-    verdict = {None: "", True: "reached", False: "MISSED"}
-    rows = [(f.name, f"{_short(f.value)} {f.unit}".strip(), f.bar, verdict[f.met]) for f in figures]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bar:<{widths[2]}}  {met}".rstrip()
-        for name, value, bar, met in rows
-    )
+def shown(figure: Figure) -> tuple[str, str, str, str]:
+    """What, how much, the bar, and whether it is reached."""
+    verdict = {None: "", True: "reached", False: "MISSED"}[figure.met]
+    return figure.name, f"{_short(figure.value)} {figure.unit}".strip(), figure.bar, verdict
 
 
 def machine() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -20,10 +21,16 @@ def turns(names: list[str], rounds: int) -> Iterator[tuple[int, str]]:
 async def interleave(
     variants: Mapping[str, Variant[T]], rounds: int, tell: Callable[[str, T], None]
 ) -> dict[str, list[T]]:
-    """Results of every variant, one a round, told one by one as they come."""
+    """Results of every variant, one a round, told one by one as they come with the time that is left."""
     results: dict[str, list[T]] = {name: [] for name in variants}
-    for number, name in turns(list(variants), rounds):
+    began, ordered = time.monotonic(), list(turns(list(variants), rounds))
+    for done, (number, name) in enumerate(ordered, start=1):
         result = await variants[name](number)
         results[name].append(result)
-        tell(f"round {number + 1}/{rounds} {name}", result)
+        left = (time.monotonic() - began) / done * (len(ordered) - done)
+        tell(f"round {number + 1}/{rounds}{f', {_short(left)} left' if left else ''}, {name}", result)
     return results
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

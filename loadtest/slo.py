@@ -31,7 +31,7 @@ from strata.loadtest.rounds import interleave
 from strata.loadtest.scenarios import SCENARIOS, Scenario
 from strata.loadtest.schedule import Schedule, arrival_times
 from strata.loadtest.series import histogram_median, read_series
-from strata.loadtest.slo_figures import compare, generator_figures, matrix
+from strata.loadtest.slo_figures import compare, generator_figures, matrix, short_matrix
 from strata.loadtest.texts import digest, load_texts
 
 # Capacity is what the engine carries, not what a tier's deadline lets in; with batches as short as the tightest tier
@@ -95,7 +95,8 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     texts = load_texts(args.texts)
     out = args.out or Path("runs") / f"slo-{args.scenario}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     out.mkdir(parents=True, exist_ok=True)
-    args.json = args.json or out / "report.json"
+    args.json, args.html = args.json or out / "report.json", args.html or out / "report.html"
+    report.facts["report"] = str(args.html)
     report.facts["scenario"] = f"{args.scenario}: {scenario.summary}"
     report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
     async with any_server(args, "--tiers", str(args.tiers), *_ROOM) as server:
@@ -122,7 +123,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
             after = await measure_capacity(address, full, texts, mix[-1], report)
             report.facts["capacity afterwards"] = f"{after:.1f} texts/s ({after / capacity - 1:+.0%})"
     requests = {name: Requests.joined(parts) for name, parts in found.items()}
-    return conclude(requests, schedule, policies, trial, scenario, full, report, out) + told
+    return conclude(requests, schedule, policies, trial, scenario, full, report) + told
 
 
 async def _info(address: Address, sender: Sender) -> Any:
@@ -208,9 +209,8 @@ def conclude(
     scenario: Scenario,
     full: int,
     report: Report,
-    out: Path,
 ) -> list[Figure]:
-    """Sum up, print the table, write the plots; the figures that have bars are returned."""
+    """Sum up, make the tables and the pictures; the figures that have bars are returned."""
     tiers = [sender.tier for sender in trial.senders]
     summaries: dict[str, dict[str, Summary]] = {}
     for name, found in requests.items():
@@ -219,11 +219,11 @@ def conclude(
     report.rounds["policies"] = {
         name: {tier: summary.written() for tier, summary in found.items()} for name, found in summaries.items()
     }
-    print(matrix(summaries), end="\n\n")
-    draw_over_time(requests, schedule.seconds, out / "over-time.png")
+    report.tables["Policies and tiers"] = short_matrix(summaries)
+    report.wide_tables["All that was counted"] = matrix(summaries)
+    report.pictures["All policies over time"] = draw_over_time(requests, schedule.seconds)
     for name, found in requests.items():
-        draw_policy(name, found, tiers, schedule.seconds, out / f"{name.replace('/', '-')}.png")
-    report.facts["plots"] = str(out)
+        report.pictures[f"{name}, by tier"] = draw_policy(name, found, tiers, schedule.seconds)
     report.facts["quality"] = f"share of the source model's score, of {', '.join(sorted(trial.tasks)) or 'no task'}"
     if trial.problems:
         report.facts["first of each failure"] = json.dumps(trial.problems, ensure_ascii=False)

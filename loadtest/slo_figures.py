@@ -21,16 +21,22 @@ _COLUMNS = (
 )
 
 
-def matrix(summaries: Mapping[str, Tiers]) -> str:
-    """One line for each policy and tier."""
+_SHORT = ("policy", "tier", "offered>", "attained>", "refused%>", "p99-ms>", "layers>", "quality>")  # fit 80 columns
+
+
+def matrix(summaries: Mapping[str, Tiers]) -> list[list[str]]:
+    """A row for each policy and tier, under a head."""
     rows = [_COLUMNS.split()]
     for name, tiers in summaries.items():
         rows += [[name if tier == "all" else "", tier, *_cells(summary)] for tier, summary in tiers.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(f"{cell:{'<' if column < 2 else '>'}{widths[column]}}" for column, cell in enumerate(row))
-        for row in rows
-    )
+    return rows
+
+
+def short_matrix(summaries: Mapping[str, Tiers]) -> list[list[str]]:
+    """Likewise, of the columns that say most."""
+    head, *rows = matrix(summaries)
+    places = [head.index(name.rstrip(">")) for name in _SHORT]
+    return [list(_SHORT), *([row[place] for place in places] for row in rows)]
 
 
 def _cells(summary: Summary) -> list[str]:

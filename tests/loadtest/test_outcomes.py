@@ -95,7 +95,7 @@ def test_a_ratio_of_a_few_misses_is_not_told() -> None:
 
 def test_the_table_has_a_line_for_each_policy_and_tier() -> None:
     found = summarize(known(), 7.0, 12)
-    lines = matrix({"elastic": {"all": found, "fast": found}}).splitlines()
+    lines = [" ".join(row) for row in matrix({"elastic": {"all": found, "fast": found}})]
     assert lines[0].split()[:4] == ["policy", "tier", "offered", "in-time"]
     assert lines[1].split()[:4] == ["elastic", "all", "7", "2"]
     assert lines[2].split()[0] == "fast"

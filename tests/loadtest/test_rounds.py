@@ -31,4 +31,9 @@ def test_results_keep_their_variant_and_round() -> None:
         )
     )
     assert results == {"a": ["a0", "a1"], "b": ["b0", "b1"]}
-    assert told == ["round 1/2 a", "round 1/2 b", "round 2/2 b", "round 2/2 a"]
+    assert told == [
+        "round 1/2, 0 s left, a",
+        "round 1/2, 0 s left, b",
+        "round 2/2, 0 s left, b",
+        "round 2/2, a",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -49,8 +50,19 @@ def test_policies_meet_the_same_arrivals_and_are_reported(
     assert policies["static-2/4"]["slow"]["depth"] == 4
     names = {figure["name"].strip() for figure in written["figures"]}
     assert {"the generator's own lag, p99", "goodput, times always-4's", "its CPU, share of the server's"} <= names
-    for plot in ("over-time", "always-4", "static-2-4", "elastic"):
-        assert (tmp_path / "out" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json"]
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert len(re.findall(r"<svg", html)) == 4, "all policies, and each of three by tier"
+    assert not re.findall(r"(?:src|href)=[\"'](?!#|data:)", html), "nothing is fetched"
+    assert not re.findall(r"#010203|url\((?!#)", html)
+    assert html.count("currentColor") > 50, "lines and words take the page's ink, in light and dark"
+    for said in (
+        "prefers-color-scheme: dark",
+        "goodput, times always-4",
+        "static-2/4, by tier",
+        "in time, % of offered",
+    ):
+        assert said in html
     assert "120 texts in 2 s: 1.00 x capacity" in capsys.readouterr().out
 
 
