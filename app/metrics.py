@@ -7,11 +7,9 @@ several, with a lock each). Series are built when somebody scrapes.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -25,12 +23,10 @@ from prometheus_client.core import (
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
-# From half a millisecond (a shallow exit on a fast machine) to the longest wait anybody sits through.
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# Left before the deadline, or over it.
-_SLACK = (-10.0, -1.0, -0.25, -0.05, 0.0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from strata.app.series import SECONDS, Histogram, counts_family, histogram_family
+from strata.app.tier_series import TierCounts, tier_series
+
 _ERROR = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _DECISION = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025)
@@ -43,44 +39,6 @@ _WORKERS = {
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _MOST_KEYS = 100
 _TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
-
-
-class _Histogram:
-    """Counts per bucket; ``bounds`` are the upper bounds, +Inf apart."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(self.bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float, times: int = 1) -> None:
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.total += value * times
-
-    def buckets(self) -> list[tuple[str, float]]:
-        running, found = 0, []
-        for bound, count in zip((*self.bounds, inf), self.counts, strict=True):
-            running += count
-            found.append(("+Inf" if bound == inf else str(float(bound)), float(running)))
-        return found
-
-
-class _Tier:
-    """What is counted of one tier."""
-
-    __slots__ = ("answered", "expired", "failed", "layers", "quality", "quality_count", "refused", "slack", "waited")
-
-    def __init__(self, exits: Sequence[float]) -> None:
-        self.answered: Counter[str] = Counter()  # by "true" or "false": in time
-        self.refused: Counter[str] = Counter()  # by reason
-        self.expired = self.failed = 0
-        self.waited = _Histogram(_SECONDS)
-        self.slack = _Histogram(_SLACK)
-        self.layers = _Histogram(exits)
-        self.quality: dict[str, float] = {}  # shares summed, by the task they are of
-        self.quality_count: Counter[str] = Counter()
 
 
 @dataclass(slots=True, frozen=True)
@@ -119,23 +77,25 @@ class Metrics(Collector):
         self._texts = self._texts_answered = 0
         self._disconnects = 0
         self._keys: dict[tuple[str, str], list[int]] = {}  # (tier, key) -> requests, texts, tokens
-        self._request_seconds = _Histogram(_SECONDS)
-        self._tokenization_seconds = _Histogram(_SECONDS)
-        self._queue_seconds = _Histogram(_SECONDS)
-        self._inference_seconds = _Histogram(_SECONDS)
-        self._batch_texts = _Histogram(_TEXTS)
-        self._batch_tokens = _Histogram(_TOKENS)
-        self._batch_seconds: dict[int, _Histogram] = {}
+        self._request_seconds = Histogram(SECONDS)
+        self._tokenization_seconds = Histogram(SECONDS)
+        self._queue_seconds = Histogram(SECONDS)
+        self._inference_seconds = Histogram(SECONDS)
+        self._batch_texts = Histogram(_TEXTS)
+        self._batch_tokens = Histogram(_TOKENS)
+        self._batch_seconds: dict[int, Histogram] = {}
         self._tokens = self._padded_tokens = 0
-        self._exits = _Histogram(())
-        self._dims = _Histogram(())
+        self._exits = Histogram(())
+        self._dims = Histogram(())
+        self._input_texts: Counter[str] = Counter()
+        self._input_layers: Counter[str] = Counter()  # summed over texts
         self._worker_restarts = 0
-        self._tiers: dict[str, _Tier] = {}
-        self._cost_error = _Histogram(_ERROR)
-        self._forecast_error = _Histogram(_ERROR)
-        self._decision_seconds = _Histogram(_DECISION)
-        self._loop_lag = _Histogram(_LAG)
-        self._agreement: dict[int, _Histogram] = {}
+        self._tiers: dict[str, TierCounts] = {}
+        self._cost_error = Histogram(_ERROR)
+        self._forecast_error = Histogram(_ERROR)
+        self._decision_seconds = Histogram(_DECISION)
+        self._loop_lag = Histogram(_LAG)
+        self._agreement: dict[int, Histogram] = {}
         self._level: Callable[[], int] = lambda: 0
         self._in_progress: Callable[[], int] = lambda: 0
         self._tasks: Callable[[], int] = lambda: 0
@@ -163,12 +123,25 @@ class Metrics(Collector):
         self._texts += texts
 
     def request_answered(
-        self, method: str, texts: int, dim: int, *, total: float, tokenization: float, queue: float, inference: float
+        self,
+        method: str,
+        texts: int,
+        dim: int,
+        *,
+        layers: int,
+        input_type: str | None,
+        total: float,
+        tokenization: float,
+        queue: float,
+        inference: float,
     ) -> None:
-        """The request was answered; where its time went, in seconds."""
+        """The request was answered; where its time went, in seconds. ``input_type``: "query", "document" or unsaid."""
         self._successes[method] += 1
         self._texts_answered += texts
         self._dims.observe(dim, texts)
+        kind = input_type or "unsaid"
+        self._input_texts[kind] += texts
+        self._input_layers[kind] += texts * layers
         self._request_seconds.observe(total)
         self._tokenization_seconds.observe(tokenization)
         self._queue_seconds.observe(queue)
@@ -205,7 +178,7 @@ class Metrics(Collector):
             self._exits.observe(layers)
             deepest = max(deepest, layers)
         if deepest not in self._batch_seconds:
-            self._batch_seconds[deepest] = _Histogram(_SECONDS)
+            self._batch_seconds[deepest] = Histogram(SECONDS)
         self._batch_seconds[deepest].observe(seconds)
 
     def batch_predicted(self, predicted: float, real: float) -> None:
@@ -265,12 +238,12 @@ class Metrics(Collector):
     def shadowed(self, layers: int, cosine: float) -> None:
         """A text answered at ``layers`` was also run to full depth; the cosine of the two vectors."""
         if layers not in self._agreement:
-            self._agreement[layers] = _Histogram(_COSINE)
+            self._agreement[layers] = Histogram(_COSINE)
         self._agreement[layers].observe(cosine)
 
-    def _tier(self, name: str) -> _Tier:
+    def _tier(self, name: str) -> TierCounts:
         if name not in self._tiers:
-            self._tiers[name] = _Tier(self._exits.bounds)
+            self._tiers[name] = TierCounts(self._exits.bounds)
         return self._tiers[name]
 
     def worker_restarted(self) -> None:
@@ -281,8 +254,8 @@ class Metrics(Collector):
 
     def model_opened(self, *, exits: Sequence[int], dims: Sequence[int], **facts: str) -> None:
         """The exits and dims that may be asked for, and what build information should say."""
-        self._exits = _Histogram(exits)
-        self._dims = _Histogram(dims)
+        self._exits = Histogram(exits)
+        self._dims = Histogram(dims)
         self._facts.update(facts)
 
     def watch(
@@ -331,38 +304,48 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """TEI's series, named exactly as there (its counters have no `_total`), then Strata's own."""
-        yield _counts("te_request_count", "Requests", self._requests, "method")
-        yield _counts("te_request_success", "Requests answered", self._successes, "method")
-        yield _counts("te_request_failure", "Requests refused or failed", self._failures, "err")
-        yield _counts("te_embed_count", "Texts to embed", {"": self._texts})
-        yield _counts("te_embed_success", "Texts embedded", {"": self._texts_answered})
-        yield _histogram("te_request_duration", "Seconds from arrival to answer", self._request_seconds)
-        yield _histogram("te_request_tokenization_duration", "Seconds tokenizing", self._tokenization_seconds)
-        yield _histogram("te_request_queue_duration", "Seconds in the queue", self._queue_seconds)
-        yield _histogram("te_request_inference_duration", "Seconds with the engine", self._inference_seconds)
-        yield _histogram("te_batch_next_size", "Texts of a batch", self._batch_texts)
-        yield _histogram("te_batch_next_tokens", "Tokens of a batch", self._batch_tokens)
+        yield counts_family("te_request_count", "Requests", self._requests, "method")
+        yield counts_family("te_request_success", "Requests answered", self._successes, "method")
+        yield counts_family("te_request_failure", "Requests refused or failed", self._failures, "err")
+        yield counts_family("te_embed_count", "Texts to embed", {"": self._texts})
+        yield counts_family("te_embed_success", "Texts embedded", {"": self._texts_answered})
+        yield histogram_family("te_request_duration", "Seconds from arrival to answer", self._request_seconds)
+        yield histogram_family("te_request_tokenization_duration", "Seconds tokenizing", self._tokenization_seconds)
+        yield histogram_family("te_request_queue_duration", "Seconds in the queue", self._queue_seconds)
+        yield histogram_family("te_request_inference_duration", "Seconds with the engine", self._inference_seconds)
+        yield histogram_family("te_batch_next_size", "Texts of a batch", self._batch_texts)
+        yield histogram_family("te_batch_next_tokens", "Tokens of a batch", self._batch_tokens)
         yield GaugeMetricFamily("te_queue_size", "Texts waiting", value=self._queue_size())
 
-        yield _histogram("strata_exit_layers", "Layers run, per text", self._exits)
-        yield _histogram("strata_dim", "Length of the vectors answered, per text", self._dims)
-        yield _histogram("strata_batch_texts", "Texts of a batch", self._batch_texts)
-        yield _histogram("strata_batch_tokens", "Tokens of a batch", self._batch_tokens)
+        yield histogram_family("strata_exit_layers", "Layers run, per text", self._exits)
+        yield histogram_family("strata_dim", "Length of the vectors answered, per text", self._dims)
+        inputs = SummaryMetricFamily(
+            "strata_input_type_layers",
+            "Layers run, per text, by what it is: query, document or unsaid",
+            labels=["input_type"],
+        )
+        for kind, texts in self._input_texts.items():
+            inputs.add_metric([kind], texts, self._input_layers[kind])
+        yield inputs
+        yield histogram_family("strata_batch_texts", "Texts of a batch", self._batch_texts)
+        yield histogram_family("strata_batch_tokens", "Tokens of a batch", self._batch_tokens)
         seconds = HistogramMetricFamily(
             "strata_inference_seconds", "Seconds of a batch in the engine, by its deepest exit", labels=["layers"]
         )
         for layers, histogram in sorted(self._batch_seconds.items()):
             seconds.add_metric([str(layers)], histogram.buckets(), histogram.total)
         yield seconds
-        yield from self._tier_series()
+        yield from tier_series(self._tiers)
         yield from self._key_series()
-        yield _histogram(
+        yield histogram_family(
             "strata_cost_error_ratio", "Predicted less real time of a batch, over the real", self._cost_error
         )
-        yield _histogram(
+        yield histogram_family(
             "strata_forecast_error_ratio", "The same of a request, from arrival to answer", self._forecast_error
         )
-        yield _histogram("strata_decision_seconds", "Seconds to choose a batch and its depths", self._decision_seconds)
+        yield histogram_family(
+            "strata_decision_seconds", "Seconds to choose a batch and its depths", self._decision_seconds
+        )
         yield GaugeMetricFamily("strata_level", "Layers that the scheduler now aims at", value=self._level())
         agreement = HistogramMetricFamily(
             "strata_shadow_agreement", "Cosine of a shallow answer to full depth, sampled", labels=["layers"]
@@ -386,7 +369,7 @@ class Metrics(Collector):
         for place, seconds_busy in sorted(self._busy().items()):
             busy.add_metric([str(place)], seconds_busy)
         yield busy
-        yield _histogram(
+        yield histogram_family(
             "strata_event_loop_lag_seconds", "Seconds that the event loop was late, ten looks a second", self._loop_lag
         )
         yield CounterMetricFamily(
@@ -413,52 +396,4 @@ class Metrics(Collector):
             resident.add_metric([process], size)
         yield resident
         yield InfoMetricFamily("strata_build", "What is served, and by what", value=self._facts)
-
-    def _key_series(self) -> Iterator[Metric]:
-        for place, (unit, text) in enumerate((("requests", "Requests"), ("texts", "Texts"), ("tokens", "Tokens"))):
-            series = CounterMetricFamily(
-                f"strata_key_{unit}", f"{text} answered, by the beginning of the key's SHA-256", labels=["tier", "key"]
-            )
-            for (tier, key), use in self._keys.items():
-                series.add_metric([tier, key], use[place])
-            yield series
-
-    def _tier_series(self) -> Iterator[Metric]:
-        answered = CounterMetricFamily("strata_tier_answered", "Requests answered", labels=["tier", "in_time"])
-        refused = CounterMetricFamily("strata_tier_refused", "Requests refused at the door", labels=["tier", "reason"])
-        expired = CounterMetricFamily("strata_tier_expired", "Requests given up while they waited", labels=["tier"])
-        failed = CounterMetricFamily("strata_tier_failed", "Requests that the engine failed on", labels=["tier"])
-        waited = HistogramMetricFamily("strata_tier_queue_seconds", "Seconds to the engine's begin", labels=["tier"])
-        slack = HistogramMetricFamily("strata_tier_slack_seconds", "Seconds left at the answer", labels=["tier"])
-        layers = HistogramMetricFamily("strata_tier_layers", "Layers run, per request", labels=["tier"])
-        quality = SummaryMetricFamily(
-            "strata_tier_quality",
-            "Share of the source model's score, on the task that counted",
-            labels=["tier", "task"],
-        )
-        for name, tier in self._tiers.items():
-            for in_time in ("true", "false"):
-                answered.add_metric([name, in_time], tier.answered[in_time])
-            for reason, count in tier.refused.items():
-                refused.add_metric([name, reason], count)
-            expired.add_metric([name], tier.expired)
-            failed.add_metric([name], tier.failed)
-            waited.add_metric([name], tier.waited.buckets(), tier.waited.total)
-            slack.add_metric([name], tier.slack.buckets(), tier.slack.total)
-            layers.add_metric([name], tier.layers.buckets(), tier.layers.total)
-            for task, count in tier.quality_count.items():
-                quality.add_metric([name, task], count, tier.quality[task])
-        yield from (answered, refused, expired, failed, waited, slack, layers, quality)
-
-
-def _counts(name: str, text: str, counts: Mapping[str, int], label: str | None = None) -> Metric:
-    """A counter under exactly this name: prometheus_client's own family would append `_total`."""
-    family = Metric(name, text, "counter")
-    family.samples = [Sample(name, {label: value} if label else {}, count) for value, count in counts.items()]
-    return family
-
-
-def _histogram(name: str, text: str, histogram: _Histogram) -> Metric:
-    family = HistogramMetricFamily(name, text)
-    family.add_metric([], histogram.buckets(), histogram.total)
-    return family
+        self._keys: dict[tuple[str, str], list[int]] = {}  # (tier, key) -> requests, texts, tokens

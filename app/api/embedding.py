@@ -78,6 +78,8 @@ async def embed(
         method,
         len(inputs),
         answer.dim,
+        layers=answer.layers,
+        input_type=terms.input_type,
         total=total_s,
         tokenization=tokenization_s,
         queue=answer.queue_s,
