@@ -36,11 +36,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="of the server (default: %(default)s)")
     for name, text in _ASKS.items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=text)
+    sizing = parser.add_argument_group(
+        "sizing", "How many replicas a load takes, from the latency profile of this machine; no server is asked."
+    )
+    sizing.add_argument("--size", action="store_true", help="say it, for texts of --tokens")
+    sizing.add_argument("--model", metavar="NAME", help="a name from `strata models list` (default: the built-in one)")
+    sizing.add_argument("--rate", type=_positive, default=100.0, metavar="N", help="texts a second (%(default)s)")
+    sizing.add_argument("--cores", type=int, default=2, metavar="N", help="of a replica (%(default)s)")
+    sizing.add_argument(
+        "--busy", type=_share_of_time, default=0.6, metavar="X", help="share of the time a core may work (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the server's answer as it came")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 1 when the server refuses or cannot be reached, with its reason."""
+    if arguments.size:
+        return _size(arguments)
     given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _ASKS}
     query = urlencode({name: value for name, value in given.items() if value is not None})
     headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
@@ -56,6 +68,37 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _show(plan)
     return 0
+
+
+def _size(arguments: argparse.Namespace) -> int:
+    from strata.app.planning import size
+
+    tokens = arguments.tokens or "32"
+    if not tokens.isdecimal() or int(tokens) < 1 or arguments.cores < 1:
+        return _refused("--tokens and --cores must be 1 or more")
+    try:
+        found = size.size(arguments.model, size.Load(arguments.rate, int(tokens), arguments.busy, arguments.cores))
+    except (LookupError, ValueError) as error:
+        return _refused(str(error))
+    if arguments.json:
+        terminal.print_json(found)
+    else:
+        size.show(found)
+    return 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _share_of_time(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
 
 
 def _show(plan: dict[str, Any]) -> None:

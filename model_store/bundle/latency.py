@@ -52,6 +52,20 @@ def load(revision: str, backend: str, dtype: str, device: str, threads: int) -> 
     return found if found.machine == machine() else None
 
 
+def known(revision: str) -> list[LatencyProfile]:
+    """Everything that was measured of a bundle on this machine, whatever the engine, the newest first."""
+    files = sorted(cache_folder().glob(f"{revision}-*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    found = []
+    for file in files:
+        try:
+            profile = LatencyProfile.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError):
+            continue
+        if profile.machine == machine() and profile.timings:
+            found.append(profile)
+    return found
+
+
 def cache_folder() -> Path:
     """``strata/profiles`` in the XDG cache folder. It need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "strata" / "profiles"
