@@ -25,7 +25,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from strata.app.series import SECONDS, Histogram, counts_family, histogram_family
-from strata.app.tier_series import TierCounts, tier_series
+from strata.app.tier_series import TierCounts, key_series, tier_series
 
 _ERROR = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -336,7 +336,7 @@ class Metrics(Collector):
             seconds.add_metric([str(layers)], histogram.buckets(), histogram.total)
         yield seconds
         yield from tier_series(self._tiers)
-        yield from self._key_series()
+        yield from key_series(self._keys)
         yield histogram_family(
             "strata_cost_error_ratio", "Predicted less real time of a batch, over the real", self._cost_error
         )
@@ -396,4 +396,3 @@ class Metrics(Collector):
             resident.add_metric([process], size)
         yield resident
         yield InfoMetricFamily("strata_build", "What is served, and by what", value=self._facts)
-        self._keys: dict[tuple[str, str], list[int]] = {}  # (tier, key) -> requests, texts, tokens

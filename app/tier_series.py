@@ -56,3 +56,14 @@ def tier_series(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:
         for task, count in tier.quality_count.items():
             quality.add_metric([name, task], count, tier.quality[task])
     yield from (answered, refused, expired, failed, waited, slack, layers, quality)
+
+
+def key_series(keys: Mapping[tuple[str, str], Sequence[int]]) -> Iterator[Metric]:
+    """Requests, texts and tokens answered, by (tier, key)."""
+    for place, (unit, text) in enumerate((("requests", "Requests"), ("texts", "Texts"), ("tokens", "Tokens"))):
+        series = CounterMetricFamily(
+            f"strata_key_{unit}", f"{text} answered, by the beginning of the key's SHA-256", labels=["tier", "key"]
+        )
+        for (tier, key), use in keys.items():
+            series.add_metric([tier, key], use[place])
+        yield series
