@@ -129,6 +129,8 @@ def test_every_query_finds_data(
         ):
             httpx.post(f"{balancer.url}/embed", json={"inputs": []})
             _await_data(url)
+        log_text = (tmp_path / "prometheus.log").read_text()
+        assert "Evaluating rule failed" not in log_text, log_text[-2000:]
         empty = [
             (panel["title"], target["expr"])
             for panel in panels()
