@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata import __version__
-from strata.app.api import cohere, embed, guide, now, openai, operations, plan, similarity, tokenize
+from strata.app.api import cohere, embed, explorer, guide, now, openai, operations, plan, similarity, tokenize
 from strata.app.api.cors import Cors
 from strata.app.api.door import Door, direct
 from strata.app.api.errors import refusal_of, response
@@ -43,6 +43,8 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
     )
     app.state.service = service
     routers = [room.router for room in (embed, openai, cohere, similarity, plan, tokenize, operations, now, guide)]
+    if settings.ui:
+        routers.append(explorer.router)
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _tell)

@@ -108,6 +108,8 @@ class _Server(uvicorn.Server):
             self.servers.append(server)
             if listener.name == "operations":
                 self._service.operations_port = listener.socket.getsockname()[1]
+            elif listener.socket.family != socket.AF_UNIX:
+                self._service.port = listener.socket.getsockname()[1]
             logs.event(listener.name, listener.place)
         self.started = True
         loop.add_signal_handler(signal.SIGHUP, self._service.reload_tiers)

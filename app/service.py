@@ -89,6 +89,7 @@ class Service:
         self.tracing = Tracing(__version__) if settings.traces else None
         self.callers = _callers(settings)
         self.operations_port: int | None = None  # where it is another one than the rest's
+        self.port: int | None = None  # of the rest; None where it is a Unix socket
         self.on_death: Callable[[str], None] = lambda reason: None
         self.born = int(time())
         self._reload_waits = False

@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     )
     port: Annotated[int, Field(ge=0, le=65535)] = _option(_HTTP, 8080, "port to listen on; 0 takes a free one")
     operations_port: Annotated[int, Field(ge=0, le=65535)] | None = _option(
-        _HTTP, None, "port of /metrics, /docs and /info, without keys and only there (default: the same port)"
+        _HTTP,
+        None,
+        "port of /metrics, /docs, /info, /now and /ui, without keys, only there (default: the same port)",
     )
 
     uds: Path | None = _option(
@@ -148,6 +150,7 @@ class Settings(BaseSettings):
     auto_truncate: bool = _option(_REQUESTS, True, "cut texts that are too long unless the request says otherwise")
     tokenization_workers: PositiveInt = _option(_REQUESTS, 2, "threads that tokenize long requests")
 
+    ui: bool = _option(_RUN, True, "serve the explorer at /ui")
     drain_seconds: PositiveFloat = _option(
         _RUN, 30.0, "at SIGTERM, longest wait for accepted requests to be answered", "SECONDS"
     )

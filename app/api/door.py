@@ -21,6 +21,7 @@ _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
 _OPERATIONS = frozenset({"/metrics", "/info", "/now", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
 _REFUSED = 400  # the least status that is no success
+_EXPLORER = "/ui"  # likewise, where operations are: what it shows it asks for with a key
 _LOGGED = 200  # characters of a path
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
@@ -99,13 +100,16 @@ class Door:
 
     def _check(self, scope: Scope, visit: Visit) -> None:
         """Refuse who has no key, and what is not on this port."""
-        port = self._service.operations_port
+        port, path = self._service.operations_port, scope["path"]
+        explorer = path == _EXPLORER or path.startswith(_EXPLORER + "/")
         if port is not None:
             here = scope["server"][1] == port
-            if here is not (scope["path"] in _OPERATIONS):
+            if here is not (explorer or path in _OPERATIONS):
                 raise Refusal(NOT_FOUND, "this path is not on this port")
             if here:
                 return
+        if explorer:
+            return
         visit.caller = self._service.callers.caller(scope["headers"])
 
     def _tell(self, scope: Scope, visit: Visit) -> None:

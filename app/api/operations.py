@@ -52,7 +52,9 @@ async def info(request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 async def root(request: Request) -> Response:
     """Where to go from here."""
-    return json_answer({"strata": __version__, "docs": "/docs", "info": "/info", "embed": "POST /embed"})
+    service: Service = request.app.state.service
+    places = {"docs": "/docs", "guide": "/guide", "info": "/info", "embed": "POST /embed"}
+    return json_answer({"strata": __version__, **({"ui": "/ui"} if service.settings.ui else {}), **places})
 
 
 def described(service: Service, served: Served) -> dict[str, Any]:
@@ -101,6 +103,8 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "query_exits": served.planner.exits_of("query"),
         "task": settings.task,
         "quality": manifest.quality and _quality(manifest.quality, served),
+        "agreement": manifest.agreement
+        and manifest.agreement.model_dump(mode="json", include={"texts", "count", "exits", "mean", "p01", "bar"}),
         "shared_exits": {str(dim): manifest.sharing_at(dim) for dim in manifest.dims},
         "layers_auto": auto
         and {"offered": auto.refused is None, "why_not": auto.refused, "mean_depth": auto.mean_depth},

@@ -1,0 +1,73 @@
+// What is asked of the server. The key is kept for this tab alone.
+
+const page = document.documentElement.dataset;
+const KEY = "strata.key";
+
+/** Where operations are asked, and where texts are embedded: another port, where operations have one of their own. */
+export const operations = page.root;
+export const base = page.apiPort ? `${location.protocol}//${location.hostname}:${page.apiPort}${page.root}` : page.root;
+export const address = page.apiPort ? base : location.origin + page.root;
+
+export const key = () => sessionStorage.getItem(KEY);
+export const keep = (given) => sessionStorage.setItem(KEY, given);
+
+/** The server did not do what was asked; `status` 0: it did not answer. */
+export class Refused extends Error {
+  constructor(status, message, after) {
+    super(message);
+    this.status = status;
+    this.after = after; // seconds until it is worth asking again, where it said so
+  }
+}
+
+async function ask(url, options = {}) {
+  const headers = new Headers(options.headers);
+  if (key()) headers.set("Authorization", `Bearer ${key()}`);
+  let answer;
+  try {
+    answer = await fetch(url, { ...options, headers });
+  } catch {
+    throw new Refused(0, "The server does not answer.");
+  }
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => ({}));
+  const after = Number(answer.headers.get("Retry-After")) || null;
+  throw new Refused(answer.status, told.error ?? `HTTP ${answer.status}`, after);
+}
+
+const json = async (url) => (await ask(url)).json();
+
+export const info = () => json(`${operations}/info`);
+export const now = (seconds) => json(`${operations}/now?seconds=${seconds}`);
+export const plan = (parameters) => json(`${base}/plan?${new URLSearchParams(parameters)}`);
+export const file = (name) => json(`${page.root}/ui/${name}`);
+
+/** Embed texts. The vectors, what was run, and where the time went, in milliseconds. */
+export async function embed(inputs, asked) {
+  const began = performance.now();
+  const answer = await ask(`${base}/embed`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/octet-stream" },
+    body: JSON.stringify({ inputs, ...asked }),
+  });
+  const flat = new Float32Array(await answer.arrayBuffer());
+  const roundTrip = performance.now() - began;
+  const header = (name) => answer.headers.get(name);
+  const dim = Number(header("X-Strata-Dim"));
+  const stages = Object.fromEntries(
+    [...(header("Server-Timing") ?? "").matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, dur]) => [name, Number(dur)]),
+  );
+  return {
+    vectors: Array.from({ length: inputs.length }, (_, i) => flat.subarray(i * dim, (i + 1) * dim)),
+    layers: Number(header("X-Strata-Layers")),
+    dim,
+    tokens: Number(header("X-Compute-Tokens")),
+    tier: header("X-Strata-Tier"),
+    model: header("X-Strata-Model"),
+    quality: header("X-Strata-Quality") && Number(header("X-Strata-Quality")),
+    slack: header("X-Strata-Slack-Ms") && Number(header("X-Strata-Slack-Ms")),
+    predicted: Number(header("X-Strata-Predicted-Ms")),
+    stages,
+    roundTrip,
+  };
+}
