@@ -57,7 +57,7 @@ def test_search_ranks_as_the_vectors_do_and_indexes_once(opened: Opener, server:
         page.keyboard.press("/")
         page.keyboard.press("ControlOrMeta+A")
         page.keyboard.type("how is honey made")
-        expect(page.get_by_label("judged queries")).to_have_value("")
+        expect(page.get_by_role("combobox", name="judged queries")).to_have_value("")
         expect(page.get_by_role("status").last).not_to_contain_text("this query")
         assert "query=how+is+honey+made" in page.url
         documents = [body for body in seen.bodies() if body.get("input_type") == "document"]
@@ -91,7 +91,7 @@ def test_a_model_with_an_exit_before_its_layers(
         expect(page.locator("#list-0")).to_have_text("0 layers, 32 dims")
         expect(page.locator(".stack .run")).to_have_count(0)
         page.get_by_role("link", name="Model").click()
-        page.get_by_label("share of full quality in").select_option("search/queries")
+        page.get_by_role("combobox", name="share of full quality in").select_option("search/queries")
         expect(page.locator(".shades").first.locator("tbody th").first).to_have_text("0")
         assert page.locator(".legend .key").all_inner_texts() == ["similarity", "search"]
 

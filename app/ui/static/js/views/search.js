@@ -171,7 +171,7 @@ export function make(info, parameters) {
       lineChart({
         lines: [{ kind: "one", points }],
         x: { name: "layers of the query", ticks: exits, low: exits[0], high: exits.at(-1), text: String },
-        y: { name: "", ticks: ticks(low, 1, 4), low, high: 1, text: (value) => value.toFixed(1) },
+        y: { name: "", ticks: ticks(low, 1, 4), low, high: 1, text: (value) => String(Number(value.toFixed(2))) },
         thumb: at,
         notes: at ? [{ x: at.x, y: at.y, text: at.y.toFixed(2), dy: at.y > 0.9 ? 24 : -14 }] : [],
         words,

@@ -3,7 +3,7 @@
 import * as address from "../address.js";
 import * as api from "../api.js";
 import { makeDepth, nearest } from "../depth.js";
-import { h, ms, plural, settled } from "../dom.js";
+import { h, plural, settled } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
 import { makeFigures } from "../figures.js";
 import { differenceMap, similarityMap } from "../heatmap.js";
@@ -40,7 +40,7 @@ export function make(info, parameters) {
     Object.keys(EXAMPLES).map((name) => h("option", {}, name)),
   );
   const budget = select(
-    [["", "by hand"], ...BUDGETS.map((budget) => [budget, ms(budget)]), ["tier", "the tier's own"]],
+    [["", "by hand"], ...BUDGETS.map((budget) => [budget, `${budget} ms`]), ["tier", "the tier's own"]],
     changed,
   );
   const tier = select([["", "the key's own"], ...info.tiers.map(({ name }) => [name, name])], changed);
