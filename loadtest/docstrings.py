@@ -23,7 +23,7 @@ _PACKAGES = (
     "unittest",
 )
 _PACKAGES += ("multiprocessing", "tkinter", "urllib", "wsgiref", "xml", "xmlrpc", "zoneinfo")
-_LONGEST = 1200  # characters of a document
+_LONGEST = 500  # characters of a document
 _FEWEST = 8, 4  # words of a document and of a query
 _QUERIES = 500
 

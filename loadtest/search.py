@@ -55,6 +55,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     """The figures of `strata loadtest search`."""
     data = retrieval_set(args.beir)
     report.facts["set"] = f"{data.name}: {len(data.queries)} queries, {len(data.documents)} documents"
+    report.tell(report.facts["set"])
     async with any_server(args) as server:
         address = server.address
         info = (await fetch(address, address.get("/info"))).json()
