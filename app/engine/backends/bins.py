@@ -44,8 +44,8 @@ class Pack:
         return out
 
 
-def pack_rows(layout: Layout, bin_width: int) -> Pack:
-    """First fit, longest first, into bins just as wide as the fullest one needs.
+def pack_rows(layout: Layout, bin_width: int, *, step: int = 1) -> Pack:
+    """First fit, longest first, into bins just as wide as the fullest one needs, a multiple of ``step``.
 
     ``bin_width`` bounds the attention window that short rows share; a longer row widens all bins.
     """
@@ -62,6 +62,7 @@ def pack_rows(layout: Layout, bin_width: int) -> Pack:
         spot[row] = bin_, limit - room[bin_]
         room[bin_] -= need
     width = limit - min(room)
+    width += -width % step
     owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
     place = (spot[:, 0] * width + spot[:, 1])[owner] + layout.positions
     return Pack(len(room), width, place, owner, layout.positions)

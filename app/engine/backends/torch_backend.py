@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.backends.torch_blocks import PlainBlocks
+from strata.app.engine.backends.torch_cpu import CpuBlocks
+from strata.app.engine.backends.torch_dense import can_pack
 from strata.app.engine.backends.torch_pooling import Exits
 from strata.app.engine.flat import FlatBatch, Index, Layout
 from strata.app.engine.weights import Array, embedding_parts, word_table
@@ -114,7 +116,9 @@ def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> TorchBack
     """The backend for a dtype by name ("float32", "bfloat16")."""
     set_threads(threads)
     kind, where = getattr(torch, dtype), torch.device(device)
-    return TorchBackend(bundle, PlainBlocks(bundle, dtype=kind, device=where), dtype=kind, device=where)
+    packed = where.type == "cpu" and can_pack(kind)
+    blocks: Blocks = CpuBlocks(bundle, dtype=kind) if packed else PlainBlocks(bundle, dtype=kind, device=where)
+    return TorchBackend(bundle, blocks, dtype=kind, device=where)
 
 
 def set_threads(threads: int) -> None:

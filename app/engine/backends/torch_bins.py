@@ -1,0 +1,140 @@
+"""Self-attention over flat tokens on a CPU: short rows share bins of a few widths, and plain products run over them.
+
+On a CPU torch's fused attention is slower on short rows than two batched products and a softmax between them, and
+the softmax is fast only where its rows are a multiple of 32 wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+
+from strata.app.engine.attention import rotary_table
+from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
+from strata.app.engine.backends.torch_attention import rotate
+from strata.app.engine.flat import Index, Int32, Layout
+from strata.app.engine.weights import Array, relative_bias
+from strata.model_store.bundle.bundle import Bundle
+
+_STEP = 32  # widths are multiples of it
+_FEW = 48  # tokens of one width, below which their rows join the next wider ones: every width costs some calls
+_SCORES = 1 << 21  # that one call holds, unless one bin has more
+_FUSED = 1024  # places from which on the fused attention is used: it holds no square of scores
+
+
+@dataclass(slots=True)
+class Bins:
+    """Some bins of one width."""
+
+    count: int
+    width: int
+    tokens: torch.Tensor | None  # [count * width] token at each place; any, where there is none; None: as they lie
+    masks: dict[bool, torch.Tensor | None]  # what is added to the scores, by local attention
+    angles: dict[bool, tuple[torch.Tensor, torch.Tensor]]  # cos and sin of each place, by local attention
+
+
+@dataclass(slots=True)
+class Binned:
+    """All rows of a layout in bins."""
+
+    bins: list[Bins]
+    back: torch.Tensor | None  # [lines] the place of each line, all bins one after another; None: as they lie
+    padding: int
+
+
+class BinnedAttention:
+    """For every family: bias by distance, windows and rotary positions included.
+
+    Scores are of ``dtype``; queries come divided by the root of the head's size.
+    """
+
+    def __init__(self, bundle: Bundle, *, dtype: torch.dtype) -> None:
+        self.a = bundle.manifest.architecture
+        self._dtype = dtype
+        self._by_distance = relative_bias(bundle)
+        self._tables = {}
+        if self.a.rotary is not None:
+            for local in (False, True):
+                cos, sin = rotary_table(self.a.rotary, self.a.head_size, bundle.manifest.max_tokens, local=local)
+                self._tables[local] = torch.tensor(cos), torch.tensor(sin)
+
+    def place(self, layout: Layout, lines: int) -> Binned:
+        """Rows into bins; ``lines`` is what hidden states have, those after the last token included."""
+        back = np.zeros(lines, np.int64)
+        bins, begin, padding = [], 0, 0
+        for rows, width in _classes(layout.lengths):
+            part, tokens = layout.take(rows)
+            pack = pack_rows(part, width, step=_STEP)
+            back[tokens] = pack.place + begin
+            begin += pack.places
+            padding += pack.padding
+            bins += self._bins(pack, pack.spread(tokens, 0))
+        # A text alone lies in its only bin as it lies in the hidden states.
+        alone = layout.rows == 1 and begin == lines
+        if alone:
+            bins[0].tokens = None
+        return Binned(bins, None if alone else torch.from_numpy(back), padding)
+
+    def _bins(self, pack: Pack, tokens: Index) -> list[Bins]:
+        """A pack, in as many pieces as its scores need."""
+        window = self.a.rotary.local_window if self.a.rotary else None
+        masks = {False: self._mask(attention_bias(pack, by_distance=self._by_distance))}
+        if window is not None:
+            masks[True] = self._mask(attention_bias(pack, window=window))
+        positions = torch.from_numpy(pack.spread(pack.position, 0)).view(pack.bins, 1, pack.width)
+        angles = {local: (cos[positions], sin[positions]) for local, (cos, sin) in self._tables.items()}
+        some = max(1, _SCORES // (self.a.attention_heads * pack.width**2))
+        return [
+            Bins(
+                min(some, pack.bins - i),
+                pack.width,
+                torch.from_numpy(tokens[i * pack.width : (i + some) * pack.width]),
+                {local: None if mask is None else mask[i : i + some] for local, mask in masks.items()},
+                {local: (cos[i : i + some], sin[i : i + some]) for local, (cos, sin) in angles.items()},
+            )
+            for i in range(0, pack.bins, some)
+        ]
+
+    def _mask(self, bias: Array | None) -> torch.Tensor | None:
+        return None if bias is None else torch.from_numpy(bias).to(self._dtype)
+
+    def __call__(self, qkv: torch.Tensor, place: Binned, *, local: bool) -> torch.Tensor:
+        """qkv: [lines, 3 * hidden] -> [lines, hidden], of which those of tokens mean anything."""
+        mixed = [self._mix(qkv, bins, local) for bins in place.bins]
+        whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return whole if place.back is None else whole.index_select(0, place.back)
+
+    def _mix(self, qkv: torch.Tensor, bins: Bins, local: bool) -> torch.Tensor:
+        """[places of these bins, hidden]."""
+        a, count, width = self.a, bins.count, bins.width
+        here = qkv if bins.tokens is None else qkv.index_select(0, bins.tokens)
+        heads = here.view(count, width, 3, a.attention_heads, a.head_size).permute(2, 0, 3, 1, 4)
+        q, k, v = heads.contiguous().to(self._dtype)
+        if bins.angles:
+            q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
+        mask = bins.masks[local]
+        if width > _FUSED:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        else:
+            scores = q @ k.transpose(2, 3)
+            if mask is not None:
+                scores += mask
+            mixed = scores.softmax(-1) @ v
+        return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
+
+
+def _classes(lengths: Int32) -> list[tuple[Index, int]]:
+    """Row numbers, rising, and width of the bins they share, the widest first."""
+    widths = lengths + -lengths % _STEP
+    found: list[tuple[Index, int]] = []
+    for width in np.unique(widths)[::-1].tolist():
+        rows = np.flatnonzero(widths == width)
+        if found and lengths[rows].sum() < _FEW:
+            before, wider = found.pop()
+            found.append((np.sort(np.concatenate([before, rows])), wider))
+        else:
+            found.append((rows, width))
+    return found

@@ -1,0 +1,48 @@
+"""Dense layers of a CPU: weights laid out once as oneDNN wants them, activation and residual done inside the product.
+
+torch's own `F.linear` lays a weight out anew at every call. These are the operators that torch.compile calls; their
+names are private, which is why torch is pinned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+# An activation's name in a manifest -> oneDNN's name and algorithm.
+POST_OPS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
+NOTHING = ("none", "")
+
+_mkldnn: Any = torch.ops.mkldnn
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this CPU, has oneDNN's layers for a dtype."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(_mkldnn, "_reorder_linear_weight"):
+        return False
+    return dtype != torch.bfloat16 or bool(_mkldnn._is_mkldnn_bf16_supported())
+
+
+class PackedDense:
+    """In float32 or bfloat16. weight [out, in], bias [out] or None, both of the dtype it is to run in."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, activation: str | None = None) -> None:
+        self._weight = _mkldnn._reorder_linear_weight(weight)
+        self._bias = bias
+        self._post, self._algorithm = POST_OPS[activation] if activation else NOTHING
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[lines, in] -> [lines, out]: ``x @ weight.T + bias``, through the activation where there is one."""
+        made: torch.Tensor = _mkldnn._linear_pointwise(x, self._weight, self._bias, self._post, [], self._algorithm)
+        return made
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product plus ``other`` [lines, out]."""
+        made: torch.Tensor = _mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
+        return made
+
+    def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product times ``other`` [lines, out]."""
+        made: torch.Tensor = _mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
+        return made
