@@ -19,7 +19,7 @@ _mkldnn: Any = torch.ops.mkldnn
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch, on this CPU, has oneDNN's layers for a dtype."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(_mkldnn, "_reorder_linear_weight"):
+    if not torch._C._has_mkldnn or not hasattr(_mkldnn, "_reorder_linear_weight"):
         return False
     return dtype != torch.bfloat16 or bool(_mkldnn._is_mkldnn_bf16_supported())
 
