@@ -22,6 +22,7 @@ from strata import PLACE, __version__
 # command's module is imported, so that `strata serve` never pays for training and no command pays for another.
 COMMANDS = {
     "serve": ("strata.app.serve", "serve a model over HTTP"),
+    "health": ("strata.app.health", "ask the server of this machine or container whether it answers"),
     "plan": ("strata.app.planning.command", "ask a running server what it would run, and why"),
     "top": ("strata.app.top.command", "show a running server, live in the terminal"),
     "keys": ("strata.app.planning.keys", "make API keys"),

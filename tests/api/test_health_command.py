@@ -1,0 +1,48 @@
+"""`strata health`, which the image's health check is: it finds the server wherever its options put it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import STRATA, ServerFactory
+
+
+def health(pid: int) -> tuple[int, str]:
+    """The exit status, and the line of one server: others may run on this machine."""
+    done = subprocess.run([*STRATA, "health"], capture_output=True, text=True, timeout=30)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(f"process {pid}:")]
+    return done.returncode, lines[0] if lines else ""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--host", "::", "--insecure"), ("--host", "0.0.0.0", "--insecure", "--operations-port", "0"), ("--uds",)],
+    ids=["a port", "every address", "two ports", "a unix socket"],
+)
+def test_it_follows_the_server(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    if flags == ("--uds",):
+        flags = ("--uds", str(tmp_path / "strata.sock"))
+    server = start_server(tiny_bundle, *flags)
+    _, line = health(server.process.pid)
+    assert "alive at" in line
+    assert (str(tmp_path / "strata.sock") if "--uds" in flags else f":{server.port}") in line
+    server.process.kill()
+    server.process.wait()
+    assert health(server.process.pid)[1] == ""
+
+
+def test_a_server_that_stands_still_is_not_healthy(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle)
+
+    os.kill(server.process.pid, signal.SIGSTOP)
+    status, line = health(server.process.pid)
+    assert (status, "no answer" in line) == (1, True)
+    os.kill(server.process.pid, signal.SIGCONT)
+    assert "alive" in health(server.process.pid)[1]
