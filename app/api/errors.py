@@ -122,7 +122,8 @@ def response(refusal: Refusal, path: str) -> Response:
     if path.startswith("/v1/") or path == "/embeddings":
         status = kind.openai_status
         param = _OPENAI_NAMES.get(refusal.field or "", refusal.field)
-        body = {"error": {"message": message, "type": kind.openai_type, "param": param, "code": kind.openai_code}}
+        told = {"message": message, "type": kind.openai_type, "param": param, "code": kind.openai_code}
+        body = {"error": told, "detail": message}  # Voyage's client, which asks on the same path, reads the second
     elif path.startswith("/v2/"):
         status = kind.openai_status
         body = {"message": message}
@@ -155,9 +156,10 @@ class OpenAIErrorDetail(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """An error as OpenAI shapes it."""
+    """An error as OpenAI shapes it, and as Voyage does."""
 
     error: OpenAIErrorDetail
+    detail: str
 
 
 _FULL = "The queue is full, or the rate of the key is used up; come back after `Retry-After` seconds"
