@@ -203,7 +203,7 @@ class Service:
             return
         callers.inherit(self.callers)
         self.callers = callers
-        served.scheduler.shares.set({tier.name: tier.share for tier in callers.tiers})
+        served.scheduler.set_shares({tier.name: tier.share for tier in callers.tiers})
         logs.event("tiers_reloaded", {"tiers": ", ".join(tier.name for tier in callers.tiers)})
 
     async def drain(self) -> bool:
@@ -259,7 +259,8 @@ class Service:
         sample = await asyncio.to_thread(sample_tokens, bundle)
         manifest = served.manifest
         with suppress(EngineError):
-            await measure(served.pool, served.cost, sample, manifest.architecture.layers, manifest.full_dim)
+            layers, dim = manifest.architecture.layers, manifest.full_dim
+            await measure(served.pool, served.cost, sample, layers, dim, manifest.max_tokens)
 
     def _die(self, reason: str) -> None:
         self._dead = reason
@@ -293,7 +294,7 @@ class Service:
         scheduler = Scheduler(
             pool, limits, self.metrics, cost, manifest.architecture.layers, shadow_share=settings.shadow_share
         )
-        scheduler.shares.set({tier.name: tier.share for tier in self.callers.tiers})
+        scheduler.set_shares({tier.name: tier.share for tier in self.callers.tiers})
         served = self._served = Served(name, label, manifest, tokenizer, planner, cost, scheduler, pool)
         if self._reload_waits:
             self.reload_tiers()
@@ -313,7 +314,7 @@ class Service:
             tokenizing=lambda: tokenizer.backlog,
             workers=lambda: (pool.choice.workers if pool.choice else 0, pool.size, pool.idle),
             busy=pool.busy_seconds,
-            level=lambda: scheduler.outlook.level,
+            level=lambda: scheduler.depth,
             ready=lambda: self.state == "ready",
             log_dropped=logs.dropped,
             resident=lambda: {"front": resident_bytes(), **pool.memory_bytes()},

@@ -11,7 +11,7 @@ import orjson
 from starlette.responses import Response
 
 from strata.app.planning.plan import Terms
-from strata.app.scheduling.answer import Answer
+from strata.app.scheduling.result import Answer
 from strata.model_store.bundle.quality import Worth
 
 JSON, RAW = "application/json", "application/octet-stream"

@@ -59,7 +59,7 @@ async def embed(
         tokenization_s = perf_counter() - started
         check_queue_holds(service, sum(map(len, tokens)), how.field)
         if terms.deadline_s is not None:
-            alone = partial(scheduler.outlook.forecast, list(map(len, tokens)), queued=False)
+            alone = partial(scheduler.alone, list(map(len, tokens)))
             check_feasible(terms, ask, served.planner.exits_of(terms.input_type), len(inputs), alone)
         submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
         answer = await while_connected(request.receive, submitted)

@@ -69,7 +69,7 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "model_type": {"embedding": {"pooling": manifest.pooling}},
         "max_concurrent_requests": settings.max_concurrent_requests,
         "max_input_length": manifest.max_tokens,
-        "max_batch_tokens": served.scheduler.outlook.batch_tokens,
+        "max_batch_tokens": served.scheduler.batch_tokens,
         "max_batch_requests": settings.max_batch_requests,
         "max_client_batch_size": settings.max_client_batch_size,
         "auto_truncate": settings.auto_truncate,

@@ -89,13 +89,13 @@ async def plan(request: Request) -> Response:
     texts = size_of(request.scope, "texts", 1, service.settings.max_client_batch_size)
     tokens = size_of(request.scope, "tokens", 32, served.manifest.max_tokens)
     ask = ask_of(request.scope)
-    planner, outlook, lengths = served.planner, served.scheduler.outlook, [tokens] * texts
+    planner, scheduler, lengths = served.planner, served.scheduler, [tokens] * texts
     explained = planner.explain(ask, caller.tier(ask.tier))
     terms = explained.terms
     exits = planner.exits_of(terms.input_type)
-    empty = {layers: outlook.forecast(lengths, layers, queued=False) for layers in exits}
+    empty = {layers: scheduler.alone(lengths, layers) for layers in exits}
     check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
-    chosen = outlook.plan(terms, lengths)
+    chosen = scheduler.plan(terms, lengths)
     return json_answer(
         {
             "texts": texts,
@@ -122,7 +122,7 @@ async def plan(request: Request) -> Response:
                     "layers": layers,
                     **_worth(planner.quality(layers, terms)),
                     "empty_ms": _ms(empty[layers]),
-                    "queued_ms": _ms(max(empty[layers], outlook.forecast(lengths, layers, queued=True))),
+                    "queued_ms": _ms(max(empty[layers], scheduler.queued(lengths, layers))),
                     "ruled_out": explained.ruled_out.get(layers),
                 }
                 for layers in exits

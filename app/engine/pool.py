@@ -26,7 +26,7 @@ Event = Callable[..., None]
 # The dtypes each backend has; int8 changes vectors more than auto may, so it runs only where it is asked for.
 _DTYPES = {"torch": ("float32", "bfloat16"), "onnxruntime": ("float32", "int8")}
 _AUTO = ("float32", "bfloat16")
-_DEATHS = 8  # times within the window that workers died, which end the engine
+_DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
 _TOGETHER_S = 1.0  # workers that die within it die of one thing
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
 _PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
@@ -170,6 +170,7 @@ class EnginePool:
         except BaseException:
             self._release(worker)
             raise
+        self._deaths.clear()
         self._release(worker)
         return result
 
@@ -215,7 +216,7 @@ class EnginePool:
         if not self._workers and self._down_since is None:
             self._down_since = now
         if len(self._deaths) == _DEATHS and now - self._deaths[0] < _DEATH_WINDOW_S:
-            self._end(f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s")
+            self._end(f"{_DEATHS} workers died within {_DEATH_WINDOW_S:.0f} s, and none answered a batch")
             return
         self._spawn(self._replace())
 

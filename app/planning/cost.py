@@ -15,22 +15,32 @@ _FORGET = 0.995  # weight of the past at every batch: the shape of the cost foll
 _QUICK = 0.1  # weight of the newest batch in the ratio that follows a machine that became faster or slower
 _SLOW = 0.02  # the same for how far predictions are out
 _SPREAD = 0.1  # which is assumed at first
-_REFIT = 16  # batches between two fits of the shape
 _HOLD = 2.0  # times, how much the measurement at warm-up weighs against a later batch
-_SWEEPS = 60  # of the coordinate descent
+_GAIN = 1e-7  # of the largest, under which another coefficient is not worth having
+_PARTS = 7
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Load:
-    """What of a batch takes time: its deepest row, its tokens, and its tokens times the layers each is run for."""
+    """What of a batch takes time; rows count for each layer they are run through."""
 
-    layers: int = 0
+    layers: int = 0  # of its deepest row
+    texts: int = 0
     tokens: int = 0
+    text_layers: int = 0
     token_layers: int = 0
+    square_layers: int = 0  # tokens squared: attention looks at every pair
 
     def with_row(self, tokens: int, layers: int) -> Load:
         """The load with one text more."""
-        return Load(max(self.layers, layers), self.tokens + tokens, self.token_layers + tokens * layers)
+        return Load(
+            layers if layers > self.layers else self.layers,
+            self.texts + 1,
+            self.tokens + tokens,
+            self.text_layers + layers,
+            self.token_layers + tokens * layers,
+            self.square_layers + tokens * tokens * layers,
+        )
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, int]]) -> Load:
@@ -39,6 +49,12 @@ class Load:
         for tokens, layers in rows:
             load = load.with_row(tokens, layers)
         return load
+
+    @classmethod
+    def alike(cls, texts: int, tokens: float, layers: int) -> Load:
+        """The load of texts of one length and depth."""
+        every = round(texts * tokens)
+        return cls(layers, texts, every, texts * layers, every * layers, round(every * tokens) * layers)
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,106 +73,173 @@ class BatchBounds:
         return inf if self.texts is None else self.texts * self.text_tokens
 
 
-class CostModel:
-    """Seconds of a batch = ratio x (a + b layers + c tokens + d token_layers), every coefficient at least 0.
+@dataclass(slots=True, frozen=True)
+class Costs:
+    """Seconds of a batch, for good: what the cost model knows at one moment."""
 
-    Fitted by least squares on relative errors, so that short batches count as much as long ones.
-    """
-
-    def __init__(self) -> None:
-        self._weights: Floats = np.zeros(4)
-        self._gram: Floats = np.zeros((4, 4))
-        self._target: Floats = np.zeros(4)
-        self._log_ratio = 0.0
-        self.spread = _SPREAD  # mean of |log(real / predicted)| of late: how far a prediction is out
-        self._since_fit = 0
-        self._now = (0.0, 0.0, 0.0, 0.0)  # the weights times the ratio
+    batch: float = 0.0
+    layer: float = 0.0  # of the deepest row
+    text: float = 0.0
+    token: float = 0.0
+    text_layer: float = 0.0
+    token_layer: float = 0.0
+    square_layer: float = 0.0
+    spread: float = _SPREAD  # mean of |log(real / predicted)| of late: how far a prediction is out
 
     @property
     def known(self) -> bool:
         """Whether anything has been measured yet; all predictions are 0 before."""
-        return bool(self._weights.any())
-
-    def measured(self, samples: Iterable[tuple[Load, float]]) -> None:
-        """Begin with what was measured at warm-up: loads and their seconds."""
-        for load, seconds in samples:
-            self._add(load, seconds)
-        self._weights = _non_negative(self._gram, self._target, np.zeros(4))
-        self._gram *= _HOLD
-        self._target *= _HOLD
-        self._settle()
-
-    def observe(self, load: Load, seconds: float) -> None:
-        """A batch of this load took this long, from being handed to a worker to its answer."""
-        raw = float(self._weights @ _features(load))
-        if raw > 0:
-            # The logarithm, so that twice as slow and twice as fast weigh the same; clipped: one stall is not a trend.
-            error = min(max(log(seconds / raw), -1.5), 1.5) - self._log_ratio
-            self._log_ratio += _QUICK * error
-            self.spread += _SLOW * (abs(error) - self.spread)
-        self._gram *= _FORGET
-        self._target *= _FORGET
-        self._add(load, seconds)
-        self._since_fit += 1
-        if self._since_fit >= _REFIT or raw == 0:
-            self._since_fit = 0
-            before = raw
-            self._weights = _non_negative(self._gram, self._target, self._weights)
-            after = float(self._weights @ _features(load))
-            if before > 0 and after > 0:  # what the shape has learnt, the ratio need not say again
-                self._log_ratio += log(before / after)
-        self._settle()
+        return self.seconds(Load(1, 1, 1, 1, 1, 1)) > 0
 
     def seconds(self, load: Load) -> float:
         """Predicted seconds of a batch on one worker."""
-        a, b, c, d = self._now
-        return a + b * load.layers + c * load.tokens + d * load.token_layers
+        return (
+            self.batch
+            + self.layer * load.layers
+            + self.text * load.texts
+            + self.token * load.tokens
+            + self.text_layer * load.text_layers
+            + self.token_layer * load.token_layers
+            + self.square_layer * load.square_layers
+        )
 
-    def rows(self, tokens: Floats, layers: Floats, bounds: BatchBounds) -> Floats:
-        """Predicted worker-seconds of texts that run in batches as full as ``bounds`` let them be, elementwise."""
-        a, b, c, d = self._now
-        fixed, each = a + b * layers, c + d * layers
+    def per_layer(self, tokens: Floats) -> Floats:
+        """Seconds that one layer of one text of so many tokens takes among others, elementwise."""
+        return np.asarray(self.text_layer + tokens * (self.token_layer + self.square_layer * tokens) + 1e-12)
+
+    def rows(self, tokens: Floats, texts: Floats, layers: Floats, bounds: BatchBounds) -> Floats:
+        """Predicted worker-seconds of requests that run in batches as full as ``bounds`` let them be, elementwise.
+
+        ``tokens`` and ``texts`` of each request, whose texts count as equally long.
+        """
+        length = tokens / np.maximum(texts, 1e-9)
+        fixed, each = self._parts(length, layers)
         # Of a batch that time cuts short, fewer tokens share what every batch costs; and texts leave half a one's room.
         fit = np.minimum((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens) - bounds.text_tokens / 2
         fit = np.minimum(fit, bounds.text_limit)
         return np.asarray(tokens * (each + (fixed + bounds.gap_s) / np.maximum(fit, bounds.text_tokens)))
 
-    def row(self, tokens: float, layers: float, bounds: BatchBounds) -> float:
+    def row(self, tokens: float, texts: float, layers: float, bounds: BatchBounds) -> float:
         """The same for one; numpy would take five times as long."""
-        a, b, c, d = self._now
-        fixed, each = a + b * layers, c + d * layers
+        length = max(tokens / max(texts, 1e-9), 1.0)
+        fixed = self.batch + self.layer * layers
+        each = self.token + self.text / length
+        each += layers * (self.token_layer + self.square_layer * length + self.text_layer / length)
         fit = min((bounds.seconds - fixed) / (each + 1e-12), bounds.tokens) - bounds.text_tokens / 2
         fit = min(fit, bounds.text_limit)
         return tokens * (each + (fixed + bounds.gap_s) / max(fit, bounds.text_tokens))
 
     def deepest(self, tokens: Floats, seconds: Floats) -> Floats:
         """Layers (real numbers) that texts run alone reach within ``seconds``, elementwise."""
-        a, b, c, d = self._now
-        return np.asarray((seconds - a - c * tokens) / (b + d * tokens + 1e-12))
+        once = self.batch + self.text + self.token * tokens
+        return np.asarray((seconds - once) / (self.layer + self.per_layer(tokens)))
+
+    def _parts(self, length: Floats, layers: Floats) -> tuple[Floats, Floats]:
+        """Of a batch: seconds whatever is in it, and seconds a token."""
+        length = np.maximum(length, 1.0)
+        each = self.token + self.text / length
+        each = each + layers * (self.token_layer + self.square_layer * length + self.text_layer / length)
+        return np.asarray(self.batch + self.layer * layers), np.asarray(each)
+
+
+class CostModel:
+    """Seconds of a batch = ratio x (a weighted sum of what is in its `Load`), every weight at least 0.
+
+    Fitted by least squares on relative errors, so that short batches count as much as long ones.
+    """
+
+    def __init__(self) -> None:
+        self._weights: Floats = np.zeros(_PARTS)
+        self._gram: Floats = np.zeros((_PARTS, _PARTS))
+        self._target: Floats = np.zeros(_PARTS)
+        self._log_ratio = 0.0
+        self._spread = _SPREAD
+        self.unfitted = 0  # batches since the shape was last fitted
+        self.costs = Costs()  # what is known now
+
+    def measured(self, samples: Iterable[tuple[Load, float]]) -> None:
+        """Begin with what was measured at warm-up: loads and their seconds."""
+        for load, seconds in samples:
+            self._add(load, seconds)
+        self._weights = _non_negative(self._gram, self._target)
+        self._gram *= _HOLD
+        self._target *= _HOLD
+        self._settle()
+
+    def observe(self, load: Load, seconds: float) -> None:
+        """A batch of this load took this long, from being handed to a worker to its answer."""
+        raw = self.costs.seconds(load)
+        if raw > 0:
+            # The logarithm, so that twice as slow and twice as fast weigh the same; clipped: one stall is not a trend.
+            error = min(max(log(seconds / raw), -1.5), 1.5)
+            self._log_ratio += _QUICK * error
+            self._spread += _SLOW * (abs(error) - self._spread)
+        self._gram *= _FORGET
+        self._target *= _FORGET
+        self._add(load, seconds)
+        self.unfitted += 1
+        if raw == 0:
+            self.fit()
+        self._settle()
+
+    def fit(self) -> None:
+        """Fit the shape anew; it takes a while, so it is done when nobody waits for it, or is overdue."""
+        self.unfitted = 0
+        before = float(self._weights @ self._target)
+        self._weights = _non_negative(self._gram, self._target)
+        after = float(self._weights @ self._target)
+        if before > 0 and after > 0:  # what the shape has learnt, the ratio need not say again
+            self._log_ratio += log(before / after)
+        self._settle()
 
     def _settle(self) -> None:
-        a, b, c, d = (exp(self._log_ratio) * self._weights).tolist()
-        self._now = (a, b, c, d)
+        a, b, c, d, e, f, g = (exp(self._log_ratio) * self._weights).tolist()
+        self.costs = Costs(a, b, c, d, e, f, g, self._spread)
 
     def _add(self, load: Load, seconds: float) -> None:
-        x = _features(load) / seconds
-        self._gram += np.outer(x, x)
+        x = (
+            np.array(
+                (
+                    1.0,
+                    load.layers,
+                    load.texts,
+                    load.tokens,
+                    load.text_layers,
+                    load.token_layers,
+                    load.square_layers,
+                )
+            )
+            / seconds
+        )
+        self._gram += np.multiply.outer(x, x)
         self._target += x
 
 
-def _features(load: Load) -> Floats:
-    return np.array((1.0, load.layers, load.tokens, load.token_layers))
-
-
-def _non_negative(gram: Floats, target: Floats, start: Floats) -> Floats:
-    """Least squares with coefficients >= 0, by coordinate descent on the normal equations."""
+def _non_negative(gram: Floats, target: Floats) -> Floats:
+    """Least squares with coefficients >= 0 (Lawson and Hanson 1974), on the normal equations."""
     scale = np.sqrt(np.maximum(gram.diagonal(), 1e-30))
-    g = (gram / np.outer(scale, scale)).tolist()
-    t = (target / scale).tolist()
-    w = (start * scale).tolist()
-    for _ in range(_SWEEPS):
-        for i in range(4):
-            row = g[i]
-            rest = t[i] - sum(row[j] * w[j] for j in range(4) if j != i)
-            w[i] = max(0.0, rest / (row[i] + 1e-9))
-    return np.asarray(w) / scale
+    g = gram / np.outer(scale, scale) + 1e-9 * np.eye(_PARTS)
+    t = target / scale
+    w = np.zeros(_PARTS)
+    free = np.zeros(_PARTS, np.bool_)
+    for _ in range(3 * _PARTS):
+        gain = np.where(free, -np.inf, t - g @ w)
+        if gain.max() <= _GAIN * abs(t).max():
+            break
+        free[gain.argmax()] = True
+        while True:
+            at = np.flatnonzero(free)
+            solved = np.linalg.solve(g[np.ix_(at, at)], t[at])
+            if (solved > 0).all():
+                w = np.zeros(_PARTS)
+                w[at] = solved
+                break
+            # Back to where the first of them becomes 0, which then stays so.
+            low = solved <= 0
+            part = (w[at][low] / np.maximum(w[at][low] - solved[low], 1e-300)).min()
+            w[at] += part * (solved - w[at])
+            free[at[w[at] <= 1e-15]] = False
+            w[~free] = 0.0
+            if not free.any():
+                break
+    return np.asarray(w / scale)

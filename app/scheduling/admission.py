@@ -1,75 +1,102 @@
-"""Admission: who is let in, so that whoever is can be answered in time."""
+"""Admission: who is let in, so that whoever is can be answered in time, and nobody takes another's share.
+
+Each flow (a caller in its tier) is promised what a server of its own would give it, as fast as its share of the engine:
+the guaranteed rate of fair queueing (Parekh and Gallager 1993; Goyal and Vin, "Generalized guaranteed rate scheduling
+algorithms", 1997). A newcomer that such a server would answer in time is within its share and is let in whatever the
+others do. One beyond it is let in where there is time left by all that waits and by what the others are likely to send
+within their shares: capacity that nobody wants is free, and nothing is remembered against those who use it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import exp
+from dataclasses import dataclass
+from math import inf
 
-from strata.app.scheduling.depths import Engine, at_level
-from strata.app.scheduling.ladder import Ladders
+import numpy as np
+
+from strata.app.scheduling.curves import LEVELS, Curves
+from strata.app.scheduling.depths import coming
 from strata.app.scheduling.queue import Columns
-
-MARGIN = 0.8  # of a request's time that its predicted answer may take: predictions err, and every newcomer delays it
-_OVER_SHARE = 0.6  # the same for a tier that has had more than its share: it leaves room for those that have not
-_MEMORY_S = 5.0  # how long work that was let in counts against its tier's share
-_UNHURRIED = 0.5  # of the engine is the most that work without a deadline may claim as its share
+from strata.app.scheduling.snapshot import Floats, Moment
 
 
-def lateness(
-    columns: Columns, at: int, work: float, slack: float, bound: float, ladders: Ladders, engine: Engine, now: float
-) -> float:
-    """Seconds by which a newcomer at place ``at`` would be late itself or make one behind it late; 0 if none.
+@dataclass(slots=True, frozen=True)
+class Newcomer:
+    """A request at the door. Work in worker-seconds at its floor."""
 
-    ``work`` in worker-seconds, ``slack`` in seconds until its deadline. Everything runs at its floor; the newcomer must
-    be ready within ``bound`` of its slack, the others by their limits; who is late without it does not count.
-    """
-    waiting = at_level(columns, 0, ladders, engine)
-    before = float(waiting[:at].sum())
-    doubt = 1 + engine.cost.spread
-    own = doubt * engine.finish_one(before, work) - bound * slack
-    if at == len(waiting):
-        return max(0.0, own)
-    left = (columns.deadlines - now)[at:]
-    finish = engine.finish(waiting)[at:]
-    after = doubt * (finish + work / engine.workers) - (columns.limits - now)[at:]
-    made_late = (finish <= left) & (after > 0)
-    return max(0.0, own, float(after[made_late].max()) if made_late.any() else 0.0)
+    tier: str
+    work: float
+    slack_s: float  # until its deadline; inf: none
+    due_s: float  # until its place in the queue
+    share: float  # of the engine, its flow's own
+    own_work: float  # of its flow, that waits
+    own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
 
 
-class Shares:
-    """Worker-seconds let in lately per tier, against each tier's share of what is busy."""
+@dataclass(slots=True, frozen=True)
+class Verdict:
+    """Whether a newcomer is let in."""
 
-    def __init__(self) -> None:
-        self._shares: Mapping[str, float] = {}
-        self._used: dict[str, float] = {}
-        self._turns: dict[str, float] = {}  # when a tier will have had its share for all it asked without a deadline
-        self._then = 0.0
+    late_s: float  # by how much it would be late, or make another late; 0: it is let in
+    within: bool  # its share
 
-    def set(self, shares: Mapping[str, float]) -> None:
-        """The tiers' shares, relative to one another."""
-        self._shares = dict(shares)
 
-    def bound(self, tier: str, now: float, workers: int) -> float:
-        """The part of its time within which a tier's newcomer must be predicted to be ready."""
-        self._forget(now)
-        busy = {name for name, used in self._used.items() if used > 0.01 * _MEMORY_S} | {tier}
-        share = self._shares.get(tier, 1.0) / sum(self._shares.get(name, 1.0) for name in busy)
-        within = self._used.get(tier, 0.0) <= share * workers * _MEMORY_S
-        return MARGIN if within else _OVER_SHARE
+def judge(newcomer: Newcomer, columns: Columns, moment: Moment, curves: Curves) -> Verdict:
+    """Let in or refuse, all that waits taken to run at the fewest layers it may."""
+    engine, policy = moment.engine, moment.policy
+    doubt = 1 + engine.costs.spread / 2  # of many batches some take longer and some less
+    rate = max(newcomer.share, 1e-3) * engine.workers
+    alone = engine.lag_s + engine.running_s / engine.workers + (newcomer.own_work + newcomer.work) / rate
+    within = doubt * alone <= (policy.within_share - moment.margin) * newcomer.slack_s
+    if newcomer.slack_s == inf:
+        return Verdict(0.0, True)
+    work = _work(columns, moment, curves, beyond=not within)
+    if within:
+        work = np.where(columns.within, work, 0.0)
+    at = int(np.searchsorted(columns.dues - moment.now, newcomer.due_s, side="right"))
+    before = float(work[:at].sum())
+    if not within:
+        before += _of_others(newcomer, moment)
+    bound = (policy.within_share if within else policy.beyond_share) - moment.margin
+    own = doubt * engine.finish_one(before, newcomer.work) - bound * newcomer.slack_s
+    if at == len(columns):
+        return Verdict(max(0.0, own), within)
+    left = (columns.deadlines - moment.now)[at:]
+    finish = doubt * engine.finish(work)[at:]
+    after = finish + doubt * newcomer.work / engine.workers
+    spoilt = (finish <= left) & (after > left)
+    if within:
+        spoilt &= columns.within[at:]
+    worst = float((after - left)[spoilt].max()) if spoilt.any() else 0.0
+    return Verdict(max(0.0, own, worst), within)
 
-    def turn(self, tier: str, seconds: float, now: float, workers: int) -> float:
-        """When a tier's share has paid for this much more work without a deadline: until then others go first."""
-        share = min(_UNHURRIED, self._shares.get(tier, 1.0) / sum((self._shares or {tier: 1.0}).values()))
-        self._turns[tier] = max(now, self._turns.get(tier, now)) + seconds / (share * workers)
-        return self._turns[tier]
 
-    def let_in(self, tier: str, seconds: float, now: float) -> None:
-        """Work of a tier was let in."""
-        self._forget(now)
-        self._used[tier] = self._used.get(tier, 0.0) + seconds
+def _work(columns: Columns, moment: Moment, curves: Curves, *, beyond: bool) -> Floats:
+    """Worker-seconds of what waits at its floors; for one beyond its share, of those who keep their depth at that."""
+    layers = columns.floors
+    if beyond and moment.kept:
+        layers = np.where(columns.kept, curves.rows[columns.curves, LEVELS - 1], layers)
+    return moment.engine.costs.rows(columns.tokens, columns.texts, layers, moment.engine.bounds)
 
-    def _forget(self, now: float) -> None:
-        keep = exp(-(now - self._then) / _MEMORY_S)
-        self._then = now
-        for name in self._used:
-            self._used[name] *= keep
+
+def _of_others(newcomer: Newcomer, moment: Moment) -> float:
+    """Worker-seconds that others are likely to send, within their shares, due before a newcomer beyond its own."""
+    found = 0.0
+    for kind in moment.expected:
+        span = newcomer.due_s - kind.deadline_s
+        if span <= 0:
+            continue
+        texts = coming(kind.rates, 0.0, span)
+        if kind.tier == newcomer.tier:
+            texts = max(0.0, texts - coming(newcomer.own_rates, 0.0, span))
+        each = kind.top_work if kind.tier in moment.kept else kind.floor_work
+        found += min(texts * each, kind.share * moment.engine.workers * span)
+    return found
+
+
+def late_within(columns: Columns, moment: Moment) -> bool:
+    """Whether someone within its share would be late, although all ran at their floors: not everybody can be served."""
+    engine = moment.engine
+    work = engine.costs.rows(columns.tokens, columns.texts, columns.floors, engine.bounds)
+    late = engine.finish(work) > columns.deadlines - moment.now
+    return bool((late & columns.within).any())

@@ -1,80 +1,129 @@
-"""The depths: the most quality such that everything in the queue that can be in time is.
+"""The depths: the most quality such that everything that waits, or is likely to come, can be in time.
 
-SlackFit (SuperServe, NSDI'25) picks one subnet a batch from the slack of the earliest deadline. Here every row has its
-own depth and floor, so the choice is a level (see ladder.py), and all deadlines of the queue are looked at: as quality
-grows less than in proportion to depth, the best way to meet the deadlines up to a tight one is one level for all that
-is due before it, and whatever is due later is levelled anew.
+SlackFit (SuperServe, NSDI'25) picks one subnet a batch from the slack of the earliest deadline, and EdgeServing
+(arXiv 2605.05527) one exit a queue. Here every row has its own depth, floor and worth, so the choice is a price of
+engine time (see curves.py) for all that is due before a tight deadline; whatever is due later is priced anew.
+What a tier within its share gets is not taken from it: the others go to their floors first.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from strata.app.planning.cost import BatchBounds, CostModel
-from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.curves import LEVELS, Curves, shift
+from strata.app.scheduling.learnt import FAST_S
 from strata.app.scheduling.queue import Columns
+from strata.app.scheduling.snapshot import Expected, Floats, Moment
 
-Floats = npt.NDArray[np.float64]
-_MOST_SEGMENTS = 3  # a batch comes from the head of the queue; what is due long after it is looked at next time
+Levels = npt.NDArray[np.intp]
+_PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the time over which arrivals are foreseen, a step each
 
 
 @dataclass(slots=True, frozen=True)
-class Engine:
-    """The engine as a decision sees it."""
+class Depths:
+    """What the head of the queue is run at."""
 
-    cost: CostModel
-    workers: int
-    bounds: BatchBounds  # of a batch; what is due sooner than the longest takes could not be fitted in
-    running_s: float  # worker-seconds until all workers are free
-
-    def finish(self, work: Floats) -> Floats:
-        """Seconds from now until each is answered, run in order: ``work`` in worker-seconds, running sums taken here.
-
-        As if the workers shared all work evenly, plus the part of a request's own batch that they cannot share.
-        """
-        batch = min(self.bounds.seconds, float(work.sum()) / self.workers)
-        alone = np.minimum(np.maximum(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
-        return np.asarray((self.running_s + np.cumsum(work)) / self.workers + alone)
-
-    def finish_one(self, before: float, work: float) -> float:
-        """The same for one request of ``work`` behind ``before`` worker-seconds of others."""
-        alone = min(max(work, (before + work) / self.workers), self.bounds.seconds) * (1 - 1 / self.workers)
-        return (self.running_s + before + work) / self.workers + alone
-
-    def work(self, tokens: int, layers: float) -> float:
-        """Worker-seconds of so many tokens at a depth."""
-        return self.cost.row(tokens, layers, self.bounds)
+    layers: npt.NDArray[np.intp]  # of each request, in order; those far behind are decided later
+    level: int  # of the first; LEVELS - 1 is full depth
 
 
-def at_level(columns: Columns, level: npt.NDArray[np.intp] | int, ladders: Ladders, engine: Engine) -> Floats:
-    """Worker-seconds of each request at a level."""
-    return engine.cost.rows(columns.tokens, ladders.depth(columns.ladders, level), engine.bounds)
+def coming(rates: tuple[float, float], begin: float, end: float) -> float:
+    """Texts that are likely to come between two times from now: as of late at first, then as on the whole."""
+    fast, slow = rates
+    return slow * (end - begin) + (fast - slow) * FAST_S * (math.exp(-begin / FAST_S) - math.exp(-end / FAST_S))
 
 
-def choose_levels(
-    columns: Columns, now: float, enough_tokens: float, ladders: Ladders, engine: Engine
-) -> npt.NDArray[np.intp]:
-    """The level of each request from the head of the queue, up to at least ``enough_tokens`` of them."""
-    top = ladders.layers
-    slack = columns.goals - now
-    # Alone on a worker, a text gets no deeper than this, whatever else waits.
-    cap = np.clip(engine.cost.deepest(np.minimum(columns.tokens, engine.bounds.tokens), slack), 0, top).astype(np.intp)
-    floor_misses = engine.finish(at_level(columns, 0, ladders, engine)) > slack
-    tokens = np.cumsum(columns.tokens)
-    levels = cap.copy()
+def foreseen(moment: Moment) -> tuple[Floats, Floats, list[Expected]]:
+    """(seconds until due, texts, kind) of what is likely to come until the last of it would be due."""
+    hurried = [kind for kind in moment.expected if kind.deadline_s < math.inf]
+    last = max((kind.deadline_s for kind in hurried), default=0.0) + moment.policy.horizon_s
+    dues: list[float] = []
+    texts: list[float] = []
+    kinds: list[Expected] = []
+    for kind in hurried:
+        before, span = 0.0, last - kind.deadline_s
+        for part in _PARTS:
+            dues.append(kind.deadline_s + part * span)
+            texts.append(coming(kind.rates, before, part * span))
+            kinds.append(kind)
+            before = part * span
+    return np.array(dues), np.array(texts), kinds
+
+
+class Pricing:
+    """Requests that wait and that are foreseen, in order of due time, with their depth at each level."""
+
+    def __init__(self, columns: Columns, moment: Moment, curves: Curves) -> None:
+        engine, costs = moment.engine, moment.engine.costs
+        dues, texts, kinds = foreseen(moment)
+        waiting = len(columns)
+        self._engine = engine
+        self._rows = curves.rows
+        slack = np.concatenate([columns.deadlines - moment.now, dues])
+        order = np.argsort(np.concatenate([columns.dues - moment.now, dues]), kind="stable")
+        self.real = order < waiting  # places of what waits
+        self.place = order
+        self.slack = slack[order]
+        self.tokens = np.concatenate([columns.tokens, texts * [kind.text_tokens for kind in kinds]])[order]
+        self.texts = np.concatenate([columns.texts, texts])[order]
+        self.curves = np.concatenate([columns.curves, [kind.curve for kind in kinds]])[order].astype(np.intp)
+        kept = np.array([kind.tier in moment.kept for kind in kinds], np.bool_)
+        self.kept = np.concatenate([columns.kept, kept])[order]
+        usual = costs.per_layer(np.array([engine.bounds.text_tokens]))
+        length = self.tokens / np.maximum(self.texts, 1e-9)
+        self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
+        spare = np.minimum((1 - moment.policy.headroom) * self.slack, moment.policy.headroom_s)
+        self._goal = self.slack - spare
+        self.any_kept = bool(self.kept.any())
+        self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
+        self._offset = min(0, int(self.shift.min(initial=0)))
+        self.top = self.span * (2 if self.any_kept else 1)
+        cap = costs.deepest(np.minimum(length, engine.bounds.tokens), self.slack - engine.lag_s)
+        table = self._rows[self.curves]
+        self.cap: Floats | None = None
+        if (cap < table[:, -1]).any():
+            # Alone on a worker a text gets no deeper than this, whatever else waits.
+            fits = np.maximum((table <= cap[:, None]).sum(axis=1) - 1, 0)
+            self.cap = table[np.arange(len(table)), fits]
+
+    def layers(self, level: Levels | int) -> Floats:
+        """Of each at a level: from 0, everybody's floor, to ``top``, everybody's full depth."""
+        level = np.asarray(level)
+        if self.any_kept:
+            level = np.where(self.kept, np.minimum(level, self.span), np.maximum(level - self.span, 0))
+        at = np.clip(level + self._offset - self.shift, 0, LEVELS - 1)
+        at = np.where(level <= 0, 0, np.where(level >= self.span, LEVELS - 1, at))
+        found = self._rows[self.curves, at]
+        return np.asarray(found if self.cap is None else np.minimum(found, self.cap))
+
+    def late(self, layers: Floats) -> npt.NDArray[np.bool_]:
+        """Which would not be in time at these depths."""
+        engine = self._engine
+        work = engine.costs.rows(self.tokens, self.texts, layers, engine.bounds)
+        doubt = 1 + engine.costs.spread
+        return np.asarray(doubt * engine.finish(work) > self._goal)
+
+
+def choose(columns: Columns, moment: Moment, curves: Curves, enough_tokens: float) -> Depths:
+    """The depth of each request, from the head of the queue up to at least ``enough_tokens`` of them."""
+    pricing = Pricing(columns, moment, curves)
+    floor_late = pricing.late(pricing.layers(0))
+    tokens = np.cumsum(np.where(pricing.real, pricing.tokens, 0.0))
+    levels = np.full(len(pricing.slack), pricing.top, np.intp)
     start = 0
 
     def misses(level: int) -> npt.NDArray[np.intp]:
         """Places from ``start`` on that would be late with all of them at this level but would not at their floor."""
-        levels[start:] = np.minimum(cap[start:], level)
-        late = engine.finish(at_level(columns, levels, ladders, engine)) > slack
-        return start + np.flatnonzero((late & ~floor_misses)[start:])
+        levels[start:] = level
+        late = pricing.late(pricing.layers(levels)) & ~floor_late
+        return start + np.flatnonzero(late[start:])
 
-    for _ in range(_MOST_SEGMENTS):
-        low, high, binding = 0, top, misses(top)
+    for _ in range(moment.policy.most_segments):
+        low, high, binding = 0, pricing.top, misses(pricing.top)
         if not len(binding):
             break
         while high - low > 1:  # at `high` somebody would be late, at `low` nobody
@@ -89,7 +138,12 @@ def choose_levels(
         if start >= len(levels) or tokens[start - 1] >= enough_tokens:
             break
     # Those late even at their floor hurry as much as they can, and so does all that is due before them.
-    behind = np.flatnonzero(floor_misses)
+    behind = np.flatnonzero(floor_late & pricing.real)
     if len(behind):
         levels[: int(behind[-1]) + 1] = 0
-    return levels
+    layers = pricing.layers(levels)
+    found = np.zeros(len(columns), np.intp)
+    found[pricing.place[pricing.real]] = layers[pricing.real].astype(np.intp)
+    return Depths(
+        found, min(LEVELS - 1, max(0, int(levels[pricing.real][0]) - (pricing.span if pricing.any_kept else 0)))
+    )

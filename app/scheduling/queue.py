@@ -1,43 +1,71 @@
-"""The waiting requests by deadline, with what decisions need of them in columns."""
+"""The waiting requests by due time, with what decisions need of them in columns."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
-from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.curves import Curves
+from strata.app.scheduling.learnt import Flow
 from strata.app.scheduling.ticket import Admitted, Ticket
 
 Floats = npt.NDArray[np.float64]
 
-RESERVE = 0.1  # share of its time that a request must be predicted to have left at the end
-# Share of its time within which an elastic request is to be answered: the rest is for what a burst still brings.
-HEADROOM = 0.5
-
 
 @dataclass(slots=True, frozen=True)
 class Columns:
-    """The queue in order of due time, a place a request."""
+    """Requests in order of due time, a place each."""
 
+    dues: Floats
     deadlines: Floats  # inf: none
-    limits: Floats  # a little before: until when it must be predicted to be answered, or nobody more is let in
-    goals: Floats  # when it should be answered, if that can be had for less depth
     tokens: Floats  # that still wait
-    ladders: npt.NDArray[np.intp]
+    texts: Floats
+    floors: Floats  # fewest layers
+    curves: npt.NDArray[np.intp]  # rows of `Curves`
+    kept: npt.NDArray[np.bool_]  # within its share: its depth is not taken for those beyond theirs
+    within: npt.NDArray[np.bool_]  # let in within its share: goes first when there is not time for all
 
-    def inserted(self, at: int, deadline: float, limit: float, goal: float, tokens: int, ladder: int) -> Columns:
+    def __len__(self) -> int:
+        return len(self.dues)
+
+    def inserted(
+        self, at: int, due: float, deadline: float, tokens: int, texts: int, floor: int, curve: int, kept: bool
+    ) -> Columns:
         """These columns with one request more."""
         return Columns(
+            np.insert(self.dues, at, due),
             np.insert(self.deadlines, at, deadline),
-            np.insert(self.limits, at, limit),
-            np.insert(self.goals, at, goal),
             np.insert(self.tokens, at, tokens),
-            np.insert(self.ladders, at, ladder),
+            np.insert(self.texts, at, texts),
+            np.insert(self.floors, at, floor),
+            np.insert(self.curves, at, curve),
+            np.insert(self.kept, at, kept),
+            np.insert(self.within, at, True),
+        )
+
+    def within_first(self) -> tuple[Columns, npt.NDArray[np.intp]]:
+        """The same with those let in within their share before all others, and the places they had."""
+        order = np.argsort(~self.within, kind="stable")
+        # Places are told apart by due time: the others' moves behind the last of those that go first.
+        last = float(self.dues[-1])
+        dues = np.where(self.within, self.dues, self.dues + (last - float(self.dues[0]) + 1.0))
+        return (
+            Columns(
+                dues[order],
+                self.deadlines[order],
+                self.tokens[order],
+                self.texts[order],
+                self.floors[order],
+                self.curves[order],
+                self.kept[order],
+                self.within[order],
+            ),
+            order,
         )
 
 
@@ -47,36 +75,24 @@ class DeadlineQueue:
     Parallel lists, so that a decision over a thousand requests starts with a few array conversions.
     """
 
-    def __init__(self, ladders: Ladders) -> None:
-        self._ladders = ladders
+    def __init__(self, curves: Curves) -> None:
+        self._curves = curves
         self.requests: list[Admitted] = []
         self._dues: list[float] = []
         self._deadlines: list[float] = []
-        self._limits: list[float] = []
-        self._goals: list[float] = []
         self._tokens: list[int] = []
-        self._numbers: list[int] = []
+        self._texts: list[int] = []
+        self._floors: list[int] = []
+        self._rows: list[int] = []
+        self._tiers: list[str] = []
+        self._within: list[bool] = []
         self.texts = 0
         self.tokens = 0
-        self._least = 0  # tokens times the fewest layers they may get
+        self.flows: Counter[Flow] = Counter()  # texts that wait, of each,
+        self.flow_tokens: Counter[Flow] = Counter()  # and tokens
 
     def __bool__(self) -> bool:
         return bool(self.requests)
-
-    @property
-    def floor(self) -> float:
-        """Mean of the fewest layers that what waits may get, by tokens."""
-        return self._least / self.tokens if self.tokens else 0.0
-
-    @staticmethod
-    def limit(arrived: float, deadline: float) -> float:
-        """Until when a request must be predicted to be answered: what is in reserve does not shrink as it waits."""
-        return deadline - RESERVE * (deadline - arrived) if deadline < inf else inf
-
-    @staticmethod
-    def goal(arrived: float, deadline: float, exits: tuple[int, ...]) -> float:
-        """When an elastic request should be answered: early enough to leave room for what may yet arrive."""
-        return arrived + HEADROOM * (deadline - arrived) if len(exits) > 1 else deadline
 
     def place(self, due: float) -> int:
         """Where a request with this due time goes: after those due at the same time."""
@@ -84,17 +100,19 @@ class DeadlineQueue:
 
     def add(self, request: Admitted) -> None:
         """Put a request with its waiting tickets in its place."""
+        if self._curves.full():
+            self._forget_curves()
         at = self.place(request.due)
         self.requests.insert(at, request)
         self._dues.insert(at, request.due)
         self._deadlines.insert(at, request.deadline)
-        self._limits.insert(at, self.limit(request.arrived, request.deadline))
-        self._goals.insert(at, self.goal(request.arrived, request.deadline, request.exits))
         self._tokens.insert(at, request.waiting_tokens)
-        self._numbers.insert(at, self._ladders.number(request.exits))
-        self.texts += len(request.waiting)
-        self.tokens += request.waiting_tokens
-        self._least += request.waiting_tokens * request.exits[0]
+        self._texts.insert(at, len(request.waiting))
+        self._floors.insert(at, request.exits[0])
+        self._rows.insert(at, self._curves.number(request.exits, request.quality))
+        self._tiers.insert(at, request.flow[0])
+        self._within.insert(at, request.within)
+        self._count(request, 1)
 
     def remove(self, request: Admitted) -> bool:
         """Take a request out, wherever it is; whether it was there."""
@@ -106,14 +124,18 @@ class DeadlineQueue:
             at += 1
         return False
 
-    def columns(self) -> Columns:
-        """The columns as arrays."""
+    def columns(self, kept: Collection[str]) -> Columns:
+        """The columns as arrays; ``kept``: the tiers that keep their depth."""
+        tiers = [tier in kept for tier in self._tiers] if kept else [False] * len(self._tiers)
         return Columns(
+            np.array(self._dues, np.float64),
             np.array(self._deadlines, np.float64),
-            np.array(self._limits, np.float64),
-            np.array(self._goals, np.float64),
             np.array(self._tokens, np.float64),
-            np.array(self._numbers, np.intp),
+            np.array(self._texts, np.float64),
+            np.array(self._floors, np.float64),
+            np.array(self._rows, np.intp),
+            np.array(tiers, np.bool_),
+            np.array(self._within, np.bool_),
         )
 
     def take(self, chosen: Iterable[tuple[Admitted, int, int]]) -> list[Ticket]:
@@ -124,6 +146,7 @@ class DeadlineQueue:
             request.layers = layers
             for _ in range(count):
                 ticket = request.waiting.popleft()
+                ticket.waiting = False
                 request.waiting_tokens -= len(ticket.tokens)
                 taken.append(ticket)
             if request.waiting:
@@ -131,12 +154,23 @@ class DeadlineQueue:
         return taken
 
     def put_back(self, tickets: Iterable[Ticket]) -> None:
-        """Put tickets whose batch failed back in front of what their requests still have waiting."""
+        """Put tickets back in front of what their requests still have waiting."""
         for ticket in tickets:
             request = ticket.request
             self.remove(request)
             request.waiting.appendleft(ticket)
+            ticket.waiting = True
             request.waiting_tokens += len(ticket.tokens)
+            self.add(request)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take one ticket out: it was answered meanwhile."""
+        request = ticket.request
+        listed = self.remove(request)
+        request.waiting.remove(ticket)
+        ticket.waiting = False
+        request.waiting_tokens -= len(ticket.tokens)
+        if listed and request.waiting:
             self.add(request)
 
     def drain(self) -> list[Admitted]:
@@ -148,8 +182,28 @@ class DeadlineQueue:
 
     def _delete(self, at: int) -> None:
         request = self.requests.pop(at)
-        for column in (self._dues, self._deadlines, self._limits, self._goals, self._tokens, self._numbers):
+        for column in (
+            self._dues,
+            self._deadlines,
+            self._tokens,
+            self._texts,
+            self._floors,
+            self._rows,
+            self._tiers,
+            self._within,
+        ):
             del column[at]
-        self.texts -= len(request.waiting)
-        self.tokens -= request.waiting_tokens
-        self._least -= request.waiting_tokens * request.exits[0]
+        self._count(request, -1)
+
+    def _count(self, request: Admitted, sign: int) -> None:
+        texts = len(request.waiting)
+        self.texts += sign * texts
+        self.tokens += sign * request.waiting_tokens
+        self.flows[request.flow] += sign * texts
+        self.flow_tokens[request.flow] += sign * request.waiting_tokens
+        if not self.flows[request.flow]:
+            del self.flows[request.flow], self.flow_tokens[request.flow]
+
+    def _forget_curves(self) -> None:
+        self._curves.forget_all_but({(r.exits, r.quality) for r in self.requests})
+        self._rows = [self._curves.number(r.exits, r.quality) for r in self.requests]

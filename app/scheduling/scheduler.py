@@ -1,33 +1,34 @@
-"""Admission, and the loop that feeds the workers: at each dispatch the batch and the depths are chosen together."""
+"""The one owner of the schedule: lets requests in, picks what runs next and how deep, runs it, answers each once."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 
-from strata.app.engine.batch import Batch, BatchResult, TokenIds, Vector
+from strata.app.engine.batch import Batch, BatchResult, TokenIds
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import EnginePool
 from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel, Load
-from strata.app.planning.plan import Terms
-from strata.app.scheduling.admission import Shares
-from strata.app.scheduling.answer import Answer
+from strata.app.planning.plan import Plan, Terms
+from strata.app.scheduling.batching import Choice
+from strata.app.scheduling.decisions import Decisions
 from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
+from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.limits import Limits
-from strata.app.scheduling.outlook import Outlook
+from strata.app.scheduling.policy import Policy
+from strata.app.scheduling.result import Answer
+from strata.app.scheduling.running import Running
 from strata.app.scheduling.shadow import ShadowRuns
-from strata.app.scheduling.ticket import Admitted, Ticket
+from strata.app.scheduling.ticket import Admitted, Ticket, worths
 
-_ATTEMPTS = 2  # batches a text may fail in before its request fails
-# A request takes two turns of the loop from its socket to the queue. No wait window: an idle loop turns at once.
-_TURNS = 3
-_HANGS = 20.0  # times its predicted time, after which a batch's worker is held to hang,
-_HANGS_S = 10.0  # but never before this: a machine that is short of time is no fault of the worker's
+# A request takes two rounds of the loop from its socket to the queue. No wait window: an idle loop goes round at once.
+_ROUNDS = 3
+_FIT_AT, _FIT_BY = 16, 64  # batches until the costs are fitted anew: when nothing waits, and whatever waits
 
 
 class Scheduler:
@@ -43,20 +44,23 @@ class Scheduler:
         metrics: Metrics,
         cost: CostModel,
         layers: int,
+        *,
+        policy: Policy | None = None,
         clock: Callable[[], float] = perf_counter,
         shadow_share: float = 0.0,
     ) -> None:
         self._pool = pool
-        self._limits = limits
         self._metrics = metrics
-        self._cost = cost
         self._clock = clock
-        self.outlook = Outlook(pool, limits, cost, layers, clock)
-        self._queue = self.outlook.queue
+        self._policy = policy or Policy()
+        self._learnt = Learnt(cost)
+        self._running: set[Running] = set()
+        self._decisions = Decisions(pool, limits, self._policy, self._learnt, self._running, layers, clock)
+        self._queue = self._decisions.queue
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
-        self.shares = Shares()
-        self._woken = False
+        self._woken: float | None = None  # when what waits was noticed; None: nothing new waits
         self._idle_since: deque[float] = deque()  # of workers that ended a batch while something waited
+        self._tasks: set[asyncio.Task[None]] = set()
         pool.on_idle = self._wake
 
     @property
@@ -75,156 +79,222 @@ class Scheduler:
         now = self._clock()
         return now - min((request.arrived for request in self._queue.requests), default=now)
 
-    def check_room(self, texts: int, tokens: int) -> None:
-        """Raise Overloaded when the queue cannot take this much more, NotServing when the engine is dead."""
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens of a batch."""
+        return self._decisions.batch_tokens
+
+    @property
+    def depth(self) -> int:
+        """Layers that the deepest of what waits is now aimed at."""
+        return self._decisions.depth
+
+    def set_shares(self, shares: Mapping[str, float]) -> None:
+        """The tiers' shares of the engine, relative to one another."""
+        self._learnt.shares = dict(shares)
+
+    def alone(self, lengths: Sequence[int], layers: int) -> float:
+        """Seconds until texts of these token lengths are answered at a depth with nothing else to do; 0: not known."""
+        return self._decisions.alone(lengths, layers)
+
+    def queued(self, lengths: Sequence[int], layers: int) -> float:
+        """The same behind what waits now."""
+        return self._decisions.behind(Terms((layers,), 0, (None,)), lengths)
+
+    def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
+        """What a request on these terms would get if it came now."""
+        return self._decisions.plan(terms, lengths)
+
+    def check_room(self, texts: int, tokens: int, flow: tuple[str, str] = ("default", "")) -> None:
+        """Raise Overloaded when the queue cannot take this much more, NotServing while no worker lives."""
         if self._pool.status == "dead":
             raise NotServing("the engine is dead")
-        queue, limits = self._queue, self._limits
-        if queue.texts + texts > limits.max_queue_texts or queue.tokens + tokens > limits.max_queue_tokens:
-            raise Overloaded(
-                f"the queue holds {queue.texts} texts ({queue.tokens} tokens) of at most {limits.max_queue_texts} "
-                f"({limits.max_queue_tokens}); there is no room for {texts} more",
-                self.outlook.seconds_to_clear(),
-            )
+        if not self._pool.size:
+            raise NotServing("the engine's workers died and are being replaced")
+        if reason := self._decisions.no_room(texts, tokens, flow):
+            raise Overloaded(reason, self._decisions.seconds_to_clear())
 
     async def submit(
-        self, texts: Sequence[TokenIds], terms: Terms, *, normalize: bool, arrived: float | None = None
+        self,
+        texts: Sequence[TokenIds],
+        terms: Terms,
+        *,
+        normalize: bool,
+        arrived: float | None = None,
+        caller: str = "",
     ) -> Answer:
         """Queue a request and await its answer.
 
         Raises Overloaded, TooBusy or NotServing at once, DeadlinePassed or EngineFailure later. ``arrived``: when the
-        request came in (default: now); its deadline counts from there. Cancelling withdraws what has not been run.
+        request came in (default: now); its deadline counts from there. ``caller``: who shares the tier with others.
+        Cancelling withdraws what has not been run.
         """
-        now = self._clock()
-        arrived = now if arrived is None else arrived
-        tokens = sum(map(len, texts))
-        self.check_room(len(texts), tokens)
-        deadline = arrived + terms.deadline_s if terms.deadline_s else math.inf
-        due = self.outlook.due(arrived, deadline, 0.0 if terms.deadline_s else self._turn_of(terms, tokens))
-        predicted = self._admit(terms, tokens, deadline - now, due)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        request = Admitted(
-            answer, terms, normalize, arrived, due, deadline, now - arrived + predicted, [None] * len(texts)
-        )
-        request.waiting.extend(Ticket(request, index, ids) for index, ids in enumerate(texts))
-        request.tokens = request.waiting_tokens = tokens
-        request.missing = len(texts)
-        request.ran = [0] * len(texts)
-        self.outlook.let_in(len(texts), tokens, terms.deadline_s)
+        request = self._admit(texts, terms, normalize, arrived, (terms.tier, caller))
         self._queue.add(request)
-        self._wake()
-        expiry = loop.call_later(deadline - now, self._expire, request) if terms.deadline_s else None
+        if self._decisions.full_batch and self._pool.idle:
+            self._schedule()
+        else:
+            self._wake()
+        expiry = None
+        if terms.deadline_s:
+            expiry = asyncio.get_running_loop().call_later(request.deadline - self._clock(), self._expire, request)
         try:
-            return await answer
+            return await request.answer
         except asyncio.CancelledError:
-            answer.cancel()
+            request.answer.cancel()
             self._queue.remove(request)
             raise
         finally:
             if expiry:
                 expiry.cancel()
 
-    def _turn_of(self, terms: Terms, tokens: int) -> float:
-        engine = self.outlook.engine()
-        return self.shares.turn(terms.tier, engine.work(tokens, terms.exits[-1]), self._clock(), engine.workers)
-
-    def _admit(self, terms: Terms, tokens: int, slack: float, due: float) -> float:
-        """Predicted seconds to the answer. Raises TooBusy when not even the floor is in time."""
-        if terms.deadline_s:
-            now, engine = self._clock(), self.outlook.engine()
-            work = engine.work(tokens, terms.exits[0])
-            if late := self.outlook.lateness(work, slack, due, self.shares.bound(terms.tier, now, engine.workers)):
-                self._metrics.tier_refused(terms.tier, "deadline")
-                raise TooBusy(
-                    f"{terms.exits[0]} layers, the least this request may get, would be ready about "
-                    f"{1000 * late:.0f} ms too late, given what is queued",
-                    late,
-                )
-            self.shares.let_in(terms.tier, work, now)
-        return self.outlook.expected(terms, tokens)
+    def _admit(
+        self,
+        texts: Sequence[TokenIds],
+        terms: Terms,
+        normalize: bool,
+        arrived: float | None,
+        flow: tuple[str, str],
+    ) -> Admitted:
+        now = self._clock()
+        arrived = now if arrived is None else arrived
+        lengths = [len(ids) for ids in texts]
+        self.check_room(len(texts), sum(lengths), flow)
+        entry = self._decisions.admit(terms, lengths, arrived, flow)
+        if entry.late_s:
+            self._metrics.tier_refused(terms.tier, "deadline")
+            raise TooBusy(
+                f"{terms.exits[0]} layers, the least this request may get, would be ready about "
+                f"{1000 * entry.late_s:.0f} ms too late, given what is queued",
+                entry.late_s,
+            )
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = Admitted(
+            answer,
+            terms,
+            flow,
+            normalize,
+            arrived,
+            entry.due,
+            arrived + terms.deadline_s if terms.deadline_s else math.inf,
+            now - arrived + entry.predicted_s,
+            entry.within,
+            worths(terms),
+        )
+        request.fill(texts)
+        return request
 
     def _wake(self) -> None:
-        """Dispatch a few turns of the event loop from now: requests whose bytes have arrived get into the batch."""
-        if not self._woken:
-            self._woken = True
-            self._turn(_TURNS)
+        """Schedule a few rounds of the event loop from now: requests whose bytes have arrived get into the batch."""
+        if self._woken is None:
+            self._woken = self._clock()
+            self._round(_ROUNDS)
 
-    def _turn(self, left: int) -> None:
-        asyncio.get_running_loop().call_soon(*((self._turn, left - 1) if left else (self._dispatch,)))
+    def _round(self, left: int) -> None:
+        asyncio.get_running_loop().call_soon(*((self._round, left - 1) if left else (self._schedule,)))
 
-    def _dispatch(self) -> None:
-        self._woken = False
+    def _schedule(self) -> None:
+        """Give every idle worker the next batch."""
+        if self._woken is not None:
+            now = self._clock()
+            self._learnt.was_busy((now - self._woken) / 2, now)  # of the rounds, what came waited half of the first
+            self._woken = None
         if self._pool.status == "dead":
             for request in self._queue.drain():
                 self._fail(request, "the engine is dead")
         while self._pool.idle and self._anything_waits():
             began = perf_counter()
-            choice = self.outlook.next_batch()
-            tickets = self._queue.take(choice.parts)
-            predicted = self._cost.seconds(choice.load)
-            if self._idle_since:
-                self.outlook.was_idle(self._clock() - self._idle_since.popleft())
-            # The pool marks a worker busy here and now; the task only awaits its answer.
-            batch = Batch([ticket.row() for ticket in tickets])
-            running = self._run(batch, predicted)
-            self._keep(self._finish(tickets, batch, choice.load, predicted, running), predicted)
+            choice = self._decisions.next_batch()
+            self._run(choice)
             self._metrics.decided(perf_counter() - began)
         if not self._queue:
             self._idle_since.clear()
+        unfitted = self._learnt.cost.unfitted
+        if unfitted >= _FIT_BY or (unfitted >= _FIT_AT and not self._queue):
+            self._learnt.cost.fit()
         if self._shadow and not self._queue and self._pool.idle == self._pool.size > 0:
-            row, vector, layers = self._shadow.next()
-            load = Load.of([(len(row.tokens), row.layers)])
-            predicted = self._cost.seconds(load)
-            running = self._run(Batch([row]), predicted)
-            self._keep(self._compare(vector, layers, running), predicted)
-
-    def _run(self, batch: Batch, predicted: float) -> Coroutine[None, None, BatchResult]:
-        if not self._cost.known:
-            return self._pool.run(batch)
-        return self._pool.run(batch, max(_HANGS_S, _HANGS * predicted))
-
-    def _keep(self, work: Coroutine[None, None, None], predicted: float) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self.outlook.running[task] = self._clock() + predicted
-        task.add_done_callback(self.outlook.running.pop)
-
-    async def _compare(self, vector: Vector, layers: int, running: Awaitable[BatchResult]) -> None:
-        with suppress(EngineError):  # nobody waits for it
-            self._shadow.compare(await running, vector, layers)
+            self._run_shadow()
 
     def _anything_waits(self) -> bool:
         """Whether there is anything to run, once what cannot be in time any more is given up.
 
         Running that would make others late for an answer that nobody waits for.
         """
-        while self._queue and self.outlook.hopeless():
+        while self._queue and self._decisions.hopeless():
             self._expire(self._queue.requests[0])
         return bool(self._queue)
 
-    async def _finish(
-        self, tickets: list[Ticket], batch: Batch, load: Load, predicted: float, running: Awaitable[BatchResult]
-    ) -> None:
-        sent = self._clock()
+    def _run(self, choice: Choice) -> None:
+        """Hand a batch to an idle worker."""
+        now = self._clock()
+        tickets = self._queue.take(choice.parts)
+        if self._idle_since:
+            self._learnt.was_idle(now - self._idle_since.popleft(), now)
+        predicted = self._learnt.cost.costs.seconds(choice.load)
         for ticket in tickets:
-            ticket.request.sent(sent)
+            ticket.running += 1
+            ticket.request.sent(now)
+        batch = Batch([ticket.row() for ticket in tickets])
+        running = Running(tickets, batch, choice.load, predicted, now)
+        # The pool marks a worker busy here and now; the task only awaits its answer.
+        self._keep(self._finish(running, self._started(batch, predicted)), running)
+        if predicted:
+            wait = max(self._policy.overdue_s, self._policy.overdue * predicted)
+            running.overdue = asyncio.get_running_loop().call_later(wait, self._run_elsewhere, running)
+
+    def _started(self, batch: Batch, predicted: float) -> Coroutine[None, None, BatchResult]:
+        if not predicted:
+            return self._pool.run(batch)
+        return self._pool.run(batch, max(self._policy.hangs_s, self._policy.hangs * predicted))
+
+    def _keep(self, work: Coroutine[None, None, None], running: Running) -> None:
+        self._running.add(running)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            running.end()
+            self._running.discard(running)
+
+        task.add_done_callback(over)
+
+    def _run_elsewhere(self, running: Running) -> None:
+        """A batch is overdue: let another worker run it, too. Whichever is first answers."""
+        if self._pool.size < 2:
+            return
+        again = [t for t in running.tickets if t.wanted and not t.waiting]
+        self._queue.put_back(reversed(again))
+        if again:
+            self._wake()
+
+    async def _finish(self, running: Running, answered: Coroutine[None, None, BatchResult]) -> None:
+        """Answer what a batch completes, and learn from what it took."""
         try:
-            result = await running
+            result = await answered
         except Exception as error:  # whatever it is, the callers must hear of it
-            self._try_again(tickets, error)
+            running.end()
+            self._running.discard(running)
+            self._try_again(running.tickets, error)
             return
         now = self._clock()
-        took = now - sent
+        took = now - running.sent
+        running.end()
+        self._running.discard(running)
         if self._queue:
             self._idle_since.append(now)
-        self._metrics.batch_done(len(tickets), batch.tokens, result.padded_tokens, result.seconds, result.layers)
+        batch, load, predicted = running.batch, running.load, running.predicted_s
+        self._metrics.batch_done(len(batch.rows), batch.tokens, result.padded_tokens, result.seconds, result.layers)
         if any(row.threshold is not None for row in batch.rows):  # how deep they would go, nobody knew
             load = Load.of((len(row.tokens), ran) for row, ran in zip(batch.rows, result.layers, strict=True))
-            predicted = self._cost.seconds(load)
+            predicted = self._learnt.cost.costs.seconds(load)
         self._metrics.batch_predicted(predicted, took)
-        self._cost.observe(load, took)
-        for ticket, vector, layers in zip(tickets, result.vectors, result.layers, strict=True):
+        self._learnt.cost.observe(load, took)
+        for ticket, vector, layers in zip(running.tickets, result.vectors, result.layers, strict=True):
             request = ticket.request
+            ticket.running -= 1
+            if ticket.waiting:  # it was put back as overdue
+                self._queue.withdraw(ticket)
             request.inference_s = max(request.inference_s, took)
             self._shadow.offer(ticket.tokens, vector, layers)
             if request.settle(ticket.index, vector, layers):
@@ -243,10 +313,24 @@ class Scheduler:
             real_s=now - request.arrived,
         )
 
+    def _run_shadow(self) -> None:
+        row, vector, layers = self._shadow.next()
+        load = Load.of([(len(row.tokens), row.layers)])
+        running = Running([], Batch([row]), load, self._learnt.cost.costs.seconds(load), self._clock())
+        answered = self._started(running.batch, running.predicted_s)
+
+        async def compare() -> None:
+            with suppress(EngineError):  # nobody waits for it
+                self._shadow.compare(await answered, vector, layers)
+
+        self._keep(compare(), running)
+
     def _expire(self, request: Admitted) -> None:
-        """The deadline passed. What waits is not run; what is with the engine comes late, and says so."""
-        if self._queue.remove(request):
+        """The deadline passed, or cannot be met: the caller hears of it now, whatever holds the request."""
+        self._queue.remove(request)
+        if not request.over:
             self._metrics.tier_expired(request.terms.tier)
+            self._learnt.missed(self._clock())
             request.fail(DeadlinePassed(f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"))
 
     def _fail(self, request: Admitted, reason: str) -> None:
@@ -257,10 +341,13 @@ class Scheduler:
     def _try_again(self, tickets: list[Ticket], error: Exception) -> None:
         """Run the texts of a failed batch once more, request by request, so that only the one at fault fails."""
         for ticket in tickets:
+            ticket.running -= 1
+        lost = [t for t in tickets if t.wanted and not t.waiting and not t.running]
+        for ticket in lost:
             ticket.attempts += 1
             ticket.request.suspect = True
-            if ticket.attempts == _ATTEMPTS:
+            if ticket.attempts == self._policy.attempts:
                 self._queue.remove(ticket.request)
                 self._fail(ticket.request, str(error) or repr(error))
-        self._queue.put_back(ticket for ticket in reversed(tickets) if not ticket.request.over)
+        self._queue.put_back(ticket for ticket in reversed(lost) if not ticket.request.over)
         self._wake()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from strata.app.engine.batch import Row, TokenIds, Vector
 from strata.app.planning.plan import Terms
-from strata.app.scheduling.answer import Answer
+from strata.app.scheduling.learnt import Flow
+from strata.app.scheduling.result import Answer
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +23,13 @@ class Ticket:
     index: int  # of the text in its request
     tokens: TokenIds
     attempts: int = 0  # batches it was in that failed
+    waiting: bool = True
+    running: int = 0  # batches that it is in now: more than one where the first is overdue
+
+    @property
+    def wanted(self) -> bool:
+        """Whether an answer is still to be had, and somebody waits for it."""
+        return not self.request.over and self.request.vectors[self.index] is None
 
     def row(self) -> Row:
         """The text as the engine takes it, once its request has its depth."""
@@ -34,12 +43,15 @@ class Admitted:
 
     answer: asyncio.Future[Answer]
     terms: Terms
+    flow: Flow  # tier, and the caller in it
     normalize: bool
     arrived: float
-    due: float  # its place in the queue: its deadline, or a distant one for those who have none
+    due: float  # its place in the queue: its deadline, or for those who have none what their share promises
     deadline: float  # inf where there is none
     predicted_s: float  # from arrival to answer, as foreseen when it was let in
-    vectors: list[Vector | None]
+    within: bool  # let in within its share
+    worth: tuple[float | None, ...]  # of each of its terms' exits, as a share of full quality
+    vectors: list[Vector | None] = field(default_factory=list)
     waiting: deque[Ticket] = field(default_factory=deque)
     waiting_tokens: int = 0
     tokens: int = 0
@@ -51,6 +63,14 @@ class Admitted:
     queue_s: float = 0.0  # and until its last was
     inference_s: float = 0.0
 
+    def fill(self, texts: Sequence[TokenIds]) -> None:
+        """Take its texts, all of which wait."""
+        self.waiting.extend(Ticket(self, index, ids) for index, ids in enumerate(texts))
+        self.tokens = self.waiting_tokens = sum(map(len, texts))
+        self.missing = len(texts)
+        self.vectors = [None] * len(texts)
+        self.ran = [0] * len(texts)
+
     @property
     def over(self) -> bool:
         """Answered, failed or given up: its tickets need not run."""
@@ -61,6 +81,11 @@ class Admitted:
         """What it may still be run at: once part of it has run, only that depth."""
         return (self.layers,) if self.layers >= 0 else self.terms.exits
 
+    @property
+    def quality(self) -> tuple[float | None, ...]:
+        """What each of these exits is worth."""
+        return (self.worth[self.terms.exits.index(self.layers)],) if self.layers >= 0 else self.worth
+
     def sent(self, now: float) -> None:
         """Texts of it were sent to the engine."""
         self.queue_s = now - self.arrived
@@ -68,7 +93,9 @@ class Admitted:
             self.waited_s = self.queue_s
 
     def settle(self, index: int, vector: Vector, layers: int) -> bool:
-        """Take one text's vector; whether it completed the answer."""
+        """Take one text's vector; whether it completed the answer. What was run twice is answered once."""
+        if self.vectors[index] is not None:
+            return False
         self.vectors[index] = vector
         self.ran[index] = layers
         self.missing -= 1
@@ -93,3 +120,8 @@ class Admitted:
         """Answer with an error, unless already answered."""
         if not self.over:
             self.answer.set_exception(error)
+
+
+def worths(terms: Terms) -> tuple[float | None, ...]:
+    """What each exit of the terms is worth, as a share of full quality; None: not measured."""
+    return tuple(None if worth is None else worth.share for worth in terms.quality)

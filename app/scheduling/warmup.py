@@ -6,20 +6,41 @@ import asyncio
 from collections.abc import Sequence
 from time import perf_counter
 
+import numpy as np
+
 from strata.app.engine.batch import Batch, Row, TokenIds
 from strata.app.engine.pool import EnginePool
 from strata.app.planning.cost import CostModel, Load
 
 _ROUNDS = 2
+_MOST = 256  # tokens of the longest
+_LONG, _SHORT = (
+    6,
+    8,
+)  # a long text is so many times as long as the longest of the sample; a short one has so many tokens
 
 
-async def measure(pool: EnginePool, cost: CostModel, sample: Sequence[TokenIds], layers: int, dim: int) -> None:
-    """Run ``sample`` texts on all idle workers, few and many, shallow and half deep, and begin the model with that.
+async def measure(
+    pool: EnginePool, cost: CostModel, sample: Sequence[TokenIds], layers: int, dim: int, max_tokens: int
+) -> None:
+    """Run ``sample`` texts on all idle workers, few and many, short and long, shallow and deep, and begin with that.
 
-    Time grows evenly with layers, so that half of them tell enough and start-up stays short.
+    Time grows evenly with layers, so that half of them tell enough for many and start-up stays short.
     """
     half = (layers + 1) // 2
-    shapes = [(texts, depth) for texts in (1, 3, len(sample)) for depth in sorted({1, half})]
+    longest = max(sample, key=len)
+    short, long = sample[0][:_SHORT], np.resize(longest, min(_LONG * len(longest), _MOST, max_tokens))
+    shapes: list[tuple[Sequence[TokenIds], int]] = [
+        ([short], 1),
+        ([short], layers),
+        (sample[:1], half),
+        ([long], 1),
+        ([long], half),
+        (sample[:3], half),
+        (sample, 1),
+        (sample, half),
+        ([short] * 24, half),
+    ]
     found: list[tuple[Load, float]] = []
 
     async def timed(batch: Batch) -> None:
@@ -27,8 +48,10 @@ async def measure(pool: EnginePool, cost: CostModel, sample: Sequence[TokenIds],
         await pool.run(batch)
         found.append((Load.of((len(row.tokens), row.layers) for row in batch.rows), perf_counter() - began))
 
-    for _ in range(_ROUNDS):
+    for number in range(1 + _ROUNDS):
         for texts, depth in shapes:
-            batch = Batch([Row(ids, depth, dim) for ids in sample[:texts]])
+            batch = Batch([Row(ids, depth, dim) for ids in texts])
             await asyncio.gather(*(timed(batch) for _ in range(pool.idle)))
+        if not number:
+            found.clear()  # the first of each shape pays for what is set up once
     cost.measured(found)

@@ -11,8 +11,9 @@ import numpy as np
 from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel, Load
 from strata.app.planning.plan import Terms
-from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, Overloaded, TooBusy
+from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
 from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.scheduler import Scheduler
 from strata.loadtest.simulation.clock import VirtualLoop
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
@@ -28,11 +29,13 @@ class Call:
     lengths: tuple[int, ...]
     terms: Terms
     leaves_after: float | None = None  # seconds after which the caller hangs up
-    outcome: str = ""  # "answered", "refused", "full", "expired", "failed", "left"
+    caller: str = ""
+    outcome: str = ""  # "answered", "refused", "full", "expired", "failed", "left", "unavailable"
     answers: int = 0
     seconds: float = 0.0
     layers: int = 0
     retry_after_s: float = 0.0
+    predicted_s: float = 0.0
 
     @property
     def in_time(self) -> bool:
@@ -69,6 +72,8 @@ def simulate(
     layers: int = 12,
     replicas: int = 1,
     workers: int = 2,
+    policy: Policy | None = None,
+    front_s: float = 0.0,
     speed: Speed | None = None,
     seed: int = 0,
     shares: dict[str, float] | None = None,
@@ -80,7 +85,8 @@ def simulate(
     """Run the calls to their end, each on the replica with the fewest outstanding ones; they note their outcomes.
 
     ``speed`` is what is measured at warm-up, ``real_speed`` (default: the same) what batches take. ``prepare`` may
-    break an engine; ``watch`` is told the texts and tokens that wait, after each arrival.
+    break an engine; ``front_s`` is what each request takes of the front, one after the other; ``watch`` is told the
+    texts and tokens that wait, after each arrival.
     """
     loop = VirtualLoop()
     speed = speed or Speed()
@@ -89,33 +95,54 @@ def simulate(
         for number in range(replicas):
             pool = SimulatedPool(workers, real_speed or speed, np.random.default_rng(seed + number))
             prepare(pool)
-            fleet.append(_replica(loop, pool, layers, speed, shares or {}, limits or Limits()))
-        loop.run_until_complete(_run(loop, calls, fleet, watch))
+            fleet.append(_replica(loop, pool, layers, speed, shares or {}, limits or Limits(), policy))
+        loop.run_until_complete(_run(loop, calls, fleet, watch, front_s))
     finally:
         loop.close()
     return fleet
 
 
 def _replica(
-    loop: VirtualLoop, pool: SimulatedPool, layers: int, speed: Speed, shares: dict[str, float], limits: Limits
+    loop: VirtualLoop,
+    pool: SimulatedPool,
+    layers: int,
+    speed: Speed,
+    shares: dict[str, float],
+    limits: Limits,
+    policy: Policy | None,
 ) -> Replica:
     cost = CostModel()
-    shapes = [Load(d, n, n * d) for n in (16, 60, 200) for d in (1, layers // 2)]
+    shapes = [Load.alike(k, n, d) for k in (1, 8) for n in (8, 16, 60, 200) for d in (1, layers // 2)]
     cost.measured([(load, speed.seconds(load)) for load in shapes])
     metrics = Decisions()
-    scheduler = Scheduler(pool, limits, metrics, cost, layers, clock=loop.time)  # type: ignore[arg-type]
-    scheduler.shares.set(shares)
+    scheduler = Scheduler(
+        pool,  # type: ignore[arg-type]
+        limits,
+        metrics,
+        cost,
+        layers,
+        policy=policy,
+        clock=loop.time,
+    )
+    scheduler.set_shares(shares)
     return Replica(pool, scheduler, metrics)
 
 
 async def _run(
-    loop: VirtualLoop, calls: Sequence[Call], fleet: list[Replica], watch: Callable[[tuple[int, int]], None]
+    loop: VirtualLoop,
+    calls: Sequence[Call],
+    fleet: list[Replica],
+    watch: Callable[[tuple[int, int]], None],
+    front_s: float,
 ) -> None:
     tasks: list[asyncio.Task[None]] = []
+    free = 0.0  # when the front is done with those before
     for call in sorted(calls, key=lambda c: c.at):
-        if call.at > loop.time():
-            await asyncio.sleep(call.at - loop.time())
+        free = max(free, call.at) + front_s
+        if free > loop.time():
+            await asyncio.sleep(free - loop.time())
         replica = min(fleet, key=lambda r: r.outstanding)
+        replica.pool.front_busy_s += front_s
         tasks.append(loop.create_task(_call(loop, call, replica)))
         watch((replica.scheduler.waiting_tickets, replica.scheduler.waiting_tokens))
     if tasks:
@@ -131,14 +158,18 @@ async def _call(loop: VirtualLoop, call: Call, replica: Replica) -> None:
     replica.outstanding += 1
     try:
         async with asyncio.timeout(call.leaves_after):
-            answer = await replica.scheduler.submit(texts, call.terms, normalize=True, arrived=call.at)
-        call.outcome, call.layers = "answered", answer.layers
+            answer = await replica.scheduler.submit(
+                texts, call.terms, normalize=True, arrived=call.at, caller=call.caller
+            )
+        call.outcome, call.layers, call.predicted_s = "answered", answer.layers, answer.predicted_s
         call.answers += 1
         assert answer.vectors.shape == (len(texts), call.terms.dim)
     except TooBusy as error:
         call.outcome, call.retry_after_s = "refused", error.retry_after_s
     except Overloaded:
         call.outcome = "full"
+    except NotServing:
+        call.outcome = "unavailable"
     except DeadlinePassed:
         call.outcome = "expired"
     except EngineFailure:

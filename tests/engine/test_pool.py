@@ -20,7 +20,7 @@ from strata.app.engine.pool import EnginePool
 from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel
 from strata.app.planning.plan import Terms
-from strata.app.scheduling.errors import EngineFailure, Overloaded
+from strata.app.scheduling.errors import EngineFailure, NotServing, Overloaded
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.scheduler import Scheduler
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
@@ -44,11 +44,11 @@ def with_pool(bundle: Path, options: EngineOptions, use: Callable[[EnginePool], 
     asyncio.run(main())
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> float:
+async def until(condition: Callable[[], bool], seconds: float, every_s: float = 0.005) -> float:
     began = time.perf_counter()
     while not condition():
         assert time.perf_counter() - began < seconds
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(every_s)
     return time.perf_counter() - began
 
 
@@ -82,16 +82,19 @@ def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, m
     monkeypatch.setattr("strata.app.engine.pool._DOWN_S", 1.0)
 
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), layers=4)
+        scheduler = Scheduler(pool, Limits(max_queue_texts=30_000), Metrics(), CostModel(), layers=4)
 
         def no_memory(*_: object) -> None:
             raise OSError("Cannot allocate memory")
 
         monkeypatch.setattr("strata.app.engine.pool.HostLink.start", no_memory)
+        waiting = asyncio.ensure_future(scheduler.submit([IDS] * 20_000, TERMS, normalize=True))
+        await until(lambda: scheduler.waiting_tickets > 0, 3)
         for pid in pool.pids.values():
             os.kill(pid, signal.SIGKILL)
         await until(lambda: pool.size == 0, 3)
-        waiting = asyncio.ensure_future(scheduler.submit([IDS], TERMS, normalize=True))
+        with pytest.raises(NotServing, match="being replaced"):
+            await scheduler.submit([IDS], TERMS, normalize=True)
         await until(lambda: pool.status == "dead", 10)
         with pytest.raises(EngineFailure, match="dead"):
             await asyncio.wait_for(waiting, 1)
@@ -165,9 +168,11 @@ def test_killed_workers_lose_no_request(tiny_bundle: Path) -> None:
 def test_a_worker_that_dies_between_being_picked_and_being_sent_to_loses_nothing(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), 4)
+        waiting = asyncio.ensure_future(scheduler.submit([IDS], TERMS, normalize=True))
+        await until(lambda: pool.idle < 2, 3, every_s=0)
         for worker in list(pool._workers):
             worker._transport.close()
-        answer = await asyncio.wait_for(scheduler.submit([IDS], TERMS, normalize=True), 10)
+        answer = await asyncio.wait_for(waiting, 10)
         assert answer.layers == 4
         await until(lambda: pool.idle == 2, 3)
 

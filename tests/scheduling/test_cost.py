@@ -23,7 +23,12 @@ def batches(count: int, seed: int) -> list[Load]:
 
 def model(speed: Speed) -> CostModel:
     cost = CostModel()
-    cost.measured([(load, speed.seconds(load)) for load in (Load(1, 16, 16), Load(6, 16, 96), Load(6, 200, 1200))])
+    cost.measured(
+        [
+            (load, speed.seconds(load))
+            for load in map(Load.of, ([(16, 1)], [(16, 6)], [(25, 6)] * 8, [(60, 1)] * 3, [(200, 6)]))
+        ]
+    )
     return cost
 
 
@@ -32,24 +37,26 @@ def errors(cost: CostModel, speed: Speed, loads: list[Load], seed: int = 0) -> l
     found = []
     for load in loads:
         real = speed.seconds(load) * float(np.exp(0.1 * rng.standard_normal()))
-        found.append(abs(cost.seconds(load) - real) / real)
+        found.append(abs(cost.costs.seconds(load) - real) / real)
         cost.observe(load, real)
+        if cost.unfitted >= 16:
+            cost.fit()
     return found
 
 
 def test_nothing_is_predicted_before_a_measurement() -> None:
     cost = CostModel()
-    assert not cost.known
-    assert cost.seconds(Load(12, 100, 1200)) == 0.0
-    cost.observe(Load(12, 100, 1200), 0.1)
-    assert cost.known
-    assert cost.seconds(Load(12, 100, 1200)) == pytest.approx(0.1, rel=0.2)
+    assert not cost.costs.known
+    assert cost.costs.seconds(Load.alike(4, 25, 12)) == 0.0
+    cost.observe(Load.alike(4, 25, 12), 0.1)
+    assert cost.costs.known
+    assert cost.costs.seconds(Load.alike(4, 25, 12)) == pytest.approx(0.1, rel=0.2)
 
 
 def test_a_short_measurement_at_half_depth_tells_full_depth() -> None:
     speed = Speed()
     cost = model(speed)
-    assert all(cost.seconds(load) == pytest.approx(speed.seconds(load), rel=0.1) for load in batches(50, 1))
+    assert all(cost.costs.seconds(load) == pytest.approx(speed.seconds(load), rel=0.1) for load in batches(50, 1))
 
 
 def test_predictions_are_within_a_quarter_under_steady_load() -> None:
@@ -75,8 +82,10 @@ def test_another_shape_of_cost_is_learnt() -> None:
 def test_one_row_costs_what_it_costs_among_many() -> None:
     cost = model(Speed())
     for bounds in (BatchBounds(512), BatchBounds(512, seconds=0.05, text_tokens=30.0, gap_s=0.003)):
-        many = cost.rows(np.array([5.0, 30.0, 700.0]), np.array([12.0, 6.0, 1.0]), bounds)
-        one = [cost.row(5, 12, bounds), cost.row(30, 6, bounds), cost.row(700, 1, bounds)]
+        many = cost.costs.rows(
+            np.array([5.0, 30.0, 700.0]), np.array([1.0, 1.0, 9.0]), np.array([12.0, 6.0, 1.0]), bounds
+        )
+        one = [cost.costs.row(5, 1, 12, bounds), cost.costs.row(30, 1, 6, bounds), cost.costs.row(700, 9, 1, bounds)]
         assert many.tolist() == pytest.approx(one)
 
 
@@ -84,24 +93,28 @@ def test_many_rows_cost_what_their_batches_take_and_the_gaps_between_them() -> N
     speed = Speed()
     cost = model(speed)
     bounds = BatchBounds(512, text_tokens=150.0, gap_s=0.002)
-    three = speed.seconds(Load(6, 450, 2700)) + 0.002  # of 150 tokens no more go into a batch
-    assert cost.rows(np.array([150.0]), np.array([6.0]), bounds).item() == pytest.approx(three / 3, rel=0.1)
+    three = speed.seconds(Load.alike(3, 150, 6)) + 0.002  # of 150 tokens no more go into a batch
+    assert cost.costs.rows(np.array([150.0]), np.array([1.0]), np.array([6.0]), bounds).item() == pytest.approx(
+        three / 3, rel=0.1
+    )
 
 
 def test_a_batch_of_few_texts_shares_its_costs_among_those() -> None:
     speed = Speed()
     cost = model(speed)
     bounds = BatchBounds(512, texts=2, text_tokens=20.0)
-    pair = speed.seconds(Load(3, 40, 120))
-    assert cost.rows(np.array([20.0]), np.array([3.0]), bounds).item() == pytest.approx(pair / 2, rel=0.1)
-    assert cost.row(20, 3, bounds) == pytest.approx(pair / 2, rel=0.1)
+    pair = speed.seconds(Load.alike(2, 20, 3))
+    assert cost.costs.rows(np.array([20.0]), np.array([1.0]), np.array([3.0]), bounds).item() == pytest.approx(
+        pair / 2, rel=0.1
+    )
+    assert cost.costs.row(20, 1, 3, bounds) == pytest.approx(pair / 2, rel=0.1)
 
 
 def test_a_stall_is_not_a_trend() -> None:
     speed = Speed()
     cost = model(speed)
-    load = Load(12, 100, 1200)
+    load = Load.alike(4, 25, 12)
     errors(cost, speed, batches(100, 6))
-    before = cost.seconds(load)
+    before = cost.costs.seconds(load)
     cost.observe(load, 60.0)
-    assert cost.seconds(load) < 1.5 * before
+    assert cost.costs.seconds(load) < 1.5 * before

@@ -9,18 +9,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.app.scheduling.ladder import Ladders
+from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.queue import DeadlineQueue
-from strata.app.scheduling.ticket import Admitted, Ticket
+from strata.app.scheduling.ticket import Admitted
 from tests.scheduling.callers import terms
 
 
 def request(due: float, lengths: list[int]) -> Admitted:
     loop = asyncio.new_event_loop()
-    made = Admitted(loop.create_future(), terms(), True, 0.0, due, inf, 0.0, [None] * len(lengths))
+    made = Admitted(loop.create_future(), terms(), ("default", ""), True, 0.0, due, inf, 0.0, True, (None,) * 8)
     loop.close()
-    made.waiting.extend(Ticket(made, i, np.zeros(n, np.int32)) for i, n in enumerate(lengths))
-    made.waiting_tokens = made.tokens = sum(lengths)
+    made.fill([np.zeros(n, np.int32) for n in lengths])
     return made
 
 
@@ -29,7 +28,7 @@ requests = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 50), mi
 
 @given(requests, st.randoms(use_true_random=False))
 def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int]]], random: object) -> None:
-    queue = DeadlineQueue(Ladders(12))
+    queue = DeadlineQueue(Curves(12))
     waiting: list[Admitted] = []
     for due, lengths in made:
         one = request(float(due), lengths)
@@ -51,11 +50,12 @@ def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int
         assert [r.due for r in queue.requests] == sorted(r.due for r in waiting)
         assert queue.texts == sum(len(r.waiting) for r in waiting)
         assert queue.tokens == sum(len(t.tokens) for r in waiting for t in r.waiting)
-        assert queue.columns().tokens.sum() == queue.tokens
+        assert sum(queue.flows.values()) == queue.texts
+        assert queue.columns(()).tokens.sum() == queue.tokens
 
 
 def test_equal_deadlines_are_served_in_order_of_arrival() -> None:
-    queue = DeadlineQueue(Ladders(12))
+    queue = DeadlineQueue(Curves(12))
     made = [request(1.0, [4]) for _ in range(5)]
     for one in made:
         queue.add(one)

@@ -1,0 +1,240 @@
+"""Decisions on what waits: they read the queue, what is learnt and the workers, and hand them to pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from strata.app.engine.pool import EnginePool
+from strata.app.planning.cost import BatchBounds
+from strata.app.planning.plan import Plan, Terms
+from strata.app.scheduling import forecast
+from strata.app.scheduling.admission import Newcomer, judge, late_within
+from strata.app.scheduling.batching import Choice, form
+from strata.app.scheduling.curves import LEVELS, Curves
+from strata.app.scheduling.depths import choose
+from strata.app.scheduling.learnt import Flow, Learnt
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.moment import moment_of
+from strata.app.scheduling.policy import Policy
+from strata.app.scheduling.queue import DeadlineQueue
+from strata.app.scheduling.running import Running
+from strata.app.scheduling.snapshot import Moment
+from strata.app.scheduling.ticket import worths
+
+_TOP = LEVELS - 1
+
+
+@dataclass(slots=True, frozen=True)
+class Entry:
+    """What the door says to a request."""
+
+    late_s: float  # 0: it is let in
+    within: bool
+    due: float
+    predicted_s: float  # from now to the answer
+
+
+class Decisions:
+    """Times in seconds of ``clock``. Writes to what is learnt only what came."""
+
+    def __init__(
+        self,
+        pool: EnginePool,
+        limits: Limits,
+        policy: Policy,
+        learnt: Learnt,
+        running: Collection[Running],
+        layers: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._limits = limits
+        self._policy = policy
+        self._learnt = learnt
+        self._running = running
+        self._clock = clock
+        self._layers = layers
+        self._curves = Curves(layers)
+        self.queue = DeadlineQueue(self._curves)
+        self._level = _TOP  # of price, that the head of the queue was last run at
+        self.depth = layers
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens of a batch."""
+        device = self._pool.choice.device if self._pool.choice else "cpu"
+        return self._limits.max_batch_tokens or self._policy.batch_tokens[device]
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether what waits fills a batch: nothing is gained by waiting for more."""
+        most = self._limits.max_batch_requests
+        return self.queue.tokens >= self.batch_tokens or (most is not None and self.queue.texts >= most)
+
+    def moment(self) -> Moment:
+        """Now, as decisions see it."""
+        return moment_of(
+            self._learnt,
+            self._curves,
+            self._policy,
+            workers=self._pool.size,
+            idle=self._pool.idle,
+            batch_tokens=self.batch_tokens,
+            batch_texts=self._limits.max_batch_requests,
+            running=[batch.until for batch in self._running],
+            now=self._clock(),
+        )
+
+    def no_room(self, texts: int, tokens: int, flow: Flow) -> str | None:
+        """Why the queue cannot take this much more, or None.
+
+        Among several callers none fills the queue: each may hold so many times the room that is left (dynamic
+        thresholds: Choudhury and Hahne 1998).
+        """
+        queue, limits = self.queue, self._limits
+        left = limits.max_queue_texts - queue.texts
+        others = len(queue.flows) > 1 or (queue.flows and flow not in queue.flows)
+        held = queue.flows.get(flow, 0) + texts
+        if texts > left or queue.tokens + tokens > limits.max_queue_tokens:
+            whose = f"the queue holds {queue.texts} texts"
+        elif others and held > self._policy.room_share * (left - texts):
+            whose = f"this caller holds {held - texts} of the {queue.texts} texts in the queue"
+        else:
+            return None
+        return (
+            f"{whose} ({queue.tokens} tokens) of at most {limits.max_queue_texts} ({limits.max_queue_tokens}); "
+            f"there is no room for {texts} more"
+        )
+
+    def admit(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
+        """Judge a newcomer, and take note that it came."""
+        now = self._clock()
+        moment = self.moment()
+        engine, tokens, texts = moment.engine, sum(lengths), len(lengths)
+        work = engine.costs.row(tokens, texts, terms.exits[0], engine.bounds)
+        known = self._learnt.flows.get(flow)
+        own_rates = known.texts.read(now) if known else (0.0, 0.0)
+        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, worths(terms)), now)
+        share = self._share(flow, moment)
+        waiting = self.queue.flow_tokens.get(flow, 0)
+        own = (
+            engine.costs.row(
+                waiting, max(1.0, waiting / moment.engine.bounds.text_tokens), terms.exits[0], engine.bounds
+            )
+            if waiting
+            else 0.0
+        )
+        if terms.deadline_s is None:
+            rate = min(share, self._policy.unhurried_share) * engine.workers
+            due = max(arrived + self._policy.patience_s, now + (own + work) / max(rate, 1e-3 * engine.workers))
+            return Entry(0.0, True, due, self._expected(moment, terms, lengths, due, math.inf))
+        due = arrived + terms.deadline_s
+        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, own, own_rates)
+        verdict = judge(newcomer, self.queue.columns(moment.kept), moment, self._curves)
+        predicted = 0.0 if verdict.late_s else self._expected(moment, terms, lengths, due, due - now)
+        return Entry(verdict.late_s, verdict.within, due, predicted)
+
+    def _share(self, flow: Flow, moment: Moment) -> float:
+        """The part of the engine that is a flow's own: its tier's, by the callers that are active in it."""
+        tier = next((kind.share for kind in moment.expected if kind.tier == flow[0]), None)
+        if tier is None:
+            shares = self._learnt.shares
+            own = shares.get(flow[0], 1.0)
+            tier = own / (own + sum(shares.get(kind.tier, 1.0) for kind in moment.expected))
+        callers = {caller for name, caller in self.queue.flows if name == flow[0]} | {flow[1]}
+        return tier / len(callers)
+
+    def alone(self, lengths: Sequence[int], layers: int) -> float:
+        """`forecast.alone`, now."""
+        return forecast.alone(lengths, layers, self._learnt.cost.costs, max(1, self._pool.size), self.batch_tokens)
+
+    def behind(self, terms: Terms, lengths: Sequence[int]) -> float:
+        """Seconds to the answer at these terms, behind what waits."""
+        return self._expected(self.moment(), terms, lengths, math.inf, math.inf)
+
+    def _expected(self, moment: Moment, terms: Terms, lengths: Sequence[int], due: float, slack_s: float) -> float:
+        """Seconds to the answer of a newcomer, at the present price: quick, and near enough."""
+        engine, queue = moment.engine, self.queue
+        if not queue and self._pool.idle:
+            layers = forecast.deepest_in_time(terms, lengths, slack_s, engine, self.batch_tokens)
+            return self.alone(lengths, layers) + engine.lag_s
+        row = self._curves.row(terms.exits, worths(terms))
+        layers = int(row[self._level if queue else _TOP])
+        ahead = queue.place(due) / max(1, len(queue.requests))
+        before = engine.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, engine.bounds)
+        own = max(engine.costs.row(sum(lengths), len(lengths), layers, engine.bounds), 0.0)
+        if not ahead:
+            return engine.running_s / engine.workers + self.alone(lengths, layers) + engine.lag_s
+        return engine.finish_one(before, own)
+
+    def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
+        """What a request on these terms would get if it came now."""
+        moment, now = self.moment(), self._clock()
+        slack = terms.deadline_s or math.inf
+        if not self.queue and self._pool.idle:
+            layers = forecast.deepest_in_time(terms, lengths, slack, moment.engine, self.batch_tokens)
+            predicted = self.alone(lengths, layers) + moment.engine.lag_s
+        else:
+            deadline = now + slack
+            due = min(deadline, now + self._policy.patience_s)
+            curve = self._curves.number(terms.exits, worths(terms))
+            at = self.queue.place(due)
+            columns = self.queue.columns(moment.kept).inserted(
+                at, due, deadline, sum(lengths), len(lengths), terms.exits[0], curve, terms.tier in moment.kept
+            )
+            found = choose(columns, moment, self._curves, math.inf).layers
+            layers = int(found[at])
+            work = moment.engine.costs.rows(
+                columns.tokens, columns.texts, found.astype(np.float64), moment.engine.bounds
+            )
+            predicted = max(float(moment.engine.finish(work)[at]), self.alone(lengths, layers))
+        return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
+
+    def hopeless(self) -> bool:
+        """Whether the head of the queue cannot be in time any more, even at its floor."""
+        first = self.queue.requests[0]
+        if first.deadline == math.inf:
+            return False
+        least = self.alone([len(ticket.tokens) for ticket in first.waiting], first.exits[0])
+        return first.deadline - self._clock() < self._policy.hopeless * least
+
+    def next_batch(self) -> Choice:
+        """The next batch and its depths."""
+        queue, moment, policy = self.queue, self.moment(), self._policy
+        # Idle workers share what waits, so that one large request uses them all.
+        split = max(math.ceil(queue.tokens / self._pool.idle), policy.least_split_tokens)
+        bounds = replace(moment.engine.bounds, tokens=min(split, self.batch_tokens))
+        if len(queue.requests) <= self._pool.idle and moment.light:
+            return self._undisturbed(moment, bounds)
+        columns = queue.columns(moment.kept)
+        order = None
+        if not columns.within.all() and late_within(columns, moment):
+            columns, order = columns.within_first()
+        depths = choose(columns, moment, self._curves, bounds.tokens)
+        self._level = depths.level
+        self.depth = int(depths.layers[0])
+        requests = queue.requests if order is None else [queue.requests[i] for i in order]
+        candidates = zip(requests, depths.layers.tolist(), strict=True)
+        return form(candidates, bounds, moment.engine.costs, moment.now, policy.batch_part)
+
+    def _undisturbed(self, moment: Moment, bounds: BatchBounds) -> Choice:
+        """Each request has a worker of its own and nobody is likely to need it: nothing is to be decided."""
+        first = self.queue.requests[0]
+        if first.layers >= 0:
+            layers = first.layers
+        else:
+            lengths = [len(ticket.tokens) for ticket in first.waiting]
+            slack = first.deadline - moment.now
+            layers = forecast.deepest_in_time(first.terms, lengths, slack, moment.engine, self.batch_tokens)
+        self._level, self.depth = _TOP, layers
+        return form([(first, layers)], bounds, moment.engine.costs, moment.now, self._policy.batch_part)
+
+    def seconds_to_clear(self) -> float:
+        """Until all that waits is answered, at the present depth."""
+        engine, queue = self.moment().engine, self.queue
+        work = engine.costs.row(queue.tokens, max(1, queue.texts), self.depth, engine.bounds)
+        return (work + engine.running_s) / engine.workers if engine.costs.known else 1.0

@@ -1,0 +1,148 @@
+"""What is learnt while serving: costs, gaps, usual sizes and deadlines, what comes. Only observations write to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import exp, inf, log2
+
+from strata.app.planning.cost import CostModel
+
+_USUAL = 0.01  # weight of the newest request in the average length of a text
+_GAP = 0.05  # weight of the newest gap between two batches of a worker,
+_GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things,
+_GAP_FORGET_S = 10.0  # and nothing any more after a while without one
+FAST_S, _SLOW_S = 2.0, 15.0  # over which arrivals are averaged: what comes next, and what comes in the long run
+_GONE = 1e-3  # texts a second under which a flow is forgotten
+_MOST_FLOWS = 256
+_DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
+_OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
+_MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to the margin
+_LAG_S = 2.0  # how long a busy moment of this process is remembered
+
+Flow = tuple[str, str]  # tier, and the caller in it
+
+
+class Rate:
+    """Something a second, over two spans of time."""
+
+    __slots__ = ("_born", "_fast", "_slow", "_then")
+
+    def __init__(self, now: float) -> None:
+        self._born = self._then = now
+        self._fast = self._slow = 0.0
+
+    def add(self, amount: float, now: float) -> None:
+        """So much came."""
+        self._fast, self._slow = self.spans(now)
+        self._then = now
+        self._fast += amount / FAST_S
+        self._slow += amount / _SLOW_S
+
+    def spans(self, now: float) -> tuple[float, float]:
+        """Of late, and on the whole; without correction for a short life."""
+        gone = max(0.0, now - self._then)
+        return self._fast * exp(-gone / FAST_S), self._slow * exp(-gone / _SLOW_S)
+
+    def read(self, now: float) -> tuple[float, float]:
+        """Of late, and on the whole."""
+        fast, slow = self.spans(now)
+        age = max(0.0, now - self._born)
+        # What has been seen for a moment only is taken to have come by chance.
+        return fast, min(fast, slow / (1 - exp(-(age + 0.5) / _SLOW_S))) if age < _SLOW_S else slow
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What comes of one flow: the newest request stands for its kind."""
+
+    texts: Rate
+    text_tokens: float
+    deadline_s: float  # inf: none
+    curve: tuple[tuple[int, ...], tuple[float | None, ...]]
+
+
+@dataclass
+class Learnt:
+    """All of it, in one place. Times in the scheduler's clock."""
+
+    cost: CostModel
+    text_tokens: float = 32.0  # of an average text, lately
+    flows: dict[Flow, Arrivals] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the tiers, relative to one another
+    _gap: tuple[float, float] = (0.0, -inf)  # of a worker between two batches; and when one was seen
+    _lag: tuple[float, float] = (0.0, 0.0)  # the longest turn of this process's loop lately, and when
+    _margin: tuple[float, float] = (0.0, 0.0)
+    _deadlines: dict[int, float] = field(default_factory=dict)  # weight of deadlines by their logarithm
+    _weight: float = 1.0
+
+    def came(
+        self,
+        flow: Flow,
+        texts: int,
+        tokens: int,
+        deadline_s: float | None,
+        curve: tuple[tuple[int, ...], tuple[float | None, ...]],
+        now: float,
+    ) -> None:
+        """A request came: whether it was let in or not, more like it will."""
+        length = tokens / texts
+        self.text_tokens += _USUAL * (length - self.text_tokens)
+        found = self.flows.get(flow)
+        if found is None:
+            if len(self.flows) >= _MOST_FLOWS:
+                self._forget(now)
+            found = self.flows[flow] = Arrivals(Rate(now), length, deadline_s or inf, curve)
+        found.texts.add(texts, now)
+        found.text_tokens += 0.05 * (length - found.text_tokens)
+        found.deadline_s, found.curve = deadline_s or inf, curve
+        if deadline_s is not None:
+            self._weight *= _DEADLINES
+            step = round(_OCTAVE * log2(deadline_s))
+            self._deadlines[step] = self._deadlines.get(step, 0.0) + self._weight
+            if self._weight > 1e9:
+                self._deadlines = {at: w / self._weight for at, w in self._deadlines.items() if w > 1e-4 * self._weight}
+                self._weight = 1.0
+
+    def was_idle(self, seconds: float, now: float) -> None:
+        """A worker was idle for so long although something waited: this process was busy with something else."""
+        gap = self.gap(now)
+        self._gap = (gap + _GAP * (min(seconds, _GAP_MOST_S) - gap), now)
+
+    def was_busy(self, seconds: float, now: float) -> None:
+        """This process did not look at what came for so long."""
+        if seconds >= self.lag(now):
+            self._lag = (seconds, now)
+
+    def missed(self, now: float) -> None:
+        """A request that was let in was not answered in time: the forecasts were too hopeful."""
+        self._margin = (min(_MISS_MOST, self.margin(now) + _MISS), now)
+
+    def margin(self, now: float) -> float:
+        """Share of its time that a newcomer must be predicted to have left, beyond what the policy asks."""
+        margin, seen = self._margin
+        return margin * exp(-(now - seen) / _MISS_S)
+
+    def gap(self, now: float) -> float:
+        """Seconds of a worker between two batches."""
+        gap, seen = self._gap
+        return gap if now - seen < _GAP_FORGET_S else 0.0
+
+    def lag(self, now: float) -> float:
+        """Seconds that what comes may wait before this process looks at it, and an answer before it is sent."""
+        lag, seen = self._lag
+        return lag * exp(-(now - seen) / _LAG_S)
+
+    def usual_shortest(self, quantile: float) -> float:
+        """The deadline that only this part of the requests is shorter than; inf where none has one."""
+        left = quantile * sum(self._deadlines.values())
+        for step in sorted(self._deadlines):
+            left -= self._deadlines[step]
+            if left < 0:
+                return float(2 ** (step / _OCTAVE))
+        return inf
+
+    def _forget(self, now: float) -> None:
+        rates = {flow: sum(found.texts.read(now)) for flow, found in self.flows.items()}
+        for flow in sorted(rates, key=lambda flow: rates[flow])[: _MOST_FLOWS // 2]:
+            del self.flows[flow]

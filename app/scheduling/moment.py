@@ -1,0 +1,86 @@
+"""From what is learnt to one moment that decisions can be made on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+
+from strata.app.planning.cost import BatchBounds, Load
+from strata.app.scheduling.curves import Curves
+from strata.app.scheduling.learnt import Learnt
+from strata.app.scheduling.policy import Policy
+from strata.app.scheduling.snapshot import Engine, Expected, Moment
+
+_ACTIVE = 0.02  # texts a second from which a tier takes part in sharing the engine
+
+
+def moment_of(
+    learnt: Learnt,
+    curves: Curves,
+    policy: Policy,
+    *,
+    workers: int,
+    idle: int,
+    batch_tokens: int,
+    batch_texts: int | None,
+    running: Iterable[float],
+    now: float,
+) -> Moment:
+    """``workers`` that live; ``running``: when each batch under way is predicted to end."""
+    costs = learnt.cost.costs
+    shortest = learnt.usual_shortest(policy.shortest_quantile)
+    seconds = inf
+    if shortest < inf:
+        # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
+        seconds = max(policy.batch_share * shortest, costs.seconds(Load.alike(1, learnt.text_tokens, curves.layers)))
+    bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now))
+    busy = sum(max(0.0, until - now) for until in running) + bounds.gap_s * max(0, workers - idle)
+    engine = Engine(costs, max(1, workers), bounds, busy, learnt.lag(now))
+    expected = _expected(learnt, curves, engine, now)
+    kept = _kept(expected, policy, engine.workers)
+    return Moment(now, engine, policy, expected, kept, learnt.margin(now))
+
+
+def _expected(learnt: Learnt, curves: Curves, engine: Engine, now: float) -> list[Expected]:
+    """What each tier is likely to send, all its callers together."""
+    tiers: dict[str, list[float]] = {}
+    newest: dict[str, tuple[float, tuple[tuple[int, ...], tuple[float | None, ...]]]] = {}
+    for (tier, _), flow in learnt.flows.items():
+        fast, slow = flow.texts.read(now)
+        if fast + slow < _ACTIVE:
+            continue
+        sums = tiers.setdefault(tier, [0.0, 0.0, 0.0])
+        sums[0] += fast
+        sums[1] += slow
+        sums[2] += (fast + slow) * flow.text_tokens
+        newest[tier] = (flow.deadline_s, flow.curve)
+    whole = sum(learnt.shares.get(tier, 1.0) for tier in tiers)
+    found = []
+    for tier, (fast, slow, tokens) in tiers.items():
+        deadline_s, (exits, quality) = newest[tier]
+        length = tokens / (fast + slow)
+        found.append(
+            Expected(
+                tier,
+                learnt.shares.get(tier, 1.0) / whole,
+                (fast, slow),
+                length,
+                deadline_s,
+                exits[0],
+                exits[-1],
+                curves.number(exits, quality),
+                engine.costs.row(length, 1.0, exits[0], engine.bounds),
+                engine.costs.row(length, 1.0, exits[-1], engine.bounds),
+            )
+        )
+    return found
+
+
+def _kept(expected: list[Expected], policy: Policy, workers: int) -> frozenset[str]:
+    """Tiers whose full depth their share carries, where there are others whose it does not."""
+    kept = frozenset(
+        kind.tier
+        for kind in expected
+        if max(kind.rates) * kind.top_work <= policy.kept_load * kind.share * workers and kind.deadline_s < inf
+    )
+    return kept if len(kept) < len(expected) else frozenset()

@@ -1,0 +1,44 @@
+"""The policy: every constant by which requests are let in, ordered, batched and given their depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, frozen=True)
+class Policy:
+    """What the operator does not set. Frozen: tests and the simulation replace fields, nothing changes them."""
+
+    # Batches.
+    # On a CPU a few hundred tokens are as fast as many and keep the next decision near; a GPU wants bulk.
+    batch_tokens: Mapping[str, int] = field(default_factory=lambda: {"cpu": 512, "cuda": 16_384})  # by device
+    least_split_tokens: int = 192  # of a worker: sharing less among idle workers costs more than it saves
+    batch_share: float = 0.2  # of the usual shortest deadline that a batch may take: whoever has it may come any time
+    shortest_quantile: float = 0.05  # of requests may have a shorter deadline than the "usual shortest"
+    batch_part: float = 0.9  # of the time left to a request that a batch it is in may be predicted to take
+
+    # Admission.
+    within_share: float = 0.95  # of a newcomer's time that its predicted answer may take: predictions err
+    beyond_share: float = 0.93  # the same beyond its share: room is left for those who stay within theirs
+    patience_s: float = 10.0  # a request without a deadline is due so long after it came, at the soonest
+    unhurried_share: float = 0.5  # of the engine, the most that work without a deadline is promised
+    room_share: float = 8.0  # times the room left in the queue that one of several callers may fill
+    hopeless: float = 0.75  # of the predicted time: what has less left cannot be in time any more
+
+    # Depth.
+    kept_load: float = 0.95  # of its share: a tier whose full depth takes less keeps it, whatever others do
+    light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
+    headroom: float = (
+        0.25  # of the time left by which all must be predicted to be answered, or depth falls: bursts come
+    )
+    headroom_s: float = 0.8  # the most that is kept free so
+    horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen
+    most_segments: int = 3  # times a queue is levelled: what is due much later is looked at next time
+
+    # Faults.
+    attempts: int = 2  # batches a text may fail in before its request fails
+    overdue: float = 3.0  # times its predicted time after which a batch is run elsewhere, too,
+    overdue_s: float = 0.1  # but not before this: a moment's stall is no fault
+    hangs: float = 20.0  # times its predicted time after which a worker is held to hang and is replaced,
+    hangs_s: float = 1.0  # but not before this

@@ -1,0 +1,32 @@
+"""A batch under way."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from strata.app.engine.batch import Batch
+from strata.app.planning.cost import Load
+from strata.app.scheduling.ticket import Ticket
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """What a worker has in hand. Times in the scheduler's clock."""
+
+    tickets: list[Ticket]
+    batch: Batch
+    load: Load
+    predicted_s: float
+    sent: float
+    overdue: asyncio.TimerHandle | None = None  # goes off when it should long have been answered
+
+    @property
+    def until(self) -> float:
+        """When it is predicted to be answered."""
+        return self.sent + self.predicted_s
+
+    def end(self) -> None:
+        """It is answered, or lost."""
+        if self.overdue:
+            self.overdue.cancel()

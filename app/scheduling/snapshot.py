@@ -1,0 +1,73 @@
+"""One moment as decisions see it: the engine, what waits, and what is likely to come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from strata.app.planning.cost import BatchBounds, Costs
+from strata.app.scheduling.policy import Policy
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True, frozen=True)
+class Engine:
+    """The workers and what they take."""
+
+    costs: Costs
+    workers: int  # that live; at least 1, so that what waits for the next has a forecast
+    bounds: BatchBounds  # of a batch; what is due sooner than the longest takes could not be fitted in
+    running_s: float = 0.0  # worker-seconds until all workers are free
+    lag_s: float = 0.0  # that an answer may wait in this process
+
+    def finish(self, work: Floats) -> Floats:
+        """Seconds from now until each is answered, run in order: ``work`` in worker-seconds, running sums taken here.
+
+        As if the workers shared all work evenly, plus the part of a request's own batch that they cannot share.
+        """
+        batch = min(self.bounds.seconds, float(work.sum()) / self.workers)
+        alone = np.minimum(np.maximum(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
+        return np.asarray((self.running_s + np.cumsum(work)) / self.workers + alone + self.lag_s)
+
+    def finish_one(self, before: float, work: float) -> float:
+        """The same for one request of ``work`` behind ``before`` worker-seconds of others."""
+        alone = min(max(work, (before + work) / self.workers), self.bounds.seconds) * (1 - 1 / self.workers)
+        return (self.running_s + before + work) / self.workers + alone + self.lag_s
+
+
+@dataclass(slots=True, frozen=True)
+class Expected:
+    """What one flow is likely to send, beside what waits."""
+
+    tier: str
+    share: float  # of the engine that is its own, 0 to 1
+    rates: tuple[float, float]  # texts a second, of late and on the whole
+    text_tokens: float
+    deadline_s: float
+    floor: int
+    top: int
+    curve: int  # its row of `Curves`
+    floor_work: float  # worker-seconds of one text at its floor,
+    top_work: float  # and at its deepest exit
+
+
+@dataclass(slots=True, frozen=True)
+class Moment:
+    """Everything that a decision may depend on."""
+
+    now: float
+    engine: Engine
+    policy: Policy
+    expected: Sequence[Expected] = ()
+    kept: frozenset[str] = frozenset()  # tiers whose full depth is within their share
+    margin: float = 0.0  # share of its time that a newcomer must have left, beyond what the policy asks
+
+    @property
+    def light(self) -> bool:
+        """Whether the engine carries at full depth whatever comes."""
+        load = sum(max(kind.rates) * kind.top_work for kind in self.expected)
+        return load <= self.policy.light_load * self.engine.workers
