@@ -13,11 +13,13 @@ from strata.loadtest.profile.latency import measure_latency
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.latency import LatencyProfile, cache_folder
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.registry import find
 from strata.model_store.encoding.reference import ReferenceEncoder
 from strata.model_store.profiling.agreement import measure_agreement
 from strata.model_store.profiling.auto_exit import calibrate
 from strata.model_store.profiling.comparison import compare_agreement, compare_references, compare_sets, other_sets
+from strata.model_store.profiling.output_types import calibrated
 from strata.model_store.profiling.picture import draw
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.profiling.writing import write_measured
@@ -37,7 +39,8 @@ def profile_bundle(args: argparse.Namespace) -> int:
         latency = asyncio.run(measure_latency(bundle, options, args.batches, args.lengths, progress))
         _show_latency(latency)
 
-    measured = measure_bundle(args, bundle)
+    ranges = old.int8_ranges if args.check else _ranges(args, bundle)
+    measured = measure_bundle(args, bundle, old.model_copy(update={"int8_ranges": ranges}))
     manifest = measured.manifest
     if not args.no_agreement and old.elastic:
         manifest = _agreement(args, bundle, manifest, latency, progress)
@@ -55,6 +58,18 @@ def profile_bundle(args: argparse.Namespace) -> int:
     if (args.picture or not args.check) and draw(picture, f"{old.name}, revision {old.revision}", manifest, latency):
         print(f"drawn: {picture}")
     return int(failed)
+
+
+def _ranges(args: argparse.Namespace, bundle: Bundle) -> Int8Ranges:
+    """Of int8, at every exit there is."""
+    texts, manifest, encoder = read_texts(args.text, args.texts), bundle.manifest, ReferenceEncoder(bundle.path)
+    lines = [encoder.prompt + line for line in texts.lines]
+    found = calibrated(
+        encoder.encode(lines, manifest.query_exits, None if args.quiet else "int8"), manifest.dims, texts.name
+    )
+    print(f"int8 ranges of {found.count} texts at full length:", end="")
+    print("".join(f"  {exit}: {row[manifest.full_dim]:.4f}" for exit, row in found.ranges.items()))
+    return found
 
 
 def _agreement(

@@ -10,13 +10,14 @@ import torch
 
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.quality import Dtype, Quality
 from strata.model_store.encoding.precision import pick_device
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.encoders import ModelEncoder
 from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.progress import Progress
-from strata.model_store.profiling.quality import measure_quality, with_quality, with_variant
+from strata.model_store.profiling.quality import measure_output_types, with_quality, with_variant
 from strata.model_store.profiling.references import References, SourceModel, known_references
 
 _PRECISIONS: Mapping[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16"}
@@ -32,9 +33,9 @@ class Measured:
     recomputed: bool = False
 
 
-def measure_bundle(args: argparse.Namespace, bundle: Bundle) -> Measured:
-    """Measure ``--sts`` and ``--beir`` at every exit and dim the model was trained for."""
-    benchmarks, manifest = Benchmarks.read(args), bundle.manifest
+def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest) -> Measured:
+    """Measure ``--sts`` and ``--beir`` at every exit and dim the model was trained for; ``manifest`` has its ranges."""
+    benchmarks = Benchmarks.read(args)
     if not benchmarks:
         return Measured(manifest)
     device = pick_device() if args.device == "auto" else torch.device(args.device)
@@ -47,17 +48,26 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle) -> Measured:
         missing = source.missing(benchmarks)
     total = len(precisions) * benchmarks.characters + (missing.characters if missing else 0)
     found: dict[Dtype, list[Found]] = {}
+    typed: dict[OutputType, list[Found]] = {}
     with Progress("quality", total, args.quiet) as bar:
         for precision in precisions:
             encoder = ModelEncoder(bundle.path, device, _PRECISIONS[precision], bar.told)
-            found[precision] = measure_quality(encoder, benchmarks, manifest.exits, manifest.dims, manifest.query_exits)
+            kinds: tuple[OutputType, ...] = ("float", *(args.output_types if precision == main else ()))
+            by_type = measure_output_types(encoder, benchmarks, manifest, kinds)
+            found[precision] = by_type.pop("float")
+            if precision == main:
+                typed = by_type
         references = source.measure(benchmarks, bar.told) if source else known_references(manifest, found[main])
     manifest = with_quality(manifest, found[main], references, main)
     assert manifest.quality is not None
     quality = manifest.quality
     for precision in precisions[1:]:
         quality = with_variant(quality, found[precision], precision)
+    for kind, each in typed.items():
+        quality = with_variant(quality, each, main, kind)
     _show(manifest, quality)
+    for kind in typed:
+        _show_cost(manifest, quality, kind)
     return Measured(manifest.model_copy(update={"quality": quality}), found, references, bool(source and args.check))
 
 
@@ -71,3 +81,15 @@ def _show(manifest: Manifest, quality: Quality) -> None:
                 told = ", ".join(f"{w.share:.3f} (worst {w.worst:.3f} {w.worst_set})" for w in row if w)
                 if told:
                     print(f"  {layers:3} layers: {told}")
+
+
+def _show_cost(manifest: Manifest, quality: Quality, kind: OutputType) -> None:
+    """Shares of a type of output, less those of float."""
+    print(f"{kind}, share less that of float, by dims {', '.join(map(str, manifest.dims))}:")
+    for task in quality.tasks(output_type=kind):
+        for layers in manifest.exits:
+            told = []
+            for dim in manifest.dims:
+                exact, other = quality.worth(task, layers, dim), quality.worth(task, layers, dim, output_type=kind)
+                told.append(f"{other.share - exact.share:+.4f}" if exact and other else "-")
+            print(f"  {task}, {layers:3} layers: {' '.join(told)}")

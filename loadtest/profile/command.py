@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float32, bfloat16 or both: what is computed in; the first gives the shares, another has figures of its "
         "own beside them (default: float32; bfloat16 takes 2/5 of the time where the machine has it)",
     )
+    quality.add_argument(
+        "--output-types",
+        type=_output_types,
+        default=(),
+        metavar="TYPE,TYPE",
+        help="int8, binary or both: measure also what these types of output cost (uint8 is as int8, ubinary as binary)",
+    )
     quality.add_argument("--exits", type=_numbers, metavar="N,N", help="with --url, exits to measure (default: all)")
     quality.add_argument("--dims", type=_numbers, metavar="N,N", help="with --url, dims to measure (default: all)")
     agreement = parser.add_argument_group("agreement and per-text exit")
@@ -99,6 +106,13 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError("--url measures quality: it needs --sts or --beir, and takes no --base or --text")
     if not args.url and (args.exits or args.dims):
         raise ValueError("--exits and --dims go with --url; a bundle is measured at all that it was trained for")
+
+
+def _output_types(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= {"int8", "binary"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not int8, binary or both")
+    return names
 
 
 def _precisions(text: str) -> tuple[str, ...]:

@@ -33,6 +33,24 @@ class Encoder(Protocol):
         """Vectors [texts, full dim] by exit, neither cut nor normalised."""
 
 
+class Remembered:
+    """An encoder that is asked for the same texts again: each is embedded once, and all are held."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.layers = encoder.layers
+        self._encoder = encoder
+        self._kept: dict[tuple[int, tuple[int, ...], InputType | None], Mapping[int, Vectors]] = {}
+
+    def encode(
+        self, texts: Sequence[str], exits: Sequence[int], input_type: InputType | None = None
+    ) -> Mapping[int, Vectors]:
+        """See `Encoder`."""
+        place = (hash(tuple(texts)), tuple(exits), input_type)
+        if place not in self._kept:
+            self._kept[place] = self._encoder.encode(texts, exits, input_type)
+        return self._kept[place]
+
+
 class ModelEncoder:
     """A model folder by its reference encoder: every exit from one pass."""
 

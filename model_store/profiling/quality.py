@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.quality import Dtype, MeasuredSet, Quality, Scored, Variant
 from strata.model_store.profiling.benchmarks import Benchmarks
-from strata.model_store.profiling.encoders import Encoder
+from strata.model_store.profiling.encoders import Encoder, Remembered
 from strata.model_store.profiling.found import Found, rounded
+from strata.model_store.profiling.output_types import told_as
 from strata.model_store.profiling.references import References
 from strata.model_store.profiling.retrieval import measure_retrieval
 from strata.model_store.profiling.sts import measure_sts
@@ -21,6 +23,24 @@ def measure_quality(
     """Every set at ``exits`` and ``dims``, each text embedded once for all. ``query_exits``: of queries."""
     found = [measure_sts(encoder, pairs, exits, dims) for pairs in benchmarks.sts]
     found += [measure_retrieval(encoder, data, exits, dims, query_exits) for data in benchmarks.retrieval]
+    return found
+
+
+def measure_output_types(
+    encoder: Encoder, benchmarks: Benchmarks, manifest: Manifest, kinds: Sequence[OutputType]
+) -> dict[OutputType, list[Found]]:
+    """Every set in every type of output, each text embedded once for all."""
+    found: dict[OutputType, list[Found]] = {kind: [] for kind in kinds}
+    exits, dims = manifest.exits, manifest.dims
+    for pairs in benchmarks.sts:
+        kept: Encoder = Remembered(encoder)
+        for kind in kinds:
+            found[kind].append(measure_sts(kept, pairs, exits, dims, told_as(kind, manifest.int8_ranges)))
+    for data in benchmarks.retrieval:
+        kept = Remembered(encoder)
+        for kind in kinds:
+            told = told_as(kind, manifest.int8_ranges)
+            found[kind].append(measure_retrieval(kept, data, exits, dims, manifest.query_exits, told))
     return found
 
 

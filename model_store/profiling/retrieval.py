@@ -8,21 +8,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from strata.model_store.encoding.reference import Vectors, unit
+from strata.model_store.encoding.reference import Vectors
 from strata.model_store.profiling.beir import RetrievalSet
 from strata.model_store.profiling.encoders import Encoder
 from strata.model_store.profiling.found import Cells, Floats, Found
+from strata.model_store.profiling.output_types import Told, as_floats
 
 _TOP = 10
 
 
 def measure_retrieval(
-    encoder: Encoder, data: RetrievalSet, exits: Iterable[int], dims: Iterable[int], query_exits: Iterable[int] = ()
+    encoder: Encoder,
+    data: RetrievalSet,
+    exits: Iterable[int],
+    dims: Iterable[int],
+    query_exits: Iterable[int] = (),
+    told: Told = as_floats,
 ) -> Found:
     """nDCG@10 of each query at every exit and dim: both sides at the exit, and queries on documents at the last exit.
 
     ``query_exits``: of queries on documents at the last exit (default: ``exits``). Every text is embedded once, and
-    the documents' vectors of all exits are held in memory.
+    the documents' vectors of all exits are held in memory. ``told``: how a vector is told.
     """
     exits, dims = tuple(exits), tuple(dims)
     asked, last = tuple(query_exits) or exits, encoder.layers
@@ -32,13 +38,13 @@ def measure_retrieval(
     alike: Cells = {}
     on_last: Cells = {}
     for dim in dims:
-        deep = unit(documents[last], dim)
+        deep = told(documents[last], last, dim)
         for layers in asked:
-            on_last[layers, dim] = ranking.ndcg(unit(queries[layers], dim), deep)
+            on_last[layers, dim] = ranking.ndcg(told(queries[layers], layers, dim), deep)
         for layers in exits:
             same = on_last.get((layers, dim)) if layers == last else None
             if same is None:
-                same = ranking.ndcg(unit(queries[layers], dim), unit(documents[layers], dim))
+                same = ranking.ndcg(told(queries[layers], layers, dim), told(documents[layers], layers, dim))
             alike[layers, dim] = same
     return Found(
         data.name, data.task, data.sha256, len(data.queries), len(data.documents), data.decides, alike, on_last

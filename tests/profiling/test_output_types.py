@@ -1,0 +1,56 @@
+"""Types of output: `strata profile` calibrates the ranges of int8, and measures what each type costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strata.app.cli import main
+from strata.model_store.bundle.bundle import read_manifest
+from strata.model_store.bundle.output_types import quantized
+from strata.model_store.encoding.reference import unit
+from strata.model_store.profiling.output_types import calibrated, told_as
+
+
+def test_profile_calibrates_and_measures(
+    bundle: Path, sts: Path, beir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_manifest(bundle)
+    sets = ("--sts", f"Pairs={sts}", "--beir", f"Half={beir}@dev", "--output-types", "int8,binary")
+    few = ("--texts", "80", "--no-agreement", "--no-latency", "--quiet")
+    assert main(["profile", str(bundle), *sets, *few]) == 0
+    manifest = read_manifest(bundle)
+    assert manifest.revision == before.revision
+    table = manifest.int8_ranges
+    assert table is not None
+    assert table.count == 80
+    assert {exit: tuple(row) for exit, row in table.ranges.items()} == dict.fromkeys((1, 2, 4), (8, 16, 32))
+    assert all(row[8] > row[32] > 0 for row in table.ranges.values()), "shorter vectors have larger numbers"
+    quality = manifest.quality
+    assert quality is not None
+    for task in ("similarity", "search"):
+        for layers in (1, 2, 4):
+            exact, int8, binary = (quality.worth(task, layers, 32, output_type=t) for t in ("float", "int8", "binary"))
+            assert exact is not None
+            assert int8 is not None
+            assert binary is not None
+            assert abs(int8.share - exact.share) < 0.02
+    assert "binary, share less that of float" in capsys.readouterr().out
+
+
+def test_bytes_keep_the_angle_and_bits_much_of_it() -> None:
+    rows = np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)
+    table = calibrated({3: rows}, (16, 64), "made up")
+    for dim in (16, 64):
+        units = unit(rows, dim)
+        int8 = told_as("int8", table)(rows, 3, dim)
+        assert (units * int8).sum(1).min() > 0.9999
+        binary = told_as("binary", None)(rows, 3, dim)
+        assert np.allclose((binary**2).sum(1), 1)
+        exact, bits = units[:200] @ units[200:].T, binary[:200] @ binary[200:].T
+        assert np.corrcoef(exact.ravel(), bits.ravel())[0, 1] > 0.7
+        limit = np.full(400, table.ranges[3][dim], np.float32)
+        assert np.abs(quantized(units, "int8", limit).astype(int)).max() in (126, 127)
+        assert (quantized(units, "uint8", limit).astype(int) - quantized(units, "int8", limit) == 128).all()
