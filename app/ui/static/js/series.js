@@ -118,7 +118,7 @@ export function makeSeries(info) {
       if (chart.drawn !== kind) make(chart, lines, kind);
       chart.plot?.setData(data, false);
       chart.plot?.setScale("x", { min: end - seconds, max: end });
-      tell(chart, samples.at(-1));
+      tell(chart, samples.at(-1), lines);
     }
   }
 
@@ -153,9 +153,13 @@ export function makeSeries(info) {
     );
   }
 
-  function tell(chart, sample) {
+  function tell(chart, sample, lines) {
     const said = chart.figures(sample);
-    chart.last.replaceChildren(...said.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
+    const key = (name) => {
+      const drawn = lines.find((line) => line.name === name);
+      return drawn && h("span", { class: "swatch", style: { background: `var(${drawn.colour})` } });
+    };
+    chart.last.replaceChildren(...said.map(([name, text]) => h("div", {}, h("dt", {}, key(name), name), h("dd", {}, text))));
     chart.place.setAttribute("aria-label", `${chart.name}: ${said.map(([name, text]) => `${name} ${text}`).join(", ") || "nothing yet"}`);
   }
 

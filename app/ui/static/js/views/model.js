@@ -105,11 +105,11 @@ export function make(info, parameters) {
     const bought = lines.map(({ name, points }) => ({ name, ...points.find(({ layers }) => layers === half) }));
     const note = `${plural(half, "layer")}: ${ms(bought[0].x)} buys ${bought.map(({ name, y }) => `${percent(y)} ${name}`).join(", ")}`;
     picture.replaceChildren(
+      h("p", { role: "status" }, h("strong", {}, note)),
       lineChart({
         lines,
         x: { name: `ms with nothing else to do, ${info.engine.backend} ${info.engine.dtype}`, ticks: ticks(0, most, 6), low: 0, high: most * 1.02, text: String },
         y: { name: "share of full quality", ticks: ticks(low, high, 5), low, high, text: (value) => `${Math.round(value * 100)} %` },
-        notes: [{ x: most * 1.02, y: low, dy: -10, anchor: "end", text: note }],
         words: lines.map((line) => `${line.name}: ${line.points.map((p) => p.label).join("; ")}`).join(". "),
         width: Math.max(320, picture.clientWidth),
         height: 300,
