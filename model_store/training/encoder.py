@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from strata.model_store.bundle.manifest import ExitNorm
-from strata.model_store.training.attention import PACKED, has_varlen
+from strata.model_store.training.attention import PACKED
 from strata.model_store.training.packing import Packed
 
 _FINAL_NORMS = ("final_norm", "final_layernorm", "ln_f")  # what pre-norm encoders call theirs
@@ -83,9 +83,8 @@ class Encoder(nn.Module):
         backbone = self._running[0]
         self._pass.states = []
         if self.side_by_side:
-            rows = None if has_varlen(packed.ids.device, self.arithmetic) else packed.padded()
             ids, positions = packed.ids.view(1, -1), packed.positions.view(1, -1) + self._first_position
-            output = backbone(input_ids=ids, position_ids=positions, packed=packed, rows=rows)
+            output = backbone(input_ids=ids, position_ids=positions, packed=packed)
             found = [self._state(output, layer) for layer in layers]
         else:
             rows = packed.padded()

@@ -39,8 +39,13 @@ class Packed:
     starts: Tensor
     places: Tensor
     slot_count: int  # rows of the fullest bin
-    longest: int  # tokens of the longest sequence
+    lengths: tuple[int, ...]  # of the sequences, as starts has them
     tokens: int  # of the rows, filling not counted
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(self.lengths)
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
@@ -54,7 +59,7 @@ class Packed:
         return replace(self, **tensors)
 
     def padded(self) -> PaddedRows:
-        """The rows a line each, for what cannot take them side by side; ``flat`` is the way back."""
+        """The rows a line each, for encoders that cannot take them side by side; ``flat`` is the way back."""
         lengths = torch.bincount(self.row_of_token()[self.is_token()], minlength=len(self.places))
         steps = torch.arange(int(lengths.max()), device=lengths.device)
         mask = steps < lengths[:, None]
@@ -115,6 +120,6 @@ def pack(rows: Sequence[Sequence[int]], bins: int, width: int, pad_id: int) -> P
         starts=torch.tensor(starts, dtype=torch.int32),
         places=torch.tensor([bin_ * slot_count + slot for bin_, slot in placed]),
         slot_count=slot_count,
-        longest=max(b - a for a, b in itertools.pairwise(starts)),
+        lengths=tuple(b - a for a, b in itertools.pairwise(starts)),
         tokens=sum(map(sum, held)),
     )

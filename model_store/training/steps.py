@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import os
 import pickle
@@ -21,14 +22,17 @@ from strata.model_store.training.packing import Packed, pack
 _BIN = 512  # tokens of a bin where a step is one batch
 _SLACK = 1.02  # room in the bins, so that all rows find theirs
 _CHUNK = 32  # texts tokenized at once
+_SHARES = 2  # micro-batches of a lane
 _AHEAD = 4  # steps that each process makes ahead
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a step's rows are packed: in one batch of bins, or in micro-batches of near-equal length for ``lanes``."""
+    """How a step's rows are packed: in one batch of bins, or in micro-batches for ``lanes``; ``side_by_side``: of rows
+    of any length, else of near-equal length, since the encoder pads them."""
 
     one_batch: bool
+    side_by_side: bool
     lanes: int
     lane_tokens: int  # of a micro-batch, at most
 
@@ -59,12 +63,11 @@ class Steps(Dataset[bytes]):
             width = max(_BIN, recipe.max_tokens)
             return [pack(rows, max(1, round(recipe.step_tokens * _SLACK / width)), width, self._pad_id)]
         # Some for each lane: with a few large ones a lane would wait for the last.
-        fair = max(map(len, rows)) + tokens // (3 * self._layout.lanes)
-        made = []
-        for group in buckets([len(row) for row in rows], min(fair, self._layout.lane_tokens)):
-            some_rows = [rows[i] for i in group]
-            made.append(pack(some_rows, 1, sum(map(len, some_rows)), self._pad_id))
-        return made
+        fair = min(max(map(len, rows)) + tokens // (_SHARES * self._layout.lanes), self._layout.lane_tokens)
+        lengths = [len(row) for row in rows]
+        groups = even_groups(lengths, fair) if self._layout.side_by_side else buckets(lengths, fair)
+        batches = [[rows[i] for i in group] for group in groups]
+        return [pack(batch, 1, sum(map(len, batch)), self._pad_id) for batch in batches]
 
     def ahead(self, numbers: Sequence[int], workers: int) -> Iterator[list[Packed]]:
         """The steps of ``numbers`` in their order, made by ``workers`` processes (0: by this one, when asked)."""
@@ -78,6 +81,17 @@ class Steps(Dataset[bytes]):
             prefetch_factor=_AHEAD if workers else None,
         )
         return map(pickle.loads, loader)
+
+
+def even_groups(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Rows in as few groups as would hold ``most`` tokens each, or a little more, all of nearly one size."""
+    groups: list[list[int]] = [[] for _ in range(-(-sum(lengths) // most))]
+    room = [(0, at) for at in range(len(groups))]
+    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        tokens, at = heapq.heappop(room)
+        groups[at].append(row)
+        heapq.heappush(room, (tokens + lengths[row], at))
+    return [group for group in groups if group]
 
 
 def _as_is(made: Any) -> Any:

@@ -36,7 +36,7 @@ from strata.model_store.training.student import ExitHeads, Student
 
 LOG = "log.jsonl"
 _LOG_EVERY = 10  # steps: reading a loss makes a GPU's queue run dry
-_LANE_TOKENS = {"cpu": 768, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes
+_LANE_TOKENS = {"cpu": 1536, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes
 _RIDGE_STEP = 1 << 40  # data position of the texts the heads are fitted on: beyond any run's steps
 
 
@@ -95,8 +95,10 @@ class Trainer:
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
         self.memory = Memory.empty(full, recipe.bank, self.device)
         self.position = Position()
-        one_batch = self.device.type == "cuda" and self.student.encoder.side_by_side
-        layout = Layout(one_batch, lanes, _LANE_TOKENS[self.device.type])
+        side_by_side = self.student.encoder.side_by_side
+        layout = Layout(
+            self.device.type == "cuda" and side_by_side, side_by_side, lanes, _LANE_TOKENS[self.device.type]
+        )
         self.steps = Steps(self.draws, self.student.model.tokenizer, layout)
 
     def train(self, progress_bar: bool = True) -> Student:

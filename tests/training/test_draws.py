@@ -14,6 +14,7 @@ from strata.model_store.profiling.held_out import is_held_out
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.sources import GroupSource, LineSource, parse_source, read_groups, read_lines
+from strata.model_store.training.steps import even_groups
 
 RECIPE = Recipe(passage_chars=110, few_sources=0, titled_share=0)
 
@@ -108,6 +109,15 @@ def test_buckets_hold_every_row_once_with_little_padding() -> None:
     padded = [max(lengths[i] for i in bucket) * len(bucket) for bucket in made]
     assert max(padded) <= 300
     assert sum(padded) < 1.25 * sum(lengths)
+
+
+def test_even_groups_hold_every_row_once_and_are_alike() -> None:
+    lengths = [5, 90, 7, 88, 6, 85, 5, 30, 29, 31, 28, 120]
+    made = even_groups(lengths, most=150)
+    assert sorted(row for group in made for row in group) == list(range(len(lengths)))
+    tokens = [sum(lengths[row] for row in group) for group in made]
+    assert len(tokens) == 4
+    assert max(tokens) - min(tokens) < 25
 
 
 def test_a_row_longer_than_a_bucket_still_runs() -> None:
