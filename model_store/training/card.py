@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.profiling.card import scores_section
@@ -10,8 +11,8 @@ from strata.model_store.profiling.held_out import ONE_IN
 from strata.model_store.training.record import RunRecord
 
 
-def model_card(manifest: Manifest, record: RunRecord) -> str:
-    """The text of README.md."""
+def model_card(manifest: Manifest, record: RunRecord, base: Sequence[str]) -> str:
+    """The text of README.md. ``base``: a line for each file of weights that training began from."""
     provenance = manifest.provenance
     exits, dims = _listed(manifest.exits), _listed(manifest.dims)
     parts = [
@@ -24,14 +25,16 @@ def model_card(manifest: Manifest, record: RunRecord) -> str:
         + (", the final norm" if manifest.exit_norm == "final" else "")
         + f", {manifest.pooling} pooling"
         + (f", {_head(manifest)}" if manifest.heads else "")
-        + ", the cut, L2 normalisation. Strata reads all of this from `manifest.json`.\n",
+        + ", the cut, L2 normalisation. "
+        + ("A query may stop at exit 0, the embedding layer alone, likewise. " if 0 in manifest.heads else "")
+        + "Strata reads all of this from `manifest.json`.\n",
         scores_section(manifest),
         "## Training\n",
         f"{record.steps} steps over {record.texts} texts ({record.tokens} tokens) in {record.seconds:.0f} s on "
         f"{record.device}; every exit is taught by the frozen original ({provenance.made_with}). One command made it, "
         "with the recipe below in `recipe.json`:\n",
         f"```sh\n{record.command}\n```\n",
-        f"One query in {ONE_IN} of each file of pairs was kept out, by a hash of its text, for measuring search. The "
+        f"It begins from {', '.join(base)}. One query in {ONE_IN} of each file of pairs was kept out, by a hash of its text, for measuring search. The "
         "files, with the rows that there were to draw from:\n",
         "\n".join(f"- {line}" for line in record.data) + "\n",
         *(

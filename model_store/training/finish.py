@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from strata.model_store.bundle.bundle import file_sha256
 from strata.model_store.bundle.finishing import finish_bundle
 from strata.model_store.bundle.manifest import CARD
 from strata.model_store.encoding.precision import pick_device
@@ -63,7 +64,8 @@ def finish(
             encoder = ModelEncoder(finished, device, told=bar.told)
             found = measure_quality(encoder, benchmarks, manifest.exits, manifest.dims, manifest.query_exits)
             manifest = with_quality(manifest, found, source.measure(benchmarks, bar.told), "float32")
-    (finished / CARD).write_text(model_card(manifest, record), encoding="utf-8")
+    began_from = [f"{file.name}, sha256 {file_sha256(file)}" for file in sorted(origin.base.rglob("*.safetensors"))]
+    (finished / CARD).write_text(model_card(manifest, record, began_from), encoding="utf-8")
     finish_bundle(finished, manifest)
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(finished, output)

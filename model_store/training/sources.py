@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from strata.model_store.bundle.bundle import file_sha256
 from strata.model_store.encoding.pairs import Group, read_pairs
 from strata.model_store.encoding.rows import text_rows
 from strata.model_store.profiling.held_out import split_held_out
@@ -59,9 +59,3 @@ def read_groups(path: Path, weight: float = 1.0) -> GroupSource:
     if not kept:
         raise ValueError(f"{path}: no rows in it that are not held out")
     return GroupSource(path.name, kept, weight, file_sha256(path))
-
-
-def file_sha256(path: Path) -> str:
-    """The file's SHA-256, as ``sha256sum`` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -110,6 +110,8 @@ def test_the_card_says_how_it_was_made_and_what_it_scores(finished: Path, tiny_b
         hashlib.sha256((finished.parent / "texts.txt").read_bytes()).hexdigest(),
         f"strata train {tiny_bert.name} tiny --recipe recipe.json",
         "--pairs pairs.tsv@2",
+        f"model.safetensors, sha256 {hashlib.sha256((tiny_bert / 'model.safetensors').read_bytes()).hexdigest()}",
+        "may stop at exit 0",
         '"steps": 3',
         "nDCG@10",
     ):
