@@ -34,8 +34,8 @@ def model_card(manifest: Manifest, record: RunRecord, base: Sequence[str]) -> st
         f"{record.device}; every exit is taught by the frozen original ({provenance.made_with}). One command made it, "
         "with the recipe below in `recipe.json`:\n",
         f"```sh\n{record.command}\n```\n",
-        f"It begins from {', '.join(base)}. One query in {ONE_IN} of each file of pairs was kept out, by a hash of its text, for measuring search. The "
-        "files, with the rows that there were to draw from:\n",
+        f"It begins from {', '.join(base)}. One query in {ONE_IN} of each file of pairs was kept out, by a hash of "
+        "its text, for measuring search. The files, with the rows that there were to draw from:\n",
         "\n".join(f"- {line}" for line in record.data) + "\n",
         *(
             ["Terms of the data:\n", "\n".join(f"- {note}" for note in provenance.data) + "\n"]
