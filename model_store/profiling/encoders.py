@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from strata.model_store.bundle.manifest import MANIFEST_NAME
 from strata.model_store.bundle.prompts import InputType, prompt_for
+from strata.model_store.encoding.forward import Lanes
+from strata.model_store.encoding.precision import arithmetic
 from strata.model_store.encoding.reference import ReferenceEncoder, Vectors
 
 if TYPE_CHECKING:
     import torch
 
 Told = Callable[[int], object]  # called with the characters of texts that are done
-_PIECE = 256  # texts between two of the bar's steps
+_PIECE = {"cpu": 32, "cuda": 1024}  # texts between two of the bar's steps
 _BATCH = {"cpu": 8, "cuda": 128}
 
 
@@ -81,10 +85,15 @@ class SourceEncoder:
     ) -> None:
         from sentence_transformers import SentenceTransformer
 
-        self.model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
-        self.model.float()
+        # A model a lane: a tokenizer is not to be used by two threads.
+        self._lanes = Lanes(len(os.sched_getaffinity(0)) if device.type == "cpu" else 1, device, precision)
+        self._models: SimpleQueue[SentenceTransformer] = SimpleQueue()
+        for _ in range(self._lanes.count):
+            model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+            self._models.put(model.float())
         self.layers = 1
-        self.dim = int(self.model.get_embedding_dimension() or 0)
+        self.dim = int(model.get_embedding_dimension() or 0)
+        self._prompts = model.prompts
         self._device = device
         self._precision = precision
         self._told = told
@@ -93,20 +102,29 @@ class SourceEncoder:
         self, texts: Sequence[str], exits: Sequence[int], input_type: InputType | None = None
     ) -> Mapping[int, Vectors]:
         """See `Encoder`; the one exit there is stands for full depth."""
-        from strata.model_store.encoding.precision import arithmetic
-
         options: dict[str, Any] = {"batch_size": _BATCH[self._device.type], "show_progress_bar": False}
-        name = prompt_for(self.model.prompts, input_type)
+        name = prompt_for(self._prompts, input_type)
         if name is not None:
             options["prompt_name"] = name
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         found: Vectors = np.empty((len(texts), self.dim), np.float32)
-        for start in range(0, len(order), _PIECE):
-            piece = order[start : start + _PIECE]
-            with arithmetic(self._precision, self._device):
-                found[piece] = self.model.encode([texts[i] for i in piece], **options)
+
+        def run(piece: list[int]) -> None:
+            model = self._models.get()
+            try:
+                with arithmetic(self._precision, self._device):
+                    found[piece] = model.encode([texts[i] for i in piece], **options)
+            finally:
+                self._models.put(model)
             self._told(sum(len(texts[i]) for i in piece))
+
+        size = _PIECE[self._device.type]
+        self._lanes.map(run, [order[start : start + size] for start in range(0, len(order), size)])
         return dict.fromkeys(exits, found)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._lanes.close()
 
 
 def source_encoder(folder: Path, device: torch.device, precision: str, told: Told) -> SourceEncoder | ModelEncoder:

@@ -14,7 +14,7 @@ from strata.model_store.bundle.latency import cache_folder
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Manifest
 from strata.model_store.profiling.beir import RetrievalSet
 from strata.model_store.profiling.benchmarks import Benchmarks
-from strata.model_store.profiling.encoders import Told, source_encoder
+from strata.model_store.profiling.encoders import SourceEncoder, Told, source_encoder
 from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.retrieval import measure_retrieval
 from strata.model_store.profiling.sts import StsPairs, measure_sts
@@ -84,6 +84,8 @@ class SourceModel:
                 found = measure_retrieval(encoder, each, exits, dims)
             scores[each.name] = found.scores("alike")[encoder.layers][encoder.dim]
             self._remember(each, scores[each.name])
+        if isinstance(encoder, SourceEncoder):
+            encoder.close()
         return References(self.name, scores)
 
     def _told(self, benchmarks: Benchmarks) -> References | None:
