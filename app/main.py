@@ -11,7 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata import __version__
-from strata.app.api import cohere, embed, explorer, guide, now, openai, operations, plan, similarity, tokenize
+from strata.app.api import (
+    cohere,
+    docs_page,
+    embed,
+    explorer,
+    guide,
+    now,
+    openai,
+    operations,
+    plan,
+    similarity,
+    tokenize,
+)
 from strata.app.api.cors import Cors
 from strata.app.api.door import Door, direct
 from strata.app.api.errors import refusal_of, response
@@ -38,11 +50,15 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         version=__version__,
         lifespan=life,
         root_path=settings.root_path,
+        docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the door reads both, and knows nothing of the scheme that a proxy speaks
     )
     app.state.service = service
-    routers = [room.router for room in (embed, openai, cohere, similarity, plan, tokenize, operations, now, guide)]
+    routers = [
+        room.router for room in (embed, openai, cohere, similarity, plan, tokenize, operations, docs_page, now, guide)
+    ]
     if settings.ui:
         routers.append(explorer.router)
     for router in routers:

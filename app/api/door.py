@@ -18,10 +18,10 @@ from strata.app.visit import Visit
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
-_OPERATIONS = frozenset({"/metrics", "/info", "/now", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_OPERATIONS = frozenset({"/metrics", "/info", "/now"})
 _GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
 _REFUSED = 400  # the least status that is no success
-_EXPLORER = "/ui"  # likewise, where operations are: what it shows it asks for with a key
+_PAGES = ("/ui", "/docs", "/openapi.json")  # likewise, where operations are: a page asks for the rest with a key
 _LOGGED = 200  # characters of a path
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
@@ -101,14 +101,14 @@ class Door:
     def _check(self, scope: Scope, visit: Visit) -> None:
         """Refuse who has no key, and what is not on this port."""
         port, path = self._service.operations_port, scope["path"]
-        explorer = path == _EXPLORER or path.startswith(_EXPLORER + "/")
+        page = path.startswith(_PAGES) and any(path == each or path.startswith(each + "/") for each in _PAGES)
         if port is not None:
             here = scope["server"][1] == port
-            if here is not (explorer or path in _OPERATIONS):
+            if here is not (page or path in _OPERATIONS):
                 raise Refusal(NOT_FOUND, "this path is not on this port")
             if here:
                 return
-        if explorer:
+        if page:
             return
         visit.caller = self._service.callers.caller(scope["headers"])
 
@@ -138,7 +138,7 @@ def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:
     """Endpoints of the plain routes by (method, path), so that the door can call them without asking the routers.
 
     FastAPI's router and the stacks it opens for dependencies take 160 us of a request, as much as everything of ours
-    but the tokenizer, and these routes use none of it. It serves what is not here: /docs, paths with parameters, 404.
+    but the tokenizer, and these routes use none of it. It serves what is not here: paths with parameters, 404.
     """
     routes = [route for router in routers for route in router.routes if isinstance(route, PlainRoute)]
     plain = [route for route in routes if not route.param_convertors]

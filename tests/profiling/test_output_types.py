@@ -30,13 +30,14 @@ def test_profile_calibrates_and_measures(
     assert all(row[8] > row[32] > 0 for row in table.ranges.values()), "shorter vectors have larger numbers"
     quality = manifest.quality
     assert quality is not None
-    for task in ("similarity", "search"):
+    kinds = {(variant.dtype, variant.output_type): variant.sets for variant in quality.variants}
+    assert set(kinds) == {("float32", "int8"), ("float32", "binary")}
+    for name in ("Pairs", "Half"):
         for layers in (1, 2, 4):
-            exact, int8, binary = (quality.worth(task, layers, 32, output_type=t) for t in ("float", "int8", "binary"))
-            assert exact is not None
-            assert int8 is not None
-            assert binary is not None
-            assert abs(int8.share - exact.share) < 0.02
+            exact = quality.sets[name].scores[layers][32]
+            assert kinds["float32", "int8"][name].scores[layers][32] == pytest.approx(exact, abs=2)
+            assert kinds["float32", "binary"][name].scores[layers][32] != exact
+    assert quality.worth("search", 4, 32, output_type="int8") is not None
     assert "binary, share less that of float" in capsys.readouterr().out
 
 
@@ -50,7 +51,7 @@ def test_bytes_keep_the_angle_and_bits_much_of_it() -> None:
         binary = told_as("binary", None)(rows, 3, dim)
         assert np.allclose((binary**2).sum(1), 1)
         exact, bits = units[:200] @ units[200:].T, binary[:200] @ binary[200:].T
-        assert np.corrcoef(exact.ravel(), bits.ravel())[0, 1] > 0.7
+        assert np.corrcoef(exact.ravel(), bits.ravel())[0, 1] > 0.6
         limit = np.full(400, table.ranges[3][dim], np.float32)
         assert np.abs(quantized(units, "int8", limit).astype(int)).max() in (126, 127)
         assert (quantized(units, "uint8", limit).astype(int) - quantized(units, "int8", limit) == 128).all()
