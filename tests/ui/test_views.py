@@ -121,7 +121,7 @@ def test_every_view_reads_well(opened: Opener, server: RunningServer, shots: Pat
             expect(page.locator(DONE[view]).first).to_be_visible()
             for width, theme in LOOKS:
                 page.set_viewport_size({"width": width, "height": 900})
-                page.emulate_media(color_scheme=theme)
+                page.emulate_media(color_scheme=theme, reduced_motion="reduce")
                 page.screenshot(path=shots / f"{view}-{theme}-{width}.png", full_page=True)
                 assert page.evaluate("document.documentElement.scrollWidth") == width, (view, theme)
                 assert serious(page) == [], (view, theme, width)

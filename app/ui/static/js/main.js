@@ -34,7 +34,9 @@ async function start() {
     setTimeout(start, LOOK_AGAIN_MS);
     return;
   }
-  if (served.warning) content.before(h("p", { class: "warning", role: "note" }, served.warning));
+  if (served.warning && !document.getElementById("warning")) {
+    content.before(h("p", { id: "warning", class: "warning", role: "note" }, served.warning));
+  }
   await show();
 }
 

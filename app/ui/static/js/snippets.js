@@ -97,11 +97,11 @@ function openai({ address, texts, model, asked, keyed }) {
 function langchain({ address, texts, asked, keyed }) {
   const query = new URLSearchParams(asked).toString();
   return [
-    "from langchain_huggingface import HuggingFaceEndpointEmbeddings",
+    `${keyed ? "import os\n\n" : ""}from langchain_huggingface import HuggingFaceEndpointEmbeddings`,
     "",
     "embeddings = HuggingFaceEndpointEmbeddings(",
     `    model="${address}/embed${query ? `?${query}` : ""}",`,
-    ...(keyed ? ["    huggingfacehub_api_token=KEY,"] : []),
+    ...(keyed ? ["    huggingfacehub_api_token=os.environ[\"STRATA_KEY\"],"] : []),
     ")",
     `vectors = embeddings.embed_documents(${inputs(texts, ", ")})`,
   ].join("\n");
