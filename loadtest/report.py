@@ -53,8 +53,8 @@ class Report:
         if json_file == STDOUT:
             terminal.print_json(content)
         else:
-            for rows_of_table in self.tables.values():
-                terminal.show(terminal.table(rows_of_table[0], rows_of_table[1:]))
+            for title, (names, *lines) in self.tables.items():
+                terminal.show(terminal.head(title), terminal.table(names, lines))
             terminal.show(terminal.table(("figure", "value>", "bar>", ""), rows))
             terminal.show(terminal.facts([(name, str(fact)) for name, fact in facts.items()]))
         if json_file and json_file != STDOUT:

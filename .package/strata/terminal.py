@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColum
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Cell", "Text", "console", "facts", "print_json", "print_json_line", "progress", "show", "table"]
+__all__ = ["Cell", "Text", "console", "facts", "head", "print_json", "print_json_line", "progress", "show", "table"]
 
 Cell = str | Text
 
@@ -31,21 +31,30 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def show(*parts: Cell | Table) -> None:
-    """Print tables, and texts whose lines are as they are: nothing breaks a path that may be copied."""
+    """Print tables, sentences over as many lines as they take, and `Text` with its lines as they are.
+
+    Nothing breaks a path that may be copied.
+    """
     shown = console()
     for part in parts:
-        shown.print(part, soft_wrap=not isinstance(part, Table))
+        shown.print(_filled(part) if isinstance(part, str) else part, soft_wrap=not isinstance(part, Table))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title: str = "") -> Table:
+def head(title: str) -> Text:
+    """What stands over a table."""
+    return Text(f"\n{_filled(title)}", "bold")
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, console().width, break_long_words=False, break_on_hyphens=False)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     """A table with a rule under its head. A column whose name ends in ">" is of numbers, and set to the right."""
     made = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
     )
     for name in columns:
         right = name.endswith(">")

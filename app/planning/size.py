@@ -120,7 +120,9 @@ def show(found: dict[str, Any]) -> None:
         for row in found["depths"]
     ]
     columns = ("layers>", "quality>", *(f"{length} tokens>" for length in lengths), "replica>", "replicas>")
-    terminal.show(terminal.table(columns, rows, title="texts/s of a core by length, of a replica, and replicas needed"))
+    terminal.show(
+        terminal.head("texts/s of a core by length, of a replica, and replicas needed"), terminal.table(columns, rows)
+    )
     if found["outside_the_profile"]:
         terminal.show(
             f"{found['tokens']} tokens lie outside what was measured: strata profile --lengths measures more."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from typing import Any
 
+from strata import terminal
 from strata.app.engine.options import EngineOptions
 from strata.loadtest.profile.auto_time import judged, measure_saving
 from strata.loadtest.profile.bundle_quality import Measured, measure_bundle
 from strata.loadtest.profile.latency import measure_latency
+from strata.loadtest.profile.tables import show_agreement, show_latency
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.latency import LatencyProfile, cache_folder
 from strata.model_store.bundle.manifest import Manifest
@@ -25,8 +27,11 @@ from strata.model_store.profiling.texts import read_texts
 from strata.model_store.profiling.writing import write_measured
 
 
-def profile_bundle(args: argparse.Namespace) -> int:
-    """Measure what the options leave in; 1 where ``--check`` finds a figure not reproduced, or nothing to compare."""
+def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Measure what the options leave in; the status, and what was measured and the tables now say, as data.
+
+    Status 1 where ``--check`` finds a figure not reproduced, or nothing to compare.
+    """
     bundle = Bundle.open(find(args.model))
     old, progress = bundle.manifest, not args.quiet
     print(f"{old.name}, revision {old.revision}, at {bundle.path}")
@@ -37,7 +42,7 @@ def profile_bundle(args: argparse.Namespace) -> int:
     if not args.no_latency:
         options = EngineOptions(args.backend, args.dtype, args.device)
         latency = asyncio.run(measure_latency(bundle, options, args.batches, args.lengths, progress))
-        _show_latency(latency)
+        show_latency(latency)
 
     ranges = old.int8_ranges if args.check else _ranges(args, bundle)
     measured = measure_bundle(args, bundle, old.model_copy(update={"int8_ranges": ranges}))
@@ -57,7 +62,9 @@ def profile_bundle(args: argparse.Namespace) -> int:
     picture = args.picture or cache_folder() / f"{old.name}-{old.revision}.png"
     if (args.picture or not args.check) and draw(picture, f"{old.name}, revision {old.revision}", manifest, latency):
         print(f"drawn: {picture}")
-    return int(failed)
+    found = manifest.model_dump(mode="json", include={"name", "quality", "agreement", "auto_exit"})
+    timings = latency.model_dump(mode="json") if latency else None
+    return int(failed), {**found, "revision": old.revision, "folder": str(bundle.path), "latency": timings}
 
 
 def _ranges(args: argparse.Namespace, bundle: Bundle) -> Int8Ranges:
@@ -81,26 +88,20 @@ def _agreement(
     lines = [encoder.prompt + line for line in texts.lines]
     vectors = encoder.encode(lines, manifest.exits, "agreement" if progress else None)
     agreement = measure_agreement(vectors, manifest.dims, texts.name)
-    print(f"agreement with full depth, centred cosine over {agreement.count} texts of {agreement.texts}:")
-    for exit, mean, p01 in zip(agreement.exits, agreement.mean[-1], agreement.p01[-1], strict=True):
-        print(f"  {exit:3} layers: mean {mean:.3f}, worst 1 % {p01:.3f}")
-    bar = f"mean >= {agreement.bar.mean}, worst 1 % >= {agreement.bar.p01}"
-    print(f"exits that may share an index ({bar}):")
-    for dim, exits in agreement.sharing.items():
-        print(f"  {dim} dims: {' '.join(map(str, exits))}")
+    show_agreement(agreement)
     auto = calibrate(vectors, texts.name)
     if auto is None:
         return manifest.model_copy(update={"agreement": agreement})
     kind = (latency.backend, latency.dtype, latency.device) if latency else (args.backend, args.dtype, args.device)
     savings = asyncio.run(measure_saving(bundle, auto, texts.lines, EngineOptions(*kind), progress))
     auto = judged(auto, savings)
-    print(
+    terminal.show(
         f"per-text exit, tested at {' '.join(map(str, auto.exits))} with threshold {auto.threshold}: mean depth "
         f"{auto.mean_depth} of {manifest.exits[-1]}, {auto.faithful:.1%} of {auto.count} texts faithful"
     )
     for saving in savings:
-        print(f"  batch {saving.batch}: mean depth {saving.mean_depth:.2f}, time saved {saving.saved:.1%}")
-    print(f"  layers=auto is refused: {auto.refused}" if auto.refused else "  layers=auto is offered")
+        terminal.show(f"  batch {saving.batch}: mean depth {saving.mean_depth:.2f}, time saved {saving.saved:.1%}")
+    terminal.show(f"  layers=auto is refused: {auto.refused}" if auto.refused else "  layers=auto is offered")
     return manifest.model_copy(update={"agreement": agreement, "auto_exit": auto})
 
 
@@ -126,13 +127,3 @@ def _failed(measured: Measured, old: Manifest, new: Manifest) -> bool:
     if not found:
         print("nothing to compare: the bundle has no table of these sets or texts")
     return not found or bool(strange) or not all(difference.reproduced for difference in found)
-
-
-def _show_latency(profile: LatencyProfile) -> None:
-    print(f"latency in ms, {profile.backend} {profile.dtype} on {profile.machine}:")
-    kinds: Sequence[tuple[int, int]] = sorted({(t.texts, t.tokens) for t in profile.timings})
-    for texts, tokens in kinds:
-        cells = (
-            f"{t.layers}: {1000 * t.seconds:.1f}" for t in profile.timings if (t.texts, t.tokens) == (texts, tokens)
-        )
-        print(f"  {texts} x {tokens} tokens, by layers  " + "  ".join(cells))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from strata.loadtest.profile.tables import show_cost, show_quality
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.output_types import OutputType
-from strata.model_store.bundle.quality import Dtype, Quality
+from strata.model_store.bundle.quality import Dtype
 from strata.model_store.encoding.precision import pick_device
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.encoders import ModelEncoder
@@ -65,31 +66,7 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest)
         quality = with_variant(quality, found[precision], precision)
     for kind, each in typed.items():
         quality = with_variant(quality, each, main, kind)
-    _show(manifest, quality)
+    show_quality(manifest, quality)
     for kind in typed:
-        _show_cost(manifest, quality, kind)
+        show_cost(manifest, quality, kind)
     return Measured(manifest.model_copy(update={"quality": quality}), found, references, bool(source and args.check))
-
-
-def _show(manifest: Manifest, quality: Quality) -> None:
-    print(f"shares of {quality.reference}, in {quality.dtype}, by dims:")
-    for side in ("alike", "queries"):
-        for task in quality.tasks(side):
-            print(f"{task}{', queries on full-depth documents' if side == 'queries' else ''}:")
-            for layers in manifest.query_exits:
-                row = (quality.worth(task, layers, dim, side) for dim in manifest.dims)
-                told = ", ".join(f"{w.share:.3f} (worst {w.worst:.3f} {w.worst_set})" for w in row if w)
-                if told:
-                    print(f"  {layers:3} layers: {told}")
-
-
-def _show_cost(manifest: Manifest, quality: Quality, kind: OutputType) -> None:
-    """Shares of a type of output, less those of float."""
-    print(f"{kind}, share less that of float, by dims {', '.join(map(str, manifest.dims))}:")
-    for task in quality.tasks(output_type=kind):
-        for layers in manifest.exits:
-            told = []
-            for dim in manifest.dims:
-                exact, other = quality.worth(task, layers, dim), quality.worth(task, layers, dim, output_type=kind)
-                told.append(f"{other.share - exact.share:+.4f}" if exact and other else "-")
-            print(f"  {task}, {layers:3} layers: {' '.join(told)}")

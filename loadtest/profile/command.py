@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
+from strata import terminal
 from strata.model_store.profiling.benchmarks import add_benchmark_arguments
 
 
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     latency.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     latency.add_argument("--no-latency", action="store_true", help="leave it out")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="where the PNG goes (default: the cache)")
+    parser.add_argument("--json", action="store_true", help="print what was measured as JSON, tables to stderr")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -93,7 +96,12 @@ def run(args: argparse.Namespace) -> int:
             return profile_server(args)
         from strata.loadtest.profile.bundle_profile import profile_bundle
 
-        return profile_bundle(args)
+        # With --json, tables and progress are for people, and go where they do not mix with the data.
+        with redirect_stdout(sys.stderr) if args.json else nullcontext():
+            status, found = profile_bundle(args)
+        if args.json:
+            terminal.print_json(found)
+        return status
     except (ValueError, OSError, NotFoundError, EngineError) as error:  # an option, a file or a server at fault
         print(f"strata profile: {error}", file=sys.stderr)
         return 1
@@ -102,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace) -> None:
     if not args.url and not args.model:
         raise ValueError("name a BUNDLE or a --url")
+    if args.url and args.json:
+        raise ValueError("--json is of a bundle; a server tells its tables as JSON at /info")
     if args.url and (args.base or args.text or not (args.sts or args.beir)):
         raise ValueError("--url measures quality: it needs --sts or --beir, and takes no --base or --text")
     if not args.url and (args.exits or args.dims):

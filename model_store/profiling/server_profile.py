@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from strata import terminal
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.quality import Scored
 from strata.model_store.bundle.registry import find
@@ -90,9 +91,11 @@ def _told(quality: Mapping[str, Any] | None) -> dict[str, Scored]:
 
 
 def _show(found: Found) -> None:
-    print(f"{found.name}, {found.metric}:")
-    for layers, row in found.scores("alike").items():
-        print(f"  {layers:3} layers: " + ", ".join(f"{score:.1f} at {dim} dims" for dim, score in row.items()))
+    scores = found.scores("alike")
+    dims = list(next(iter(scores.values()), {}))
+    rows = [[str(layers), *(f"{row[dim]:.1f}" for dim in dims)] for layers, row in scores.items()]
+    columns = ("layers>", *(f"{dim}>" for dim in dims))
+    terminal.show(terminal.head(f"{found.name}, {found.metric}, by dims"), terminal.table(columns, rows))
 
 
 def _among(option: str, chosen: Sequence[int] | None, allowed: Sequence[int]) -> Sequence[int]:

@@ -124,6 +124,22 @@ def test_latency_and_picture_are_in_the_cache_and_not_in_the_bundle(
     assert latency.load(revision, "onnxruntime", "float32", "cpu", 1) is None
 
 
+def test_what_was_measured_is_printed_in_80_columns_or_as_json(
+    bundle: Path, sts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (bundle, *ENGINE, "--batches", "1", "--lengths", "8", "--texts", 80, "--sts", f"Pairs={sts}")
+    assert profile(*options, "--json") == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert set(found) == {"name", "revision", "folder", "quality", "agreement", "auto_exit", "latency"}
+    assert "Pairs" in found["quality"]["sets"]
+    assert {timing["layers"] for timing in found["latency"]["timings"]} == {1, 2, 4}
+    tables = [line for line in told.err.splitlines() if not line.startswith(("written", "drawn", "tiny"))]
+    assert max(map(len, tables)) <= 80
+    for said in ("latency in ms by texts x tokens", "similarity: shares of", "agreement with full depth", "worst 1 %"):
+        assert said in told.err
+
+
 def test_a_check_reproduces_what_was_written_and_finds_what_was_not(
     measured: Path, sts: Path, beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
