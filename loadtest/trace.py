@@ -24,7 +24,7 @@ def read(file: Path) -> Times:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         try:
             moments = [datetime.fromisoformat(row["TIMESTAMP"]) for row in csv.DictReader(lines)]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(f"{file}: not a CSV with a TIMESTAMP column of ISO times ({error})") from error
     if len(moments) < 2:
         raise ValueError(f"{file}: {len(moments)} arrivals; a trace needs at least 2")

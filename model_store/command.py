@@ -139,6 +139,8 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         terminal.print_json([described(bundle, manifest) for bundle, manifest in found])
         return 0
+    if fault := registry.store_fault():
+        print(f"The store cannot be looked into: {fault}", file=sys.stderr)
     if not bundles:
         terminal.show(f"No models: none came with this installation and none are in {registry.store()}.")
     for bundle, manifest in found:

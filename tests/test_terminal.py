@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from strata.app.cli import main
+from strata.model_store.bundle import latency, registry
 from tests.model_store.folders import edit_json
 from tests.tiny_models import tiny_sentence_model
 
@@ -61,6 +65,47 @@ def test_a_chinese_prompt_is_kept_under_a_narrow_locale_and_mask(tmp_path: Path)
     )
     assert (listed.returncode, listed.stderr) == (0, "")
     assert r"made from  \u5317\u4eac" in listed.stdout, "what the locale cannot show is escaped"
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() == 0 and setpriv is None:
+        pytest.skip("root reads everything, and setpriv is not there to change that")
+    as_others = [setpriv, "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 and setpriv else []
+    (tmp_path / "store" / "closed").mkdir(parents=True)
+    (tmp_path / "store" / "closed").chmod(0)
+    command = [*as_others, *STRATA, "models", "list"]
+    for store, told, warned in (
+        ("store", "closed (added)\n  damaged", ""),
+        ("store/closed", "strata-gte-small-2d (built in, default)", "The store cannot be looked into: [Errno 13]"),
+    ):
+        done = subprocess.run(command, env=environment(tmp_path / store), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stdout
+        assert "strata-gte-small-2d (built in, default)" in done.stdout
+        assert done.stderr.startswith(warned)
+        assert "Traceback" not in done.stderr
+    (tmp_path / "store" / "closed").chmod(0o700)
+
+
+def test_a_user_without_a_home_has_the_models_that_come_with_strata(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HOME", "STRATA_MODEL_STORE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert registry.find(registry.DEFAULT).name == registry.DEFAULT
+    assert main(["models", "list"]) == 0
+    shown = capsys.readouterr()
+    assert "strata-gte-small-2d (built in, default)" in shown.out
+    assert "this user has no home folder; name a store in $STRATA_MODEL_STORE" in shown.err
+    assert latency.load("0" * 12, "torch", "float32", "cpu", 1) is None
+    assert main(["models", "add", "some-lab/model"]) == 1
+    assert "hf download some-lab/model" in capsys.readouterr().err
 
 
 def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -> None:

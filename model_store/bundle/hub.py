@@ -63,4 +63,7 @@ def _cache() -> Path:
     """Where huggingface_hub keeps what it has downloaded."""
     given = os.environ.get("HF_HUB_CACHE")
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(given or Path(home) / "hub").expanduser()
+    try:
+        return Path(given or Path(home) / "hub").expanduser()
+    except RuntimeError:  # no home folder, so no cache in it
+        return Path(os.devnull) / "hub"

@@ -67,8 +67,11 @@ def known(revision: str) -> list[LatencyProfile]:
 
 
 def cache_folder() -> Path:
-    """``strata/profiles`` in the XDG cache folder. It need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "strata" / "profiles"
+    """``strata/profiles`` in the XDG cache folder. It need not exist. Raises OSError where there is no home folder."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "strata" / "profiles"
+    except RuntimeError as error:
+        raise FileNotFoundError("this user has no home folder; name one for caches in $XDG_CACHE_HOME") from error
 
 
 def machine() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,23 +28,48 @@ class Installed(NamedTuple):
 
 
 def store() -> Path:
-    """The user's store: ``$STRATA_MODEL_STORE``, else ``strata/models`` in the XDG data folder. It need not exist."""
+    """The user's store: ``$STRATA_MODEL_STORE``, else ``strata/models`` in the XDG data folder. It need not exist.
+
+    Raises OSError where this user has no home folder to look in.
+    """
     chosen = os.environ.get(STORE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "strata" / "models"
+    try:
+        return Path(chosen).expanduser() if chosen else Path(data).expanduser() / "strata" / "models"
+    except RuntimeError as error:
+        raise FileNotFoundError(f"this user has no home folder; name a store in ${STORE_VARIABLE}") from error
+
+
+def store_fault() -> str | None:
+    """Why the user's store cannot be looked into, if it is there and cannot."""
+    try:
+        if store().is_dir():
+            os.listdir(store())
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def installed() -> list[Installed]:
-    """Every bundle there is, by name. One in the user's store hides a built-in one of the same name."""
+    """Every bundle there is, by name. One in the user's store hides a built-in one of the same name.
+
+    A folder that cannot be looked into counts as a bundle: who opens it is told. A store that cannot has none.
+    """
     found: dict[str, Installed] = {}
-    for root, built_in in ((_BUILT_IN, True), (store(), False)):
-        folders = sorted(root.iterdir()) if root.is_dir() else []
-        for path in folders:
-            if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
-                found[path.name] = Installed(path.name, path, built_in)
+    for built_in in (True, False):
+        with suppress(OSError):
+            root = _BUILT_IN if built_in else store()
+            for path in sorted(root.iterdir()) if root.is_dir() else []:
+                if not path.name.startswith(".") and _may_be_bundle(path):
+                    found[path.name] = Installed(path.name, path, built_in)
     return sorted(found.values())
+
+
+def _may_be_bundle(path: Path) -> bool:
+    try:
+        return (path / MANIFEST_NAME).is_file()
+    except OSError:
+        return True
 
 
 def find(name_or_path: str | Path) -> Path:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from strata import __version__
 from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from strata.model_store.training.recipe import Recipe
@@ -173,7 +175,12 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    fields = Recipe.model_validate_json(args.recipe.read_bytes()).model_dump() if args.recipe else {}
+    try:
+        fields = Recipe.model_validate_json(args.recipe.read_bytes()).model_dump() if args.recipe else {}
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{args.recipe}: {f'{where}: ' if where else ''}{first['msg']}") from error
     given = {name: getattr(args, name, None) for name in Recipe.model_fields if name != "recipe"}
     return Recipe.model_validate(fields | {name: value for name, value in given.items() if value is not None})
 
