@@ -52,7 +52,7 @@ def show_cost(manifest: Manifest, quality: Quality, kind: OutputType) -> None:
             rows.append(row)
         columns = ("layers>", *(f"{dim}>" for dim in manifest.dims))
         terminal.show(
-            terminal.head(f"{task} as {kind}: share less that of float, by dims"), terminal.table(columns, rows)
+            terminal.head(f"{task}, {kind}, share less that of float, by dims"), terminal.table(columns, rows)
         )
 
 
