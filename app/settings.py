@@ -121,14 +121,16 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = _option(
         _ENGINE, "auto", "arithmetic; auto takes the fastest whose vectors keep cosine 0.9995 to float32 (never int8)"
     )
-    device: Literal["auto", "cpu", "cuda"] = _option(_ENGINE, "auto", "where the model runs")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = _option(
+        _ENGINE, "auto", "where the model runs: auto, cpu, cuda (every GPU there is), or cuda:N", "DEVICE"
+    )
     workers: PositiveInt | None = _option(_ENGINE, None, "engine processes (default: what this machine runs best)")
     threads: PositiveInt | None = _option(_ENGINE, None, "threads of each engine process (default: from the CPU quota)")
 
     max_batch_tokens: PositiveInt | None = _option(
         _QUEUE,
         None,
-        "most tokens run together; a longer text runs in a batch of its own (default: 512 on a CPU, 16384 on a GPU)",
+        "most tokens run together; a longer text runs in a batch of its own (default: 512 on a CPU, 32768 on a GPU)",
     )
     max_batch_requests: PositiveInt | None = _option(_QUEUE, None, "most texts run together (default: no limit)")
     max_concurrent_requests: PositiveInt = _option(

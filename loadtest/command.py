@@ -29,6 +29,7 @@ _BENCHMARKS = {
     "simulate": "the scheduler before many computed replicas and a virtual clock",
     "soak": "minutes of mixed load, errors and disconnects: what memory, descriptors and tasks are left of it",
     "search": "an index of full-depth documents under a flood of queries: depth pinned against depth that floats",
+    "gpu": "the engine on one GPU: true at every exit, its speed beside sentence-transformers, and behind HTTP",
     "slo": "deadlines under open-loop load: depth chosen by the server against depth fixed by clients",
 }
 
@@ -168,6 +169,16 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, metavar="N", help="of the arrivals (%(default)s)")
 
 
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=1)
+    add = parser.add_argument
+    add("--device", default="cuda", metavar="DEVICE", help="cuda, cuda:N or cpu (%(default)s)")
+    add("--batch", type=int, default=1024, metavar="N", help="short texts of a large batch (%(default)s)")
+    add("--seconds", type=float, default=0.4, metavar="S", help="of each measurement (%(default)s)")
+    add("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], metavar="DTYPE", help="to run (%(default)s)")
+    add("--sections", nargs="+", metavar="NAME", help="only these, of machine, checks, speed, profile, beside, server")
+
+
 def _layers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
@@ -186,4 +197,5 @@ _ADD = {
     "footprint": _add_footprint,
     "slo": _add_slo,
     "pictures": _add_pictures,
+    "gpu": _add_gpu,
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-TokenIds = npt.NDArray[np.int32]
+Int32 = npt.NDArray[np.int32]
+TokenIds = Int32
 Vector = npt.NDArray[np.float32]
 
 
@@ -27,16 +31,49 @@ class Row:
     threshold: float | None = None  # per-text exit
 
 
-@dataclass(slots=True, frozen=True)
 class Batch:
-    """Rows run together, each leaving at its own depth."""
+    """Rows run together, each leaving at its own depth; as rows, and as the arrays that cross to a worker."""
 
-    rows: list[Row]
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = list(rows)
+
+    @classmethod
+    def of_arrays(cls, facts: Int32, thresholds: npt.NDArray[np.float64], ids: TokenIds) -> Batch:
+        """The batch that has these arrays; rows are made of them when asked for."""
+        batch = cls.__new__(cls)
+        batch.facts, batch.thresholds, batch.ids = facts, thresholds, ids
+        return batch
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Every row."""
+        lists = zip(self.facts.tolist(), self.thresholds.tolist(), strict=True)
+        tokens = np.split(self.ids, np.cumsum(self.facts[:-1, 0]))
+        return [
+            Row(ids, layers, dim, bool(normalize), None if math.isnan(threshold) else threshold)
+            for ids, ((_, layers, dim, normalize), threshold) in zip(tokens, lists, strict=True)
+        ]
+
+    @cached_property
+    def facts(self) -> Int32:
+        """[rows, 4]: tokens, layers, dim, normalize."""
+        found = [(len(r.tokens), r.layers, r.dim, r.normalize) for r in self.rows]
+        return np.array(found, np.int32).reshape(-1, 4)
+
+    @cached_property
+    def thresholds(self) -> npt.NDArray[np.float64]:
+        """[rows]; not a number where a row has none."""
+        return np.array([np.nan if r.threshold is None else r.threshold for r in self.rows], np.float64)
+
+    @cached_property
+    def ids(self) -> TokenIds:
+        """[tokens], row after row."""
+        return np.concatenate([row.tokens for row in self.rows])
 
     @property
     def tokens(self) -> int:
         """Tokens of all rows."""
-        return sum(len(row.tokens) for row in self.rows)
+        return int(self.facts[:, 0].sum())
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,10 +1,14 @@
-"""How an exit's vector is made, as the manifest says."""
+"""How an exit's vector is made, as the manifest says, and cut as the row says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from strata.app.engine.flat import Int32
 from strata.model_store.bundle.manifest import Manifest
 
 
@@ -22,3 +26,17 @@ def exit_form(manifest: Manifest, layers: int) -> ExitForm:
     norm = manifest.architecture.pre_norm and (last or (layers > 0 and manifest.exit_norm == "final"))
     queries = bool(manifest.head_queries) and layers in manifest.heads
     return ExitForm(norm, "queries" if queries else manifest.pooling)
+
+
+def finish(vectors: npt.NDArray[np.float32], dims: Int32, normalize: npt.NDArray[np.bool_]) -> None:
+    """L2-normalise the first ``dims`` elements of each vector that asks for it, in place. vectors: [rows, full_dim]."""
+    for dim in np.unique(dims).tolist():
+        lines = np.flatnonzero((dims == dim) & normalize)
+        heads = vectors[lines, :dim]
+        vectors[lines, :dim] = heads / norms(heads)
+
+
+def norms(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """L2 norms, [rows, 1], none of them 0."""
+    found: npt.NDArray[np.float32] = np.sqrt(np.einsum("rd,rd->r", vectors, vectors))
+    return np.maximum(found, np.float32(1e-12))[:, None]

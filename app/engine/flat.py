@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from strata.app.engine.batch import Row
+from strata.app.engine.batch import Batch
 
 Int32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class Layout:
     """Where the rows that are still in a batch lie: row i has the tokens ``starts[i]`` to ``starts[i + 1]``."""
 
     starts: Int32  # [rows + 1], from 0 to the number of tokens
-    positions: Int32  # [tokens], of each token within its row
+
+    @cached_property
+    def positions(self) -> Int32:
+        """Of each token within its row, [tokens]."""
+        positions: Int32 = np.arange(self.tokens, dtype=np.int32) - np.repeat(self.starts[:-1], self.lengths)
+        return positions
 
     @property
     def rows(self) -> int:
@@ -29,7 +34,7 @@ class Layout:
     @property
     def tokens(self) -> int:
         """Tokens of these rows."""
-        return len(self.positions)
+        return int(self.starts[-1])
 
     @property
     def lengths(self) -> Int32:
@@ -37,9 +42,8 @@ class Layout:
         return self.starts[1:] - self.starts[:-1]
 
     def first(self, rows: int) -> Layout:
-        """The layout of the first ``rows`` rows, as views of this one."""
-        starts = self.starts[: rows + 1]
-        return Layout(starts, self.positions[: starts[-1]])
+        """The layout of the first ``rows`` rows, a view of this one."""
+        return Layout(self.starts[: rows + 1])
 
     def take(self, rows: Index) -> tuple[Layout, Index]:
         """The layout of these rows alone, and for each of its tokens the token here it is: [tokens left]."""
@@ -52,8 +56,7 @@ def layout_of(lengths: Int32) -> Layout:
     """Rows of these lengths end to end."""
     starts = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=starts[1:])
-    positions = np.arange(starts[-1], dtype=np.int32) - np.repeat(starts[:-1], lengths)
-    return Layout(starts, positions)
+    return Layout(starts)
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,6 +67,8 @@ class FlatBatch:
     ids: Int32  # [tokens]
     layout: Layout
     depths: Int32  # [rows] layers to run at most, falling
+    dims: Int32  # [rows] elements of the vector
+    normalize: npt.NDArray[np.bool_]  # [rows]
 
     def exits(self) -> list[tuple[int, int, int]]:
         """Where rows leave, shallowest first: after ``layers`` blocks, rows ``begin`` to ``end - 1``."""
@@ -72,11 +77,12 @@ class FlatBatch:
         return [(int(self.depths[begin]), begin, end) for begin, end in zip(begins, ends, strict=True)][::-1]
 
 
-def flatten(rows: Sequence[Row]) -> FlatBatch:
+def flatten(batch: Batch) -> FlatBatch:
     """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
-    count = len(rows)
-    lengths = np.fromiter((len(row.tokens) for row in rows), np.int32, count)
-    depths = np.fromiter((row.layers for row in rows), np.int32, count)
-    order = np.lexsort((-lengths, -depths))
-    ids = np.concatenate([rows[i].tokens for i in order.tolist()])
-    return FlatBatch(order, ids, layout_of(lengths[order]), depths[order])
+    lengths, depths, dims, normalize = batch.facts.T
+    order = np.argsort(-(depths.astype(np.int64) << 32) - lengths, kind="stable")
+    sorted_ = lengths[order]
+    layout = layout_of(sorted_)
+    begins = (np.cumsum(lengths) - lengths)[order]
+    ids = batch.ids[np.repeat(begins - layout.starts[:-1], sorted_) + np.arange(len(batch.ids))]
+    return FlatBatch(order, ids, layout, depths[order], dims[order], normalize[order] != 0)

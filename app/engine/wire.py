@@ -7,7 +7,6 @@ carry arrays in the machine's byte order, as both ends are on one machine.
 from __future__ import annotations
 
 import json
-import math
 import socket
 import struct
 from enum import IntEnum
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from strata.app.engine.batch import Batch, BatchResult, Row
+from strata.app.engine.batch import Batch, BatchResult
 
 HEAD = struct.Struct("<IB")
 _RESULT_HEAD = struct.Struct("<dII")
@@ -42,26 +41,16 @@ def json_frame(message: dict[str, Any]) -> bytes:
 
 def encode_batch(batch: Batch) -> bytes:
     """Payload of a BATCH: row count, per row (tokens, layers, dim, normalize), thresholds (NaN: none), token ids."""
-    rows = batch.rows
-    facts = np.array([(len(r.tokens), r.layers, r.dim, r.normalize) for r in rows], np.int32).reshape(-1, 4)
-    thresholds = np.array([np.nan if r.threshold is None else r.threshold for r in rows], np.float64)
-    parts = (struct.pack("<I", len(rows)), facts.tobytes(), thresholds.tobytes(), *(r.tokens.tobytes() for r in rows))
-    return b"".join(parts)
+    parts = (struct.pack("<I", len(batch.facts)), batch.facts.tobytes(), batch.thresholds.tobytes())
+    return b"".join((*parts, batch.ids.tobytes()))
 
 
 def decode_batch(payload: bytes) -> Batch:
-    """The batch of a BATCH payload; its token arrays are views of the payload."""
+    """The batch of a BATCH payload; its arrays are views of the payload."""
     (count,) = struct.unpack_from("<I", payload)
-    facts = np.frombuffer(payload, np.int32, count * 4, offset=4).reshape(count, 4).tolist()
-    thresholds = np.frombuffer(payload, np.float64, count, offset=4 + count * 16).tolist()
-    tokens = np.frombuffer(payload, np.int32, offset=4 + count * 24)
-    rows = []
-    begin = 0
-    for (length, layers, dim, normalize), threshold in zip(facts, thresholds, strict=True):
-        ids = tokens[begin : begin + length]
-        rows.append(Row(ids, layers, dim, bool(normalize), None if math.isnan(threshold) else threshold))
-        begin += length
-    return Batch(rows)
+    facts = np.frombuffer(payload, np.int32, count * 4, offset=4).reshape(count, 4)
+    thresholds = np.frombuffer(payload, np.float64, count, offset=4 + count * 16)
+    return Batch.of_arrays(facts, thresholds, np.frombuffer(payload, np.int32, offset=4 + count * 24))
 
 
 def encode_result(result: BatchResult) -> bytes:

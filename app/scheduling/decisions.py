@@ -67,7 +67,7 @@ class Decisions:
     def batch_tokens(self) -> int:
         """Most tokens of a batch."""
         device = self._pool.choice.device if self._pool.choice else "cpu"
-        return self._limits.max_batch_tokens or self._policy.batch_tokens[device]
+        return self._limits.max_batch_tokens or self._policy.batch_tokens[device.partition(":")[0]]
 
     @property
     def full_batch(self) -> bool:

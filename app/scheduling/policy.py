@@ -12,7 +12,7 @@ class Policy:
 
     # Batches.
     # On a CPU a few hundred tokens are as fast as many and keep the next decision near; a GPU wants bulk.
-    batch_tokens: Mapping[str, int] = field(default_factory=lambda: {"cpu": 512, "cuda": 16_384})  # by device
+    batch_tokens: Mapping[str, int] = field(default_factory=lambda: {"cpu": 512, "cuda": 32_768})  # by device
     least_split_tokens: int = 192  # of a worker: sharing less among idle workers costs more than it saves
     batch_share: float = 0.2  # of the usual shortest deadline that a batch may take: whoever has it may come any time
     shortest_quantile: float = 0.05  # of requests may have a shorter deadline than the "usual shortest"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.app.engine.backends.bins import attention_bias, pack_rows
-from strata.app.engine.batch import Row
+from strata.app.engine.batch import Batch, Row
 from strata.app.engine.flat import flatten, layout_of
 
 ROWS = st.lists(st.tuples(st.integers(1, 90), st.integers(1, 4)), min_size=1, max_size=40)
@@ -18,7 +18,7 @@ LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=40)
 @given(ROWS)
 def test_every_row_lies_whole_in_its_place_deepest_and_longest_first(shapes: list[tuple[int, int]]) -> None:
     rows = [Row(np.full(length, i, np.int32), layers, 8) for i, (length, layers) in enumerate(shapes)]
-    flat = flatten(rows)
+    flat = flatten(Batch(rows))
     assert sorted(flat.order) == list(range(len(rows)))
     for line, i in enumerate(flat.order):
         begin, end = flat.layout.starts[line : line + 2]
@@ -32,7 +32,7 @@ def test_every_row_lies_whole_in_its_place_deepest_and_longest_first(shapes: lis
 @settings(deadline=None)
 @given(ROWS)
 def test_exits_take_every_row_off_the_end_at_its_depth(shapes: list[tuple[int, int]]) -> None:
-    flat = flatten([Row(np.zeros(length, np.int32), layers, 8) for length, layers in shapes])
+    flat = flatten(Batch(Row(np.zeros(length, np.int32), layers, 8) for length, layers in shapes))
     left, before = len(shapes), 0
     for layers, begin, end in flat.exits():
         assert end == left

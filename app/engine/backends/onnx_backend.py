@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from strata.app.engine.attention import is_local, rotary_table
 from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
-from strata.app.engine.exits import exit_form
+from strata.app.engine.exits import exit_form, finish
 from strata.app.engine.flat import FlatBatch, Index, Int32, Layout, layout_of
 from strata.app.engine.weights import (
     Array,
@@ -43,6 +43,13 @@ class _Part:
     feeds: dict[bool, dict[str, npt.NDArray[Any]]]  # the graph's other inputs, by local attention
 
 
+@dataclass(slots=True)
+class _State:
+    flat: FlatBatch
+    parts: list[_Part]  # the rows still in, in the order of the flat batch
+    pooled: list[Array]  # vectors of the rows that left, [rows, full_dim] at each exit
+
+
 class OnnxBackend:
     """Weightless graphs from the bundle, with weights given to each session from the mapped safetensors."""
 
@@ -67,7 +74,7 @@ class OnnxBackend:
             if self.a.rotary is not None
         }
 
-    def embed(self, flat: FlatBatch) -> list[_Part]:
+    def embed(self, flat: FlatBatch) -> _State:
         """Word (and learned position) embeddings through the embedding norm, in parts that run fastest."""
         hidden = self._word[flat.ids].astype(np.float32)
         if "position" in self._embedding:
@@ -80,7 +87,7 @@ class OnnxBackend:
             layout = layout_of(flat.layout.lengths[begin:end])
             parts.append(self._part(hidden[starts[begin] : starts[end]], layout))
             begin = end
-        return parts
+        return _State(flat, parts, [])
 
     def _part(self, hidden: Array, layout: Layout) -> _Part:
         """Flat tokens into bins. hidden: [tokens, hidden]."""
@@ -96,18 +103,39 @@ class OnnxBackend:
                 feed["cos"], feed["sin"] = self._rotary[local]
         return _Part(layout, pack, pack.spread(hidden, 0).reshape(pack.bins, pack.width, -1), feeds)
 
-    def blocks(self, first: int, last: int, state: list[_Part]) -> list[_Part]:
+    def blocks(self, first: int, last: int, state: _State) -> _State:
         """Blocks one by one, each over all parts."""
         for index in range(first, last):
             local = is_local(self.a.rotary, index)
-            for part in state:
+            for part in state.parts:
                 part.hidden = self._sessions[index].run(None, {"x": part.hidden, **part.feeds[local]})[0]
         return state
 
-    def pool(self, state: list[_Part], begin: int, layers: int) -> Array:
+    def leave(self, state: _State, begin: int, layers: int) -> _State:
+        """As the protocol says."""
+        state.pooled.append(self.look(state, begin, layers))
+        kept = []
+        for part in state.parts:
+            if begin >= part.layout.rows:
+                kept.append(part)
+            elif begin > 0:  # what stays of this part goes into bins of its own
+                layout = part.layout.first(begin)
+                kept.append(self._part(_flat(part)[: layout.tokens], layout))
+            begin -= part.layout.rows
+        state.parts = kept
+        return state
+
+    def answer(self, state: _State) -> Array:
+        """As the protocol says."""
+        flat = state.flat
+        vectors = np.concatenate(state.pooled[::-1])  # the last to leave are the first rows
+        finish(vectors, flat.dims, flat.normalize)
+        return vectors[np.argsort(flat.order)]
+
+    def look(self, state: _State, begin: int, layers: int) -> Array:
         """As the protocol says."""
         vectors = []
-        for part in state:
+        for part in state.parts:
             skip = min(begin, part.layout.rows)
             begin -= skip
             if skip < part.layout.rows:
@@ -130,36 +158,23 @@ class OnnxBackend:
             vectors /= np.diff(starts)[:, None]
         return vectors @ head["weight"].T + head["bias"] if head else vectors
 
-    def first(self, state: list[_Part], rows: int) -> list[_Part]:
-        """The rows that stay: the parts they fill, and of one the rest in bins of its own."""
-        kept = []
-        for part in state:
-            if rows >= part.layout.rows:
-                kept.append(part)
-            elif rows > 0:
-                layout = part.layout.first(rows)
-                kept.append(self._part(_flat(part)[: layout.tokens], layout))
-            rows -= part.layout.rows
-        return kept
-
-    def take(self, state: list[_Part], rows: Index) -> list[_Part]:
-        """The rows that stay, of each part in bins of their own."""
+    def take(self, state: _State, rows: Index) -> _State:
+        """As the protocol says."""
         kept, begin = [], 0
-        for part in state:
+        for part in state.parts:
             mine = rows[(rows >= begin) & (rows < begin + part.layout.rows)] - begin
             begin += part.layout.rows
-            if len(mine):
+            if len(mine) == part.layout.rows:
+                kept.append(part)
+            elif len(mine):
                 layout, tokens = part.layout.take(mine)
                 kept.append(self._part(_flat(part)[tokens], layout))
-        return kept
+        state.parts = kept
+        return state
 
-    def fetch(self, pooled: list[Array]) -> Array:
-        """All of it is on the host already."""
-        return np.concatenate(pooled)
-
-    def padding(self, state: list[_Part]) -> int:
+    def padding(self, state: _State) -> int:
         """As the protocol says."""
-        return sum(part.pack.padding for part in state)
+        return sum(part.pack.padding for part in state.parts)
 
 
 def _flat(part: _Part) -> Array:

@@ -14,6 +14,8 @@ from strata.app.engine.backends.torch_blocks import PlainBlocks
 from strata.app.engine.backends.torch_cpu import CpuBlocks
 from strata.app.engine.backends.torch_dense import can_pack
 from strata.app.engine.backends.torch_pooling import Exits
+from strata.app.engine.encoder import Backend
+from strata.app.engine.exits import finish
 from strata.app.engine.flat import FlatBatch, Index, Layout
 from strata.app.engine.weights import Array, embedding_parts, word_table
 from strata.model_store.bundle.bundle import Bundle
@@ -41,6 +43,8 @@ class _State:
     hidden: torch.Tensor  # [lines, hidden], a line per token and a few that mean nothing
     layout: Layout
     place: Any  # the blocks' own
+    flat: FlatBatch
+    pooled: list[torch.Tensor]  # vectors of the rows that left, [rows, full_dim] at each exit
 
 
 class TorchBackend:
@@ -67,13 +71,13 @@ class TorchBackend:
         if "position" in parts:
             hidden += parts["position"][torch.from_numpy(flat.layout.positions).to(self._device)]
         hidden = F.layer_norm(hidden, hidden.shape[1:], parts["norm.weight"], parts["norm.bias"], self.a.norm_eps)
-        return self._state(hidden.to(self._dtype), flat.layout)
+        return self._state(hidden.to(self._dtype), flat.layout, flat, [])
 
-    def _state(self, hidden: torch.Tensor, layout: Layout) -> _State:
+    def _state(self, hidden: torch.Tensor, layout: Layout, flat: FlatBatch, pooled: list[torch.Tensor]) -> _State:
         lines = layout.tokens + -layout.tokens % self._blocks.step
         if lines > len(hidden):
             hidden = F.pad(hidden, (0, 0, 0, lines - len(hidden)))
-        return _State(hidden[:lines], layout, self._blocks.place(layout))
+        return _State(hidden[:lines], layout, self._blocks.place(layout), flat, pooled)
 
     @torch.inference_mode()
     def blocks(self, first: int, last: int, state: _State) -> _State:
@@ -83,39 +87,51 @@ class TorchBackend:
         return state
 
     @torch.inference_mode()
-    def pool(self, state: _State, begin: int, layers: int) -> torch.Tensor:
-        """As the protocol says, in float32."""
+    def leave(self, state: _State, begin: int, layers: int) -> _State:
+        """As the protocol says."""
+        state.pooled.append(self._pool(state, begin, layers))
+        if begin == 0:
+            return state
+        return self._state(state.hidden, state.layout.first(begin), state.flat, state.pooled)
+
+    def _pool(self, state: _State, begin: int, layers: int) -> torch.Tensor:
         starts = state.layout.starts[begin:]
-        return self._exits.pool(
-            state.hidden[starts[0] : starts[-1]], torch.from_numpy(starts - starts[0]).to(self._device), layers
-        )
+        lines = state.hidden[starts[0] : starts[-1]]
+        return self._exits.pool(lines, torch.from_numpy(starts - starts[0]).to(self._device), layers)
+
+    def answer(self, state: _State) -> Array:
+        """As the protocol says."""
+        flat = state.flat
+        vectors: Array = torch.cat(state.pooled[::-1]).cpu().numpy()  # the last to leave are the first rows
+        finish(vectors, flat.dims, flat.normalize)
+        return vectors[np.argsort(flat.order)]
 
     @torch.inference_mode()
-    def first(self, state: _State, rows: int) -> _State:
+    def look(self, state: _State, begin: int, layers: int) -> Array:
         """As the protocol says."""
-        layout = state.layout.first(rows)
-        return self._state(state.hidden, layout)
+        vectors: Array = self._pool(state, begin, layers).cpu().numpy()
+        return vectors
 
     @torch.inference_mode()
     def take(self, state: _State, rows: Index) -> _State:
         """As the protocol says."""
         layout, tokens = state.layout.take(rows)
-        return self._state(state.hidden[torch.from_numpy(tokens).to(self._device)], layout)
-
-    def fetch(self, pooled: list[torch.Tensor]) -> Array:
-        """As the protocol says."""
-        vectors: Array = torch.cat(pooled).cpu().numpy()
-        return vectors
+        hidden = state.hidden[torch.from_numpy(tokens).to(self._device)]
+        return self._state(hidden, layout, state.flat, state.pooled)
 
     def padding(self, state: _State) -> int:
         """As the protocol says."""
         return self._blocks.padding(state.place)
 
 
-def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> TorchBackend:
-    """The backend for a dtype by name ("float32", "bfloat16")."""
+def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> Backend:
+    """The backend for a dtype by name ("float32", "bfloat16", "float16") on "cpu", "cuda" or "cuda:N"."""
     set_threads(threads)
     kind, where = getattr(torch, dtype), torch.device(device)
+    if where.type == "cuda":
+        from strata.app.engine.backends.cuda.build import build_cuda
+
+        return build_cuda(bundle, dtype=kind, device=where)
     packed = where.type == "cpu" and can_pack(kind)
     blocks: Blocks = CpuBlocks(bundle, dtype=kind) if packed else PlainBlocks(bundle, dtype=kind, device=where)
     return TorchBackend(bundle, blocks, dtype=kind, device=where)

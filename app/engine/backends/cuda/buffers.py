@@ -1,0 +1,93 @@
+"""Where a batch lies on the device: one array of integers copied from pinned memory at once, hidden states, answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from strata.app.engine.flat import FlatBatch
+
+_ALIGNED = 4  # integers: kernels are compiled for pointers to multiples of 16 bytes, and again for others
+
+
+@dataclass(slots=True)
+class Buffers:
+    """Memory for up to ``rows`` rows on ``places`` token places, and what each row asks for."""
+
+    rows: int
+    places: int
+    row_starts: torch.Tensor  # [rows + 1 and more] int32; rows that are none start where the tokens end
+    depths: torch.Tensor  # [rows] int32, -1 for rows that are none
+    dims: torch.Tensor  # [rows] int32, negative where the vector is not normalised
+    order: torch.Tensor  # [rows] int32, the row's number in the batch
+    ids: torch.Tensor  # [places] int32
+    starts: torch.Tensor  # [places] int32, first token of each token's row
+    ends: torch.Tensor  # [places] int32, the one after its last
+    hidden: torch.Tensor  # [places, hidden]
+    answers: torch.Tensor  # [rows, full_dim] float32
+    packed: torch.Tensor  # the memory of the first five
+
+
+def allocate(
+    rows: int, places: int, *, hidden: int, full_dim: int, dtype: torch.dtype, device: torch.device
+) -> Buffers:
+    """Uninitialised buffers for at least so many rows."""
+    rows += -rows % _ALIGNED
+    packed = torch.empty(4 * rows + _ALIGNED + places, dtype=torch.int32, device=device)
+    row_starts, depths, dims, order, ids = torch.split(packed, [rows + _ALIGNED, rows, rows, rows, places])
+    bounds = torch.empty((2, places), dtype=torch.int32, device=device)
+    return Buffers(
+        rows,
+        places,
+        row_starts,
+        depths,
+        dims,
+        order,
+        ids,
+        bounds[0],
+        bounds[1],
+        torch.empty((places, hidden), dtype=dtype, device=device),
+        torch.empty((rows, full_dim), dtype=torch.float32, device=device),
+        packed,
+    )
+
+
+class Staging:
+    """Page-locked host memory, which the device copies from and to by itself. One batch at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._pin = device.type == "cuda"
+        self._up = self._new(1 << 16, torch.int32)
+        self._down = self._new(1 << 18, torch.float32)
+
+    def _new(self, count: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(count, dtype=dtype, pin_memory=self._pin)
+
+    def send(self, flat: FlatBatch, to: Buffers) -> None:
+        """Fill the integers of ``to`` with one copy, without waiting for it."""
+        rows, tokens, most = flat.layout.rows, flat.layout.tokens, to.rows
+        count = 4 * most + _ALIGNED + tokens
+        if count > len(self._up):
+            self._up = self._new(2 * count, torch.int32)
+        host = self._up.numpy()[:count]
+        host[: rows + 1] = flat.layout.starts
+        host[rows + 1 : most + 1] = tokens
+        host = host[most + _ALIGNED :]
+        depths, dims, order = host[: 3 * most].reshape(3, most)
+        depths[:rows], depths[rows:] = flat.depths, -1
+        np.multiply(flat.dims, np.where(flat.normalize, 1, -1), out=dims[:rows], casting="unsafe")
+        order[:rows] = flat.order
+        host[3 * most :] = flat.ids
+        to.packed[:count].copy_(self._up[:count], non_blocking=True)
+
+    def receive(self, source: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        """A copy of a float32 tensor on the host; waits for everything before it."""
+        if source.numel() > len(self._down):
+            self._down = self._new(2 * source.numel(), torch.float32)
+        host = self._down[: source.numel()].view(source.shape)
+        host.copy_(source, non_blocking=True)
+        if self._pin:
+            torch.cuda.current_stream(source.device).synchronize()
+        return host.numpy().copy()

@@ -1,0 +1,64 @@
+"""CUDA graphs: a small batch's work recorded once per bucket of tokens, so that a launch replaces a dozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+
+ROWS = 1024  # of a batch that runs from graphs, at most
+# Token places a recording may have: fine enough that padding costs little, few enough to be recorded at the start.
+BUCKETS = (
+    *(16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 3584, 4096),
+    *(5120, 6144, 7168, 8192),
+)
+
+
+def bucket_of(tokens: int, rows: int) -> int | None:
+    """The least bucket that holds these tokens; None where a batch is too large for a recording."""
+    if rows > ROWS:
+        return None
+    return next((bucket for bucket in BUCKETS if bucket >= tokens), None)
+
+
+class Recorder:
+    """Records work at its first call and replays it at later ones. The work reads and writes fixed memory only."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on = device.type == "cuda"
+        self._device = device
+        self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        # Whatever a recording allocates is free again when the next one runs, so all share one pool.
+        self._pool = torch.cuda.graph_pool_handle() if self._on else None
+        self._stream: torch.cuda.Stream | None = _stream(device) if self._on else None
+
+    def __call__(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Run ``work``, which ``key`` stands for."""
+        if not self._on:
+            work()
+            return
+        graph = self._graphs.get(key)
+        if graph is None:
+            graph = self._record(work)
+            self._graphs[key] = graph
+        graph.replay()
+
+    def _record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool)
+            try:
+                work()
+            finally:
+                graph.capture_end()
+        return graph
+
+    @property
+    def recorded(self) -> int:
+        """Graphs held."""
+        return len(self._graphs)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    made: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return made

@@ -1,0 +1,235 @@
+"""The sections of the run: each on its own, so that one that fails or takes too long loses nothing of the others."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from strata.app.engine.backends import torch_backend
+from strata.app.engine.encoder import Backend, Encoder
+from strata.loadtest.closed_loop import run_for
+from strata.loadtest.figures import Figure
+from strata.loadtest.gpu.cases import LONG, Corpus, batch, corpus, seconds, unseen
+from strata.loadtest.gpu.checks import Reference
+from strata.loadtest.gpu.profile import host_steps, kernels
+from strata.loadtest.options import own_server, served_folder
+from strata.loadtest.report import Report, table
+from strata.loadtest.texts import load_texts
+from strata.model_store.bundle.bundle import Bundle
+
+_SHARES = {6: 0.58, 3: 0.34, 1: 0.18}  # of full depth's time at most, by layers
+
+
+class Run:
+    """One run over all sections."""
+
+    def __init__(self, args: argparse.Namespace, report: Report) -> None:
+        self.args, self.report = args, report
+        self.device = torch.device(args.device)
+        self.gpu = self.device.type == "cuda"
+        self.bundle = Bundle.open(served_folder(args), checksums=False)
+        self.layers, self.dim = self.bundle.manifest.architecture.layers, self.bundle.manifest.full_dim
+        self.corpus: Corpus = corpus(self.bundle, load_texts(args.texts), args.batch, max(args.batch // 16, 2))
+        self.figures: list[Figure] = []
+        self._backends: dict[str, Backend] = {}
+
+    def wait(self) -> None:
+        """For the device."""
+        if self.gpu:
+            torch.cuda.synchronize(self.device)
+
+    def backend(self, dtype: str) -> Backend:
+        """The engine's backend in a dtype, built once."""
+        if dtype not in self._backends:
+            began = perf_counter()
+            self._backends[dtype] = torch_backend.build(self.bundle, dtype=dtype, device=str(self.device), threads=1)
+            held = f", {torch.cuda.memory_reserved(self.device) >> 20} MiB held" if self.gpu else ""
+            self.report.tell(f"{type(self._backends[dtype]).__name__} {dtype} in {perf_counter() - began:.1f} s{held}")
+        return self._backends[dtype]
+
+    def encoder(self, dtype: str) -> Encoder:
+        """The engine in a dtype."""
+        return Encoder(self.bundle.manifest, self.backend(dtype))
+
+    def show(self, figures: list[Figure]) -> None:
+        """Print figures as they come, and keep them."""
+        self.figures += figures
+        print(table(figures), flush=True)
+
+    def machine(self) -> None:
+        """What this is, and its two ceilings: the matrix product and the copy."""
+        name = torch.cuda.get_device_name(self.device) if self.gpu else "CPU"
+        print(f"{name}, torch {torch.__version__}", flush=True)
+        size, kind = (8192, torch.bfloat16) if self.gpu else (1024, torch.float32)
+        a, b = (torch.randn(size, size, device=self.device, dtype=kind) for _ in range(2))
+        product = seconds(lambda: (a @ b, self.wait()), least=5, budget_s=0.5)
+        source, to = (torch.randn(size * size * (8 if self.gpu else 1), device=self.device) for _ in range(2))
+        copy = seconds(lambda: (to.copy_(source), self.wait()), least=5, budget_s=0.5)
+        self.show(
+            [
+                Figure("matrix product", 2 * size**3 / product / 1e12, "TFLOP/s"),
+                Figure("copy, bytes read and written", 2 * source.numel() * 4 / copy / 1e9, "GB/s"),
+            ]
+        )
+
+    def checks(self) -> None:
+        """Cosines at every exit."""
+        texts = [*self.corpus.short_texts[:24], self.corpus.long_texts[0]]
+        reference = Reference(self.bundle, texts, self.device)
+        for dtype in self.args.dtypes:
+            self.show(reference.check(self.encoder(dtype), dtype))
+
+    def speed(self) -> None:
+        """The table, in bf16 and in fp16."""
+        for dtype in self.args.dtypes:
+            if dtype != "float32":
+                self._speed(dtype)
+
+    def _speed(self, dtype: str) -> None:
+        encoder, n, full = self.encoder(dtype), len(self.corpus.short), self.layers
+        print(
+            f"-- {dtype}; {n} short texts of {sum(map(len, self.corpus.short)) / n:.1f} tokens on average", flush=True
+        )
+        budget = self.args.seconds
+        for texts in (n, n // 4):
+            depths = {"full": [full], **{str(d): [d] for d in _SHARES}, "mixed": [1, 3, 6, full]}
+            lots = {name: batch(self.corpus.short[:texts], asked, self.dim) for name, asked in depths.items()}
+            at = {name: seconds(partial(encoder.run, lot), budget_s=budget) for name, lot in lots.items()}
+            bar = 100_000 if texts == n else None
+            found = [
+                Figure(f"{texts} short texts, {full} layers", texts / at["full"], "texts/s", at_least=bar),
+                *(
+                    Figure(f"  {d} layers, of that time", at[str(d)] / at["full"], at_most=s)
+                    for d, s in _SHARES.items()
+                ),
+                Figure(f"  1, 3, 6 and {full} mixed, of that time", at["mixed"] / at["full"], at_most=0.60),
+            ]
+            self.show([Figure(f"{texts} short texts, {full} layers", 1e3 * at["full"], "ms"), *found])
+        long = batch(self.corpus.long, [full], self.dim)
+        took = seconds(partial(encoder.run, long), budget_s=budget)
+        name = f"{len(long.rows)} texts of {LONG} tokens, {full} layers"
+        self.show([Figure(name, len(long.rows) / took, "texts/s", at_least=15_000)])
+        one = min(self.corpus.short, key=lambda ids: abs(len(ids) - 28))
+        for depth, bar in ((full, 0.9), (3, 0.35), (1, None)):
+            took = seconds(partial(encoder.run, batch([one], [depth], self.dim)), least=50, budget_s=budget)
+            self.show([Figure(f"one text of {len(one)} tokens, {depth} layers", 1e3 * took, "ms", at_most=bar)])
+        middle, worst = unseen(encoder, self.corpus.short, 3, self.dim)
+        self.show(
+            [
+                Figure("a batch of a shape never seen, over one seen (median)", middle, at_most=1.5),
+                Figure("  the worst of 24", worst),
+            ]
+        )
+
+    def profile(self) -> None:
+        """Host steps and kernels of a few batches."""
+        encoder, backend = self.encoder("bfloat16"), self.backend("bfloat16")
+        one = min(self.corpus.short, key=lambda ids: abs(len(ids) - 28))
+        cases = {
+            f"{len(self.corpus.short)} short, {self.layers} layers": batch(self.corpus.short, [self.layers], self.dim),
+            "the same, 1 layer": batch(self.corpus.short, [1], self.dim),
+            "the same, mixed": batch(self.corpus.short, [1, 3, 6, self.layers], self.dim),
+            f"{len(self.corpus.long)} long, {self.layers} layers": batch(self.corpus.long, [self.layers], self.dim),
+            f"one, {self.layers} layers": batch([one], [self.layers], self.dim),
+            "one, 3 layers": batch([one], [3], self.dim),
+        }
+        for name, asked in cases.items():
+            print(f"-- {name}\n    {host_steps(backend, asked, self.wait)}", flush=True)
+        for name in list(cases)[:2] + list(cases)[3:5]:
+            print(f"-- {name}: {kernels(partial(encoder.run, cases[name]), self.device)}", flush=True)
+
+    def variants(self) -> None:
+        """The parts a GPU could run otherwise, timed beside each other."""
+        if not self.gpu:
+            print("variants are a GPU's", flush=True)
+            return
+        from strata.loadtest.gpu.variants import compare
+
+        compare(self.bundle, self.corpus, self.device)
+
+    def beside(self) -> None:
+        """sentence-transformers on the same device, tokenizing included."""
+        from sentence_transformers import SentenceTransformer
+
+        kind = {"torch_dtype": torch.bfloat16}
+        model = SentenceTransformer(str(self.bundle.path), device=str(self.device), model_kwargs=kind)
+        n, budget = len(self.corpus.short), self.args.seconds
+        lots = {f"{n} short texts": self.corpus.short_texts, "one text": self.corpus.short_texts[:1]}
+        lots[f"{len(self.corpus.long_texts)} long texts"] = self.corpus.long_texts
+        for name, texts in lots.items():
+            took = seconds(partial(model.encode, texts, batch_size=256), least=3, budget_s=budget)
+            self.show([Figure(f"sentence-transformers bf16: {name}", len(texts) / took, "texts/s")])
+            self.show([Figure("  its time", 1e3 * took, "ms")])
+
+    async def server(self) -> None:
+        """A real server on the device, driven over HTTP."""
+        texts, budget = self.corpus.short_texts, 4 * self.args.seconds
+        dtype = "bfloat16"
+        options = ("--device", str(self.device), "--backend", "torch", "--dtype", dtype, "--workers", "1")
+        async with own_server(self.args, *options) as server:
+            print(f"ready after {server.ready_after_s:.1f} s", flush=True)
+            for size, connections in ((1, 1), (1, 32), (32, 8), (128, 8)):
+                for depth in (self.layers, 3):
+                    groups = [texts[i : i + size] for i in range(0, len(texts), size)]
+                    path = f"/embed?layers={depth}"
+                    posts = [server.address.post(path, {"inputs": group}) for group in groups]
+                    await run_for(server.address, posts, connections, self.args.seconds)
+                    sample = await run_for(server.address, posts, connections, budget)
+                    name = f"HTTP: requests of {size} on {connections} connections, {depth} layers"
+                    self.show([Figure(name, size * sample.rate, "texts/s")])
+                    if sample.latencies:
+                        share = f"  p50 (client: {sample.client_cpu:.2f} of a core)"
+                        self.show([Figure(share, 1e3 * sample.p50, "ms")])
+
+
+async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
+    """The figures of `strata loadtest gpu`."""
+    run = Run(args, report)
+    sections: dict[str, tuple[Callable[[], Awaitable[None] | None], float]] = {
+        "machine": (run.machine, 20),
+        "checks": (run.checks, 60),
+        "speed": (run.speed, 60),
+        "profile": (run.profile, 45),
+        "beside": (run.beside, 30),
+        "server": (run.server, 75),
+        "variants": (run.variants, 60),
+    }
+    for name in args.sections or sections:
+        work, limit = sections[name]
+        report.tell(f"== {name}")
+        try:
+            with _at_most(limit):
+                waiting = work()
+                if waiting is not None:
+                    await waiting
+        except Exception as error:  # whatever it was, the other sections go on
+            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+            traceback.print_exc()
+    return run.figures
+
+
+@contextmanager
+def _at_most(limit_s: float) -> Iterator[None]:
+    """Raise TimeoutError in this thread after so many seconds."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"more than {limit_s:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+SECTIONS = ("machine", "checks", "speed", "profile", "beside", "server", "variants")

@@ -1,0 +1,71 @@
+"""Every kernel compiles for a Hopper GPU, in every form that a family or a dtype gives it; no GPU is needed for that.
+
+In a process of its own: the kernels of this one are interpreted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
+
+PROGRAM = """
+import sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from strata.app.engine.backends.cuda import kernels as k
+
+dtype = sys.argv[1]
+INTEGERS = ("ids", "row_starts", "starts", "ends", "depths", "dims", "order")
+FLOATS = ("position", "queries", "head_bias", "by_distance", "cos", "sin")
+NUMBERS = {"rows": "i32", "tokens": "i32", "layers": "i32", "eps": "fp32", "scale": "fp32"}
+
+def kind(name):
+    return NUMBERS.get(name) or ("*i32" if name in INTEGERS else "*fp32" if name in FLOATS else "*" + dtype)
+
+def compile(kernel, warps, **constants):
+    names = kernel.arg_names
+    signature = {n: "constexpr" if n in constants else kind(n) for n in names}
+    places = {(names.index(n),): value for n, value in constants.items()}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if signature[n].startswith("*")}
+    made = triton.compile(
+        ASTSource(kernel, signature, places, aligned), GPUTarget("cuda", 90, 32), {"num_warps": warps}
+    )
+    assert made.asm["cubin"]
+    assert made.metadata.shared < 100 << 10, "fits the shared memory of every GPU since the A100"
+    text = made.asm["ptx"]
+    print(kernel.__name__, constants, made.metadata.shared, text.count("wgmma.mma"), text.count("mma.sync"))
+
+size = dict(SIZE=384, WIDE=512)
+for positions in (True, False):
+    compile(k.embed, 2, **size, POSITIONS=positions)
+compile(k.add_norm, 4, **size, LINES=4, HAS_BIAS=True, KEEP=False)
+compile(k.add_norm, 4, **size, LINES=4, HAS_BIAS=False, KEEP=True)
+narrow = dict(QUERIES=32, KEYS=32, PRECISION="ieee") if dtype == "fp32" else dict(QUERIES=64, KEYS=64, PRECISION="tf32")
+compile(k.attention, 4, HEADS=12, HEAD=32, WIDE=32, HALF=0, HALF_WIDE=16, REACH=0, WINDOW=0, **narrow)
+compile(k.attention, 4, HEADS=12, HEAD=64, WIDE=64, HALF=0, HALF_WIDE=16, REACH=511, WINDOW=0, **narrow)
+compile(k.attention, 4, HEADS=12, HEAD=64, WIDE=64, HALF=32, HALF_WIDE=32, REACH=0, WINDOW=64, **narrow)
+for queries, first in ((True, False), (False, False), (False, True)):
+    compile(k.pool, 4, **size, COUNT=8 if queries else 1, QUERIES=queries, FIRST=first, LINES=8)
+if dtype != "fp32":
+    compile(k.attend, 8, **size, COUNT=8, QUERIES=16, LINES=16)
+for bias in (True, False):
+    compile(k.finish, 2, **size, HAS_BIAS=bias)
+if dtype != "fp32":
+    compile(k.product_gelu, 8, OUT=1536, IN=384, ROWS=128, COLUMNS=128, DEEP=64)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_kernels_compile_for_a_gpu(dtype: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cache = {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | cache
+    command = [sys.executable, "-P", "-c", PROGRAM, dtype]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-3000:]
