@@ -24,6 +24,7 @@ PAGES = {
     "options": "Options",
     "metrics": "Metrics",
     "architecture": "Architecture",
+    "engine": "The engine on a CPU",
     "contributing": "Contributing",
     "changes": "Changes",
 }
