@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
@@ -17,8 +17,8 @@ from strata.app.api.errors import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, R
 from strata.app.metrics import Metrics
 from strata.app.planning.callers import Caller
 from strata.app.planning.feasibility import check_feasible
-from strata.app.planning.plan import Ask, Infeasible
-from strata.app.scheduling.errors import Overloaded, TooBusy
+from strata.app.planning.plan import Ask, Infeasible, Terms
+from strata.app.scheduling.errors import DeadlinePassed, NotServing, Overloaded, TooBusy
 from strata.app.service import Service
 from strata.app.tokenizer import Encode
 from strata.app.visit import Visit
@@ -52,16 +52,19 @@ async def embed(
     visit.facts["tier"] = terms.tier
     check_rate(caller, len(inputs), metrics)
     scheduler = served.scheduler
-    with refusals_counted(metrics, terms.tier), service.seat():
-        scheduler.check_room(len(inputs), 0)
+    with refusals_counted(caller, len(inputs), metrics, terms.tier), service.seat():
+        scheduler.check_room(len(inputs), 0, (terms.tier, caller.key or ""))
         started = perf_counter()
-        tokens = await served.tokenizer.encode(inputs, how, terms.input_type)
+        async with deadline_kept(terms, visit):
+            tokens = await served.tokenizer.encode(inputs, how, terms.input_type)
         tokenization_s = perf_counter() - started
         check_queue_holds(service, sum(map(len, tokens)), how.field)
         if terms.deadline_s is not None:
             alone = partial(scheduler.alone, list(map(len, tokens)))
             check_feasible(terms, ask, served.planner.exits_of(terms.input_type), len(inputs), alone)
-        submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize)
+        submitted = scheduler.submit(
+            tokens, terms, arrived=visit.started, normalize=normalize, caller=caller.key or ""
+        )
         answer = await while_connected(request.receive, submitted)
 
     total_s = visit.seconds
@@ -126,14 +129,32 @@ def check_rate(caller: Caller, texts: int, metrics: Metrics) -> None:
 
 
 @contextmanager
-def refusals_counted(metrics: Metrics, tier: str) -> Iterator[None]:
-    """Count a tier's requests that are refused; the scheduler counts those that would be late itself."""
+def refusals_counted(caller: Caller, texts: int, metrics: Metrics, tier: str) -> Iterator[None]:
+    """Count a tier's requests that are refused, whose texts are not taken from the caller's rate.
+
+    The scheduler counts those that would be late itself.
+    """
     try:
         yield
-    except (Overloaded, Infeasible) as error:
-        if not isinstance(error, TooBusy):
+    except (Overloaded, Infeasible, NotServing) as error:
+        if caller.bucket:
+            caller.bucket.give_back(texts)
+        if not isinstance(error, TooBusy | NotServing):
             metrics.tier_refused(tier, "infeasible" if isinstance(error, Infeasible) else "queue")
         raise
+
+
+@asynccontextmanager
+async def deadline_kept(terms: Terms, visit: Visit) -> AsyncIterator[None]:
+    """Raise DeadlinePassed out of work that has not ended by then, such as waiting for a thread."""
+    if terms.deadline_s is None:
+        yield
+        return
+    try:
+        async with asyncio.timeout(terms.deadline_s - visit.seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlinePassed(f"the deadline of {1000 * terms.deadline_s:.0f} ms has passed") from error
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, Result]) -> Result:

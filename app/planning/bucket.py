@@ -24,3 +24,7 @@ class Bucket:
             return missing / self.rate
         self._level -= texts
         return 0.0
+
+    def give_back(self, texts: int) -> None:
+        """The texts that were let pass were refused further on."""
+        self._level = min(self.burst, self._level + texts)

@@ -29,7 +29,7 @@ class Newcomer:
     slack_s: float  # until its deadline; inf: none
     due_s: float  # until its place in the queue
     share: float  # of the engine, its flow's own
-    own_work: float  # of its flow, that waits
+    ahead_s: float  # until a server of its flow's own would be done with what it has let in
     own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
 
 
@@ -39,6 +39,7 @@ class Verdict:
 
     late_s: float  # by how much it would be late, or make another late; 0: it is let in
     within: bool  # its share
+    own_s: float = 0.0  # until a server of its flow's own would be done with it
 
 
 def judge(newcomer: Newcomer, columns: Columns, moment: Moment, curves: Curves) -> Verdict:
@@ -46,10 +47,10 @@ def judge(newcomer: Newcomer, columns: Columns, moment: Moment, curves: Curves) 
     engine, policy = moment.engine, moment.policy
     doubt = 1 + engine.costs.spread / 2  # of many batches some take longer and some less
     rate = max(newcomer.share, 1e-3) * engine.workers
-    alone = engine.lag_s + engine.running_s / engine.workers + (newcomer.own_work + newcomer.work) / rate
+    alone = engine.lag_s + newcomer.ahead_s + newcomer.work / rate
     within = doubt * alone <= (policy.within_share - moment.margin) * newcomer.slack_s
     if newcomer.slack_s == inf:
-        return Verdict(0.0, True)
+        return Verdict(0.0, True, alone)
     work = _work(columns, moment, curves, beyond=not within)
     if within:
         work = np.where(columns.within, work, 0.0)
@@ -60,7 +61,7 @@ def judge(newcomer: Newcomer, columns: Columns, moment: Moment, curves: Curves) 
     bound = (policy.within_share if within else policy.beyond_share) - moment.margin
     own = doubt * engine.finish_one(before, newcomer.work) - bound * newcomer.slack_s
     if at == len(columns):
-        return Verdict(max(0.0, own), within)
+        return Verdict(max(0.0, own), within, alone)
     left = (columns.deadlines - moment.now)[at:]
     finish = doubt * engine.finish(work)[at:]
     after = finish + doubt * newcomer.work / engine.workers
@@ -68,7 +69,7 @@ def judge(newcomer: Newcomer, columns: Columns, moment: Moment, curves: Curves) 
     if within:
         spoilt &= columns.within[at:]
     worst = float((after - left)[spoilt].max()) if spoilt.any() else 0.0
-    return Verdict(max(0.0, own, worst), within)
+    return Verdict(max(0.0, own, worst), within, alone)
 
 
 def _work(columns: Columns, moment: Moment, curves: Curves, *, beyond: bool) -> Floats:
@@ -83,7 +84,8 @@ def _of_others(newcomer: Newcomer, moment: Moment) -> float:
     """Worker-seconds that others are likely to send, within their shares, due before a newcomer beyond its own."""
     found = 0.0
     for kind in moment.expected:
-        span = newcomer.due_s - kind.deadline_s
+        # Those that come later with the same deadline go first, if they are within their share.
+        span = newcomer.due_s - kind.deadline_s / 4
         if span <= 0:
             continue
         texts = coming(kind.rates, 0.0, span)

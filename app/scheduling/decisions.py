@@ -120,21 +120,20 @@ class Decisions:
         own_rates = known.texts.read(now) if known else (0.0, 0.0)
         self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, worths(terms)), now)
         share = self._share(flow, moment)
-        waiting = self.queue.flow_tokens.get(flow, 0)
-        own = (
-            engine.costs.row(
-                waiting, max(1.0, waiting / moment.engine.bounds.text_tokens), terms.exits[0], engine.bounds
-            )
-            if waiting
-            else 0.0
-        )
+        if not self.queue and self._pool.idle:
+            self._learnt.nobody_waits()
+        ahead = max(0.0, self._learnt.clocks.get(flow, now) - now)
         if terms.deadline_s is None:
             rate = min(share, self._policy.unhurried_share) * engine.workers
-            due = max(arrived + self._policy.patience_s, now + (own + work) / max(rate, 1e-3 * engine.workers))
+            ahead += work / max(rate, 1e-3 * engine.workers)
+            due = max(arrived + self._policy.patience_s, now + ahead)
+            self._learnt.promised(flow, now + ahead)
             return Entry(0.0, True, due, self._expected(moment, terms, lengths, due, math.inf))
         due = arrived + terms.deadline_s
-        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, own, own_rates)
+        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates)
         verdict = judge(newcomer, self.queue.columns(moment.kept), moment, self._curves)
+        if verdict.within and not verdict.late_s:
+            self._learnt.promised(flow, now + verdict.own_s)
         predicted = 0.0 if verdict.late_s else self._expected(moment, terms, lengths, due, due - now)
         return Entry(verdict.late_s, verdict.within, due, predicted)
 

@@ -69,6 +69,7 @@ class Learnt:
     cost: CostModel
     text_tokens: float = 32.0  # of an average text, lately
     flows: dict[Flow, Arrivals] = field(default_factory=dict)
+    clocks: dict[Flow, float] = field(default_factory=dict)  # when a server of its own would be done with each flow
     shares: Mapping[str, float] = field(default_factory=dict)  # of the tiers, relative to one another
     _gap: tuple[float, float] = (0.0, -inf)  # of a worker between two batches; and when one was seen
     _lag: tuple[float, float] = (0.0, 0.0)  # the longest turn of this process's loop lately, and when
@@ -103,6 +104,17 @@ class Learnt:
             if self._weight > 1e9:
                 self._deadlines = {at: w / self._weight for at, w in self._deadlines.items() if w > 1e-4 * self._weight}
                 self._weight = 1.0
+
+    def promised(self, flow: Flow, until: float) -> None:
+        """Work was let in that a server of the flow's own would be done with at that time."""
+        if len(self.clocks) >= _MOST_FLOWS:
+            now = min(until, *self.clocks.values())
+            self.clocks = {name: clock for name, clock in self.clocks.items() if clock > now}
+        self.clocks[flow] = until
+
+    def nobody_waits(self) -> None:
+        """The engine is idle: what was used when nobody else wanted it is not held against anyone."""
+        self.clocks.clear()
 
     def was_idle(self, seconds: float, now: float) -> None:
         """A worker was idle for so long although something waited: this process was busy with something else."""

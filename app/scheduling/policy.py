@@ -15,12 +15,12 @@ class Policy:
     batch_tokens: Mapping[str, int] = field(default_factory=lambda: {"cpu": 512, "cuda": 32_768})  # by device
     least_split_tokens: int = 192  # of a worker: sharing less among idle workers costs more than it saves
     batch_share: float = 0.2  # of the usual shortest deadline that a batch may take: whoever has it may come any time
-    shortest_quantile: float = 0.05  # of requests may have a shorter deadline than the "usual shortest"
+    shortest_quantile: float = 0.005  # of requests may have a shorter deadline than the "usual shortest"
     batch_part: float = 0.9  # of the time left to a request that a batch it is in may be predicted to take
 
     # Admission.
-    within_share: float = 0.95  # of a newcomer's time that its predicted answer may take: predictions err
-    beyond_share: float = 0.93  # the same beyond its share: room is left for those who stay within theirs
+    within_share: float = 0.9  # of a newcomer's time that its predicted answer may take: predictions err
+    beyond_share: float = 0.9  # the same beyond its share: room is left for those who stay within theirs
     patience_s: float = 10.0  # a request without a deadline is due so long after it came, at the soonest
     unhurried_share: float = 0.5  # of the engine, the most that work without a deadline is promised
     room_share: float = 8.0  # times the room left in the queue that one of several callers may fill
@@ -41,4 +41,4 @@ class Policy:
     overdue: float = 3.0  # times its predicted time after which a batch is run elsewhere, too,
     overdue_s: float = 0.1  # but not before this: a moment's stall is no fault
     hangs: float = 20.0  # times its predicted time after which a worker is held to hang and is replaced,
-    hangs_s: float = 1.0  # but not before this
+    hangs_s: float = 2.0  # but not before this

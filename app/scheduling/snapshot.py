@@ -68,6 +68,6 @@ class Moment:
 
     @property
     def light(self) -> bool:
-        """Whether the engine carries at full depth whatever comes."""
-        load = sum(max(kind.rates) * kind.top_work for kind in self.expected)
+        """Whether the engine carries at full depth what comes of late."""
+        load = sum(kind.rates[0] * kind.top_work for kind in self.expected)
         return load <= self.policy.light_load * self.engine.workers

@@ -81,12 +81,13 @@ def simulate(
     real_speed: Speed | None = None,
     prepare: Callable[[SimulatedPool], None] = lambda pool: None,
     watch: Callable[[tuple[int, int]], None] = lambda waiting: None,
+    at: Sequence[tuple[float, Callable[[SimulatedPool], None]]] = (),
 ) -> list[Replica]:
     """Run the calls to their end, each on the replica with the fewest outstanding ones; they note their outcomes.
 
     ``speed`` is what is measured at warm-up, ``real_speed`` (default: the same) what batches take. ``prepare`` may
     break an engine; ``front_s`` is what each request takes of the front, one after the other; ``watch`` is told the
-    texts and tokens that wait, after each arrival.
+    texts and tokens that wait, after each arrival; ``at`` does something to every engine at a time.
     """
     loop = VirtualLoop()
     speed = speed or Speed()
@@ -95,6 +96,8 @@ def simulate(
         for number in range(replicas):
             pool = SimulatedPool(workers, real_speed or speed, np.random.default_rng(seed + number))
             prepare(pool)
+            for moment, what in at:
+                loop.call_later(moment, what, pool)
             fleet.append(_replica(loop, pool, layers, speed, shares or {}, limits or Limits(), policy))
         loop.run_until_complete(_run(loop, calls, fleet, watch, front_s))
     finally:

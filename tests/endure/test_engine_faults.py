@@ -26,7 +26,7 @@ from tests.endure.conftest import series, until
 from tests.model_store.folders import edit_tensors, resealed
 
 HEAVY = {"inputs": ["river bread coffee window " * 10] * 250}  # a second or so for one small worker
-HANGS_S = 10.0  # with a batch that should take milliseconds, after which a worker is replaced
+HANGS_S = 2.0  # with a batch that should take milliseconds, after which a worker is replaced
 
 
 def embed(server: RunningServer, body: object, path: str = "/embed") -> httpx.Response:
@@ -110,10 +110,10 @@ def test_a_hung_worker_is_replaced_and_its_batch_run_again_or_refused(
         patient = threads.submit(embed, server, {"inputs": "bread"})
         hurried = threads.submit(embed, server, {"inputs": "coffee"}, "/embed?budget_ms=400")
         assert hurried.result().status_code in (503, 504)
-        assert time.monotonic() - began < HANGS_S / 2, "what has a deadline is told by then"
+        assert time.monotonic() - began < HANGS_S, "what has a deadline is told by then"
         assert server.client.get("/health").status_code == 200
         assert (stuck.result().status_code, patient.result().status_code) == (200, 200)
-    assert HANGS_S - 1 < time.monotonic() - began < HANGS_S + 8
+    assert HANGS_S - 0.5 < time.monotonic() - began < HANGS_S + 8
     assert not Path(f"/proc/{hung}").exists()
     assert f"no answer from engine worker {hung}" in server.text()
     server.await_ready()
