@@ -62,9 +62,7 @@ async def embed(
         if terms.deadline_s is not None:
             alone = partial(scheduler.alone, list(map(len, tokens)))
             check_feasible(terms, ask, served.planner.exits_of(terms.input_type), len(inputs), alone)
-        submitted = scheduler.submit(
-            tokens, terms, arrived=visit.started, normalize=normalize, caller=caller.key or ""
-        )
+        submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize, caller=caller.key or "")
         answer = await while_connected(request.receive, submitted)
 
     total_s = visit.seconds

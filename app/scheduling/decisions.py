@@ -126,7 +126,7 @@ class Decisions:
         if terms.deadline_s is None:
             rate = min(share, self._policy.unhurried_share) * engine.workers
             ahead += work / max(rate, 1e-3 * engine.workers)
-            due = max(arrived + self._policy.patience_s, now + ahead)
+            due = arrived + self._policy.patience_s + ahead
             self._learnt.promised(flow, now + ahead)
             return Entry(0.0, True, due, self._expected(moment, terms, lengths, due, math.inf))
         due = arrived + terms.deadline_s

@@ -140,7 +140,7 @@ def test_behind_a_long_queue_a_short_deadline_is_refused_at_once(
         with server.engine_held():
             requests = [threads.submit(server.client.post, "/embed", json=body) for _ in range(8)]
             done, _ = concurrent.futures.wait(
-                requests, timeout=alone / 1000, return_when=concurrent.futures.FIRST_COMPLETED
+                requests, timeout=2.5 * alone / 1000, return_when=concurrent.futures.FIRST_COMPLETED
             )
         found = [request.result() for request in requests]
     busy = [response for response in found if response.status_code == 503]

@@ -1,0 +1,37 @@
+"""The price of engine time: depth rises with the level, concavely, and never leaves the exits allowed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strata.app.scheduling.curves import LEVELS, Curves, hull
+
+curves = st.lists(st.tuples(st.integers(1, 12), st.floats(0.3, 1.0)), min_size=1, max_size=12, unique_by=lambda p: p[0])
+
+
+@given(curves)
+def test_depth_rises_with_the_level_from_the_floor_to_full_depth(points: list[tuple[int, float]]) -> None:
+    exits, quality = zip(*sorted(points), strict=True)
+    quality = tuple(sorted(quality))
+    row = Curves(12).row(exits, quality)
+    assert len(row) == LEVELS
+    assert (row[0], row[-1]) == (exits[0], exits[-1])
+    assert all(a <= b for a, b in pairwise(row))
+    assert set(row) <= set(exits)
+
+
+def test_an_exit_under_the_hull_is_passed_over() -> None:
+    found = hull((4, 5, 6), (0.9766, 0.9791, 0.985), 12)
+    assert [layers for layers, _ in found] == [4, 6], "5 layers are worth less for their time than 4 and 6 by turns"
+
+
+def test_curves_out_of_use_are_forgotten() -> None:
+    known = Curves(12)
+    for i in range(600):
+        known.number((1, 12), (i / 1000, 1.0))
+    assert known.full()
+    known.forget_all_but([((1, 12), (0.5, 1.0))])
+    assert len(known) == 1

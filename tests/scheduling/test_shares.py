@@ -1,0 +1,125 @@
+"""Promise 5 between tiers: a tier that stays within its share keeps its time and its depth, whatever the others do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strata.loadtest.simulation.engine import SimulatedPool, Speed
+from strata.loadtest.simulation.traffic import Call, simulate
+from tests.scheduling.callers import EXITS, FULL_PER_S, mean_depth, poisson, terms
+
+
+def in_time(calls: list[Call]) -> float:
+    """Share of all calls, refused ones among them."""
+    return sum(call.in_time for call in calls) / max(1, len(calls))
+
+
+@pytest.mark.parametrize("bulk_per_s", [40, 90])
+def test_work_beyond_anothers_share_takes_nobodys_depth(bulk_per_s: int) -> None:
+    interactive = poisson(2, 20, terms(EXITS, 1.0, "interactive"), seed=1)
+    bulk = poisson(bulk_per_s, 20, terms((6, 8, 10, 12), 5.0, "bulk"), seed=2)
+    simulate(interactive + bulk, shares={"interactive": 4.0, "bulk": 1.0})
+    assert in_time(interactive) == 1.0
+    assert mean_depth(interactive) >= 11
+    assert in_time(bulk) > 0.5, "what the others leave is the bulk's"
+
+
+def test_a_flood_takes_no_time_from_those_within_their_share() -> None:
+    large = poisson(150, 10, terms((3,), 0.5, "large"), seed=1)
+    small = poisson(400, 10, terms((3,), 0.5, "small"), seed=2)
+    simulate(large + small, shares={"large": 9.0, "small": 1.0})
+    assert in_time(large) >= 0.99
+    assert in_time(small) >= 0.1
+
+
+def test_one_key_leaves_the_others_of_its_tier_their_part() -> None:
+    flood = [Call(0.0, (30,), terms((12,), None), caller="one") for _ in range(300)]
+    other = [Call(1.0 + i, (30,), terms((12,), None), caller="two") for i in range(5)]
+    simulate(flood + other)
+    assert max(call.seconds for call in other) < 0.6 * max(call.seconds for call in flood)
+
+
+def test_idle_capacity_is_free() -> None:
+    """Work without a deadline does not pay later for what it used when nobody else wanted it."""
+    alone = poisson(0.8 * FULL_PER_S, 15, terms((12,), None, "bulk"), seed=1)
+    later = poisson(10, 10, terms((12,), None, "bulk"), seed=2, start=15)
+    hurried = poisson(4 * FULL_PER_S, 10, terms(EXITS, 0.5, "interactive"), seed=3, start=15)
+    simulate(alone + later + hurried, shares={"interactive": 1.0, "bulk": 1.0})
+    assert max(call.seconds for call in later) < 11
+    assert in_time(hurried) > 0.95
+
+
+def test_without_a_worker_requests_are_refused_at_once() -> None:
+    calls = poisson(20, 8, terms(EXITS, 1.0), seed=1)
+
+    def slow_to_start(pool: SimulatedPool) -> None:
+        pool.restart_s = 4.0
+
+    def kill_all(pool: SimulatedPool) -> None:
+        pool.kill()
+        pool.kill()
+
+    simulate(calls, prepare=slow_to_start, at=[(2.0, kill_all)])
+    while_none = [call for call in calls if 2.0 < call.at < 6.0]
+    assert {call.outcome for call in while_none} == {"unavailable"}
+    assert all(call.seconds < 0.005 for call in while_none)
+    assert all(call.outcome != "expired" or call.seconds < 1.005 for call in calls)
+
+
+def test_a_batch_that_hangs_is_run_elsewhere_in_time() -> None:
+    calls = poisson(40, 5, terms(EXITS, 1.0), seed=1)
+    seen: list[int] = []
+
+    def hang_once(pool: SimulatedPool) -> None:
+        def hangs(batch: object) -> float:
+            seen.append(1)
+            return float("inf") if len(seen) == 20 else 0.0
+
+        pool.hangs = hangs
+
+    (replica,) = simulate(calls, prepare=hang_once)
+    assert all(call.in_time for call in calls)
+    assert replica.pool.lost == 1, "the worker is replaced"
+
+
+tier = st.tuples(
+    st.sets(st.sampled_from(EXITS), min_size=1).map(lambda found: tuple(sorted(found))),
+    st.none() | st.floats(0.05, 3.0),
+    st.floats(0.1, 10.0),
+    st.floats(1, 120),
+)
+
+
+@given(
+    st.lists(tier, min_size=1, max_size=4),
+    st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=4),
+    st.integers(0, 9),
+)
+@settings(max_examples=25, deadline=None)
+def test_whatever_comes_and_whoever_dies_each_is_answered_once_and_by_its_deadline(
+    tiers: list[tuple[tuple[int, ...], float | None, float, float]], faults: list[tuple[float, bool]], seed: int
+) -> None:
+    calls: list[Call] = []
+    for i, (exits, deadline_s, _, rate) in enumerate(tiers):
+        calls += poisson(rate, 2, terms(exits, deadline_s, f"tier{i}"), seed=seed + i)
+    shares = {f"tier{i}": share for i, (_, _, share, _) in enumerate(tiers)}
+    (replica,) = simulate(
+        calls,
+        shares=shares,
+        seed=seed,
+        speed=Speed(noise=0.2, stall=0.02, stall_s=0.05),
+        at=[(at, lambda pool: pool.kill()) for at, _ in faults],
+    )
+    for call in calls:
+        assert call.outcome in ("answered", "refused", "expired", "failed", "unavailable")
+        assert call.answers == (call.outcome == "answered")
+        if call.outcome == "answered":
+            assert call.layers in call.terms.exits
+        if call.terms.deadline_s:
+            assert call.seconds <= call.terms.deadline_s + 0.005, "nobody waits past a deadline"
+        elif not faults:
+            assert call.outcome == "answered", "without a deadline nobody is starved or refused"
+    assert (replica.scheduler.waiting_tickets, replica.scheduler.waiting_tokens) == (0, 0)
+    assert replica.pool.idle == replica.pool.size == 2
