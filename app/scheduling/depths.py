@@ -105,7 +105,9 @@ class Pricing:
         engine = self._engine
         work = engine.costs.rows(self.tokens, self.texts, layers, engine.bounds)
         doubt = 1 + engine.costs.spread
-        return np.asarray(doubt * engine.finish(work) > self._goal)
+        finish = doubt * engine.finish(work)
+        # What is kept free is so for what may come; a long text alone is not cut short for it.
+        return np.asarray((finish > self.slack) | (finish - doubt * work > self._goal))
 
 
 def choose(columns: Columns, moment: Moment, curves: Curves, enough_tokens: float) -> Depths:
