@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,8 @@ class RunningServer:
             yield
         finally:
             for pid in held:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # held for so long that it was replaced
+                    os.kill(pid, signal.SIGCONT)
 
     def terminate(self) -> None:
         """Ask it to drain and end."""

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from tests.conftest import RunningServer
 
@@ -51,6 +51,7 @@ class Seen:
 
 
 Opener = Callable[..., Any]
+expect.set_options(timeout=20_000)  # on a busy machine the browser and the server share what is left
 
 
 @pytest.fixture(scope="session")
