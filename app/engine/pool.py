@@ -323,31 +323,33 @@ class EnginePool:
             return [only], only, "the only one that the options leave"
         bundle = await asyncio.to_thread(Bundle.open, self.bundle, checksums=False)
         sample = await asyncio.to_thread(sample_tokens, bundle)
-        failed: dict[str, str] = {}
+        failed: dict[tuple[str, str], str] = {}
 
         async def load(backend: str, host: HostLink) -> None:
             try:
                 await host.load([d for b, d in wanted if b == backend])
             except EngineError as error:
-                failed[backend] = str(error)
+                failed.update({(b, d): str(error) for b, d in wanted if b == backend})
 
         await asyncio.gather(*(load(backend, host) for backend, host in hosts.items()))
         workers: dict[tuple[str, str], Worker] = {}
         for b, d in wanted:
-            if b not in failed:
+            if (b, d) not in failed:
                 try:
                     workers[b, d] = await hosts[b].fork(d)
                 except EngineError as error:
-                    failed[b] = str(error)
+                    failed[b, d] = str(error)
         if not workers:
-            raise EngineError("; ".join(f"{backend}: {reason}" for backend, reason in failed.items()))
+            raise EngineError(
+                "; ".join(dict.fromkeys(f"{backend}: {reason}" for (backend, _), reason in failed.items()))
+            )
         try:
             found = await measure(workers, bundle.manifest, sample)
         finally:
             for worker in workers.values():
                 worker.close()
         best, reason = fastest(found)
-        return found + [Candidate(b, d, None, None, failed[b]) for b, d in wanted if b in failed], best, reason
+        return found + [Candidate(b, d, None, None, why) for (b, d), why in failed.items()], best, reason
 
 
 def _found_device(backend: str) -> str:
