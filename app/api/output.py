@@ -12,7 +12,8 @@ from strata.app.api.answer import Embedded
 from strata.app.api.errors import VALIDATION, Refusal
 from strata.app.planning.plan import Ask
 from strata.app.service import Served
-from strata.model_store.bundle.output_types import OUTPUT_TYPES, PACKED, SCALED, Arrays, OutputType, quantized
+from strata.model_store.bundle.output_types import OUTPUT_TYPES, PACKED, SCALED, OutputType
+from strata.model_store.bundle.quantized import Arrays, quantized
 
 
 class OutputOptions(BaseModel):

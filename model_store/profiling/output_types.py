@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from strata.model_store.bundle.output_types import PACKED, SCALED, Int8Ranges, OutputType, quantized
+from strata.model_store.bundle.output_types import PACKED, SCALED, Int8Ranges, OutputType
+from strata.model_store.bundle.quantized import quantized
 from strata.model_store.encoding.reference import Vectors, unit
 
 # Telling a vector: (vectors [texts, full], exit, dim) -> vectors of length 1 as they are compared, [texts, dim].

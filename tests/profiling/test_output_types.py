@@ -9,7 +9,7 @@ import pytest
 
 from strata.app.cli import main
 from strata.model_store.bundle.bundle import read_manifest
-from strata.model_store.bundle.output_types import quantized
+from strata.model_store.bundle.quantized import quantized
 from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.output_types import calibrated, told_as
 
