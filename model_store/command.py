@@ -60,6 +60,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = commands.add_parser("list", help="list the installed models", description="List the installed models.")
     listing.add_argument("--json", action="store_true", help="print it as JSON")
 
+    scales = commands.add_parser(
+        "calibrate",
+        help="measure the scales that int8 on torch needs",
+        description="Measure how each dense layer's input becomes bytes, check the worst cosine to float32 at every "
+        "exit on other texts, and keep the scales in the bundle. What does not keep 0.995 is not kept.",
+    )
+    scales.add_argument("model", help="name of an installed model, or a bundle's folder")
+    scales.add_argument(
+        "--text",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="text of the kind that will be served, one a line (default: Python's own manual)",
+    )
+    scales.add_argument("--count", type=_number, default=400, metavar="N", help="texts to use (%(default)s)")
+    scales.add_argument("--json", action="store_true", help="print it as JSON")
+
     verify = commands.add_parser(
         "verify",
         help="check models for damage",
@@ -72,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one subcommand; returns its exit status."""
-    commands = {"add": _add, "list": _list, "verify": _verify}
+    commands = {"add": _add, "calibrate": _calibrate, "list": _list, "verify": _verify}
     return commands[args.models_command](args)
 
 
@@ -204,6 +222,30 @@ def _verify(args: argparse.Namespace) -> int:
     if args.json:
         terminal.print_json(results)
     return int(not all(result["sound"] for result in results))
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    missing = [package for package in ("torch", "transformers") if find_spec(package) is None]
+    if missing:
+        print(
+            f"strata models calibrate needs {' and '.join(missing)}, which the slim image leaves out", file=sys.stderr
+        )
+        return 1
+    from strata.model_store.profiling.calibration import calibrate
+    from strata.model_store.profiling.texts import read_texts
+
+    try:
+        path = registry.find(args.model)
+        found = calibrate(path, read_texts(args.text, args.count))
+    except (registry.NotFoundError, ValueError, OSError) as error:
+        print(f"Not calibrated: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        terminal.print_json({"model": str(path), **found.model_dump(mode="json")})
+    else:
+        worst = ", ".join(f"{exit_} = {cosine:.4f}" for exit_, cosine in found.worst_cosine.items())
+        print(f"Calibrated {path} on {found.count} texts of {found.texts}; worst cosine to float32 by exit: {worst}")
+    return 0
 
 
 def _untrained(layers: int) -> str:

@@ -15,6 +15,18 @@ def usable_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), proc_cgroup: Path =
     return max(1, min([cores, *(math.floor(quota) for quota in quotas)]))
 
 
+def byte_steps(info: Path = Path("/proc/cpuinfo")) -> int:
+    """Steps of int8 weights on either side: 127 where the CPU multiplies bytes exactly (VNNI, Arm).
+
+    63 on older x86, where sums of byte products saturate.
+    """
+    try:
+        flags = info.read_text(encoding="utf-8")
+    except OSError:
+        return 63
+    return 63 if "avx2" in flags and "vnni" not in flags else 127
+
+
 def _v2_quota(root: Path, proc_cgroup: Path) -> float | None:
     """Least ``cpu.max`` from this process's cgroup up to the root (cgroup v2)."""
     own = _own_path(proc_cgroup, "")

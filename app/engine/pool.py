@@ -24,7 +24,7 @@ Status = Literal["loading", "ready", "dead"]
 Event = Callable[..., None]
 
 # The dtypes each backend has; int8 changes vectors more than auto may, so it runs only where it is asked for.
-_DTYPES = {"torch": ("float32", "bfloat16"), "onnxruntime": ("float32", "int8")}
+_DTYPES = {"torch": ("float32", "bfloat16", "int8"), "onnxruntime": ("float32", "int8")}
 _AUTO = ("float32", "bfloat16")
 _DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
 _TOGETHER_S = 1.0  # workers that die within it die of one thing
@@ -311,10 +311,24 @@ class EnginePool:
             backends = [b for b in backends if find_spec(b) and (self._device == "cpu" or b == "torch")]
         dtypes = [options.dtype] if options.dtype != "auto" else list(_AUTO)
         pairs = [(b, d) for d in dtypes for b in backends if d in _DTYPES[b]]
+        if ("torch", "int8") in pairs:
+            # One of the two: their vectors differ, and replicas must not choose by a measurement.
+            pairs = [(b, d) for b, d in pairs if (b == "torch") == self._torch_has_int8()]
+            if not pairs:
+                raise EngineError(
+                    "dtype int8 is not available (on torch it runs on a CPU, by scales that this bundle lacks; measure "
+                    f"them: strata models calibrate {self.bundle.name})"
+                )
         if not pairs:
             have = "; ".join(f"{b}: {', '.join(_DTYPES[b])}" for b in backends) or "neither backend is installed"
             raise EngineError(f"dtype {options.dtype} is not available ({have})")
         return pairs
+
+    def _torch_has_int8(self) -> bool:
+        try:
+            return self._device == "cpu" and read_manifest(self.bundle).int8_scales is not None
+        except BundleError as error:
+            raise EngineError(str(error)) from error
 
     async def _choose(self) -> tuple[list[Candidate], Candidate, str]:
         wanted, hosts = self._candidates(), self._starting

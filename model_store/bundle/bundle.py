@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from strata.model_store.bundle.families import TensorSpec, encoder_tensors, head_tensors
 from strata.model_store.bundle.graph_names import FLOAT, INT8, block_graph_name
 from strata.model_store.bundle.hub import POINTER_TOLD, is_pointer
-from strata.model_store.bundle.manifest import FORMAT_VERSION, MANIFEST_NAME, FileRecord, Manifest
+from strata.model_store.bundle.manifest import FORMAT_VERSION, INT8_SCALES, MANIFEST_NAME, FileRecord, Manifest
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.writing import write_text
@@ -50,7 +50,8 @@ class Bundle:
         manifest = read_manifest(path)
         for name, record in manifest.files.items() if checksums else ():
             _check_file(path, name, record, watch)
-        for name in (WEIGHTS, TOKENIZER, *((HEADS,) if manifest.heads else ()), *_graph_files(manifest)):
+        extras = (HEADS,) * bool(manifest.heads) + (INT8_SCALES,) * bool(manifest.int8_scales)
+        for name in (WEIGHTS, TOKENIZER, *extras, *_graph_files(manifest)):
             if name not in manifest.files:
                 raise BundleError(f"{path / MANIFEST_NAME}: files does not list {name}, which the model needs")
         bundle = cls(path, manifest)
@@ -71,6 +72,11 @@ class Bundle:
     def heads(self) -> TensorFile | None:
         """The exits' heads, where the model has any; opened anew: no map of what was widened stays in memory."""
         return TensorFile(self.path / HEADS) if self.manifest.heads else None
+
+    @property
+    def int8(self) -> TensorFile | None:
+        """The scales for int8, where they were measured."""
+        return TensorFile(self.path / INT8_SCALES) if self.manifest.int8_scales else None
 
     def graph(self, name: str) -> bytes:
         """A weightless ONNX graph of the bundle, e.g. ``"block"``."""
@@ -129,9 +135,12 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 def record_files(path: Path, watch: Watch = unwatched) -> dict[str, FileRecord]:
     """Size and SHA-256 of every file below ``path`` but the manifest, by relative name."""
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST_NAME)
-    return {
-        p.relative_to(path).as_posix(): FileRecord(size=p.stat().st_size, sha256=file_sha256(p, watch)) for p in files
-    }
+    return {p.relative_to(path).as_posix(): record_file(p, watch) for p in files}
+
+
+def record_file(path: Path, watch: Watch = unwatched) -> FileRecord:
+    """Size and SHA-256 of one file."""
+    return FileRecord(size=path.stat().st_size, sha256=file_sha256(path, watch))
 
 
 def file_sha256(path: Path, watch: Watch = unwatched) -> str:

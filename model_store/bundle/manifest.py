@@ -17,12 +17,13 @@ from strata.model_store.bundle.strict import Strict
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CARD = "README.md"
+INT8_SCALES = "int8.safetensors"
 
 
 # Fields and files that tell of a model but shape no vector.
 _TOLD: dict[str, Any] = {
-    **dict.fromkeys(("name", "quality", "agreement", "auto_exit", "int8_ranges", "provenance"), True),
-    "files": {CARD},
+    **dict.fromkeys(("name", "quality", "agreement", "auto_exit", "int8_ranges", "int8_scales", "provenance"), True),
+    "files": {CARD, INT8_SCALES},  # scales shape no vector but those that int8 is asked for
 }
 
 Family = Literal["bert", "roberta", "distilbert", "mpnet", "modernbert"]
@@ -93,6 +94,14 @@ class Provenance(Strict):
     data: tuple[str, ...] = ()  # training data, one source and licence an entry
 
 
+class Int8Scales(Strict):
+    """How the scales for int8 were measured, and the worst cosine to float32 they leave, by exit, on other texts."""
+
+    texts: str
+    count: PositiveInt
+    worst_cosine: dict[PositiveInt, float]
+
+
 class FileRecord(Strict):
     """Size in bytes and SHA-256 of one file of the bundle."""
 
@@ -130,6 +139,7 @@ class Manifest(Strict):
     agreement: Agreement | None = None
     auto_exit: AutoExit | None = None
     int8_ranges: Int8Ranges | None = None
+    int8_scales: Int8Scales | None = None  # of dense layers' inputs, in int8.safetensors
     provenance: Provenance
     files: dict[str, FileRecord]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import onnxruntime as ort
 
 from strata.app.engine.attention import is_local, rotary_table
 from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
+from strata.app.engine.cpu import byte_steps
 from strata.app.engine.exits import exit_form, finish
 from strata.app.engine.flat import FlatBatch, Index, Int32, Layout, layout_of
 from strata.app.engine.weights import (
@@ -62,7 +62,7 @@ class OnnxBackend:
         self._heads = head_parts(bundle)
         self._by_distance = relative_bias(bundle)
         kind = INT8 if dtype == "int8" else FLOAT
-        steps = _weight_steps()
+        steps = byte_steps()
         self._sessions = []
         for index in range(self.a.layers):
             graph = bundle.graph(block_graph_name(self.a, index, kind))
@@ -249,15 +249,6 @@ def _int8_parts(bundle: Bundle, index: int, steps: int) -> Iterator[tuple[str, n
         yield f"{part}.codes", codes
         yield f"{part}.scale", scale
     yield from ((name, array) for name, array in parts.items() if array.ndim == 1)
-
-
-def _weight_steps() -> int:
-    """127 where the CPU multiplies bytes exactly (VNNI, Arm); 63 on older x86, where byte products saturate."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return 63
-    return 63 if "avx2" in flags and "vnni" not in flags else 127
 
 
 def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> OnnxBackend:

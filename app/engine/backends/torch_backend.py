@@ -127,13 +127,18 @@ class TorchBackend:
 def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> Backend:
     """The backend for a dtype by name ("float32", "bfloat16", "float16") on "cpu", "cuda" or "cuda:N"."""
     set_threads(threads)
-    kind, where = getattr(torch, dtype), torch.device(device)
-    if where.type == "cuda":
+    int8, where = dtype == "int8", torch.device(device)
+    kind = torch.float32 if int8 else getattr(torch, dtype)
+    if where.type == "cuda" and not int8:
         from strata.app.engine.backends.cuda.build import build_cuda
 
         return build_cuda(bundle, dtype=kind, device=where)
     packed = where.type == "cpu" and can_pack(kind)
-    blocks: Blocks = CpuBlocks(bundle, dtype=kind) if packed else PlainBlocks(bundle, dtype=kind, device=where)
+    if int8 and not (packed and bundle.manifest.int8_scales):
+        raise ValueError(f"int8 on torch runs on a CPU with oneDNN, by scales that {bundle.path} must have")
+    blocks: Blocks = (
+        CpuBlocks(bundle, dtype=kind, int8=int8) if packed else PlainBlocks(bundle, dtype=kind, device=where)
+    )
     return TorchBackend(bundle, blocks, dtype=kind, device=where)
 
 

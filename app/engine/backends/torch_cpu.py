@@ -10,10 +10,12 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.attention import is_local
 from strata.app.engine.backends.torch_bins import Binned, BinnedAttention
-from strata.app.engine.backends.torch_dense import PackedDense
+from strata.app.engine.backends.torch_dense import Dense, PackedDense
+from strata.app.engine.backends.torch_int8 import Int8Dense
 from strata.app.engine.flat import Layout
 from strata.app.engine.weights import Array, block_parts
 from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.int8 import read_scales
 from strata.model_store.bundle.manifest import Architecture
 
 # oneDNN keeps code and scratch memory for each of the last 1,024 shapes: with any number of lines a worker grew to
@@ -23,33 +25,46 @@ STEP = 16
 
 @dataclass(slots=True)
 class _Parts:
-    qkv: PackedDense
-    out: PackedDense
-    up: PackedDense
-    down: PackedDense
-    gate: PackedDense | None  # of a gated unit: multiplies what ``up`` gives
+    qkv: Dense
+    out: Dense
+    up: Dense
+    down: Dense
+    gate: Dense | None  # of a gated unit: multiplies what ``up`` gives
     norms: dict[str, torch.Tensor]
 
 
 class CpuBlocks:
-    """Weights by block, laid out for oneDNN, in ``dtype``: float32 or bfloat16."""
+    """Weights by block, laid out for oneDNN, in ``dtype``: float32 or bfloat16.
+
+    With ``int8`` dense layers are in int8, by the scales that the bundle must have, and all between them in float32,
+    but for attention, which is in bfloat16 where the CPU has its products.
+    """
 
     step = STEP
 
-    def __init__(self, bundle: Bundle, *, dtype: torch.dtype) -> None:
+    def __init__(self, bundle: Bundle, *, dtype: torch.dtype, int8: bool = False) -> None:
         self.a = bundle.manifest.architecture
-        self._attention = BinnedAttention(bundle, dtype=dtype)
+        self._int8 = int8
+        self._scores = torch.bfloat16 if int8 and torch.cpu._is_avx512_bf16_supported() else dtype
+        self._attention = BinnedAttention(bundle, dtype=self._scores)
         self._parts = [self._block(bundle, i, dtype) for i in range(self.a.layers)]
 
     def _block(self, bundle: Bundle, index: int, dtype: torch.dtype) -> _Parts:
         a = self.a
         parts = scaled_queries(block_parts(bundle, index), a)
+        scales = read_scales(bundle.int8, a, index) if self._int8 and bundle.int8 else None
 
-        def dense(part: str, rows: slice = slice(None), activation: str | None = None) -> PackedDense:
-            weight, bias = parts[f"{part}.weight"][rows], parts.get(f"{part}.bias")
-            return PackedDense(
-                torch.tensor(weight, dtype=dtype), None if bias is None else torch.tensor(bias, dtype=dtype), activation
-            )
+        def dense(part: str, rows: slice = slice(None), activation: str | None = None) -> Dense:
+            weight = torch.tensor(parts[f"{part}.weight"][rows], dtype=dtype)
+            bias = torch.tensor(parts[f"{part}.bias"], dtype=dtype) if f"{part}.bias" in parts else None
+            if scales is None:
+                return PackedDense(weight, bias, activation)
+            given, after = scales[part], None
+            if part == "up" and not a.pre_norm:  # bytes straight out of the activation
+                after = scales["down"].scale
+            smooth = None if given.smooth is None else torch.tensor(given.smooth)
+            made = self._scores if part == "qkv" else dtype
+            return Int8Dense(weight, bias, given.scale, smooth=smooth, activation=activation, out=after, dtype=made)
 
         gated = slice(a.intermediate_size) if a.pre_norm else slice(None)
         return _Parts(

@@ -6,7 +6,7 @@ names are private, which is why torch is pinned.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -22,6 +22,19 @@ def can_pack(dtype: torch.dtype) -> bool:
     if not torch._C._has_mkldnn or not hasattr(_mkldnn, "_reorder_linear_weight"):
         return False
     return dtype != torch.bfloat16 or bool(_mkldnn._is_mkldnn_bf16_supported())
+
+
+class Dense(Protocol):
+    """``x @ weight.T + bias``: [lines, in] -> [lines, out]."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The product, through the layer's activation where it has one."""
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product plus ``other`` [lines, out]."""
+
+    def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product times ``other`` [lines, out]."""
 
 
 class PackedDense:

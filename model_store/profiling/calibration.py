@@ -1,0 +1,127 @@
+"""Scales for int8: each dense layer's input seen on some texts, and what int8 then does to every exit's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from strata.model_store.bundle.bundle import Bundle, record_file, write_manifest
+from strata.model_store.bundle.families import block_tensors
+from strata.model_store.bundle.int8 import PARTS, Scale, has_smooth, scale_of, tensor_names
+from strata.model_store.bundle.manifest import INT8_SCALES, Int8Scales, Manifest
+from strata.model_store.bundle.writing import FILE_MODE
+from strata.model_store.encoding.reference import ReferenceEncoder, unit
+from strata.model_store.importing.safetensors_writer import StoredTensor, write_safetensors
+from strata.model_store.profiling.texts import Texts
+
+LEAST_COSINE = 0.995  # that int8 must keep to fp32, for every text at every exit
+_ALPHA = 0.5  # how much of the outliers moves into the weights (SmoothQuant, arXiv 2211.10438)
+_CHECKED = 4  # one text in so many is kept for the check
+
+
+def calibrate(folder: Path, texts: Texts) -> Int8Scales:
+    """Measure the scales of the bundle in ``folder``, check them on texts they were not measured on, and keep them.
+
+    Raises ValueError, and keeps nothing, where a text's vector at some exit has a cosine to fp32 under 0.995.
+    """
+    manifest = Bundle.open(folder).manifest
+    encoder = ReferenceEncoder(folder, torch.device("cpu"))
+    checked = texts.lines[::_CHECKED]
+    seen = [text for i, text in enumerate(texts.lines) if i % _CHECKED]
+    exact = encoder.encode(checked)
+    tensors = _measure(encoder, manifest, seen)
+    _quantise(encoder, manifest, tensors)
+    rough = encoder.encode(checked)
+    worst = {
+        exit_: float((unit(exact[exit_], manifest.full_dim) * unit(rough[exit_], manifest.full_dim)).sum(1).min())
+        for exit_ in manifest.exits
+    }
+    if min(worst.values()) < LEAST_COSINE:
+        told = ", ".join(f"{exit_}: {cosine:.4f}" for exit_, cosine in worst.items())
+        raise ValueError(f"worst cosine to float32 by exit: {told}; {LEAST_COSINE} is the least, so int8 is not for it")
+    told_of = Int8Scales(
+        texts=texts.name, count=len(texts.lines), worst_cosine={k: round(v, 5) for k, v in worst.items()}
+    )
+    path = folder / INT8_SCALES
+    write_safetensors(path, [StoredTensor(name, array, "F32") for name, array in sorted(tensors.items())])
+    path.chmod(FILE_MODE)
+    files = {**manifest.files, INT8_SCALES: record_file(path)}
+    write_manifest(folder, manifest.model_copy(update={"int8_scales": told_of, "files": files}))
+    return told_of
+
+
+def _layers(encoder: ReferenceEncoder, manifest: Manifest, index: int) -> dict[str, list[Any]]:
+    """The reference model's dense layers of a block by part; query, key and value are one or three."""
+    found: dict[str, list[Any]] = {part: [] for part in PARTS}
+    for part, spec in block_tensors(manifest.architecture, index).items():
+        name = part.removesuffix(".weight")
+        name = "qkv" if name in ("q", "k", "v") else name
+        if part.endswith(".weight") and name in found:
+            found[name].append(encoder.model.get_submodule(spec.name.removesuffix(".weight")))
+    return found
+
+
+def _measure(encoder: ReferenceEncoder, manifest: Manifest, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """The file's tensors. Texts run one by one, so that no padding is measured."""
+    a = manifest.architecture
+    reach: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+    hooks = []
+    layers = {(i, part): found for i in range(a.layers) for part, found in _layers(encoder, manifest, i).items()}
+    for key, found in layers.items():
+
+        def look(_: Any, given: tuple[Tensor, ...], key: tuple[int, str] = key) -> None:
+            x = given[0].reshape(-1, given[0].shape[-1])
+            low, high = x.amin(0), x.amax(0)
+            if key in reach:
+                low, high = torch.minimum(low, reach[key][0]), torch.maximum(high, reach[key][1])
+            reach[key] = low, high
+
+        hooks.append(found[0].register_forward_pre_hook(look))
+    for text in texts:
+        encoder.encode([text])
+    for hook in hooks:
+        hook.remove()
+    tensors = {}
+    for (index, part), (low, high) in reach.items():
+        smooth_name, range_name = tensor_names(index, part)
+        if has_smooth(a, part):
+            weight = torch.cat([layer.weight for layer in layers[index, part]]).detach()
+            most = torch.maximum(low.abs(), high.abs()).clamp_min(1e-5)
+            smooth = most**_ALPHA / weight.abs().amax(0).clamp_min(1e-5) ** (1 - _ALPHA)
+            tensors[smooth_name] = smooth.numpy()
+            low, high = low / smooth, high / smooth
+        tensors[range_name] = np.array([low.min(), high.max()], np.float32)
+    return tensors
+
+
+def _quantise(encoder: ReferenceEncoder, manifest: Manifest, tensors: dict[str, np.ndarray]) -> None:
+    """Let the reference model compute with the numbers that int8 has, in float32."""
+    for index in range(manifest.architecture.layers):
+        for part, layers in _layers(encoder, manifest, index).items():
+            smooth_name, range_name = tensor_names(index, part)
+            smooth = torch.from_numpy(tensors[smooth_name]) if smooth_name in tensors else None
+            scale = scale_of(*tensors[range_name].tolist())
+            for layer in layers:
+                _round_weight(layer, smooth)
+                layer.register_forward_pre_hook(_rounding(scale, smooth))
+
+
+@torch.no_grad()
+def _round_weight(layer: Any, smooth: Tensor | None) -> None:
+    weight = layer.weight if smooth is None else layer.weight * smooth
+    steps = weight.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+    layer.weight.copy_(torch.round(weight / steps) * steps)
+
+
+def _rounding(scale: Scale, smooth: Tensor | None) -> Any:
+    def rounded(_: Any, given: tuple[Tensor, ...]) -> Tensor:
+        x = given[0] if smooth is None else given[0] / smooth
+        codes = (torch.round(x / scale.step) + scale.zero).clamp_(0, 255)
+        return (codes - scale.zero) * scale.step
+
+    return rounded
