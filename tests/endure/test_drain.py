@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 
 from tests.conftest import ServerFactory
-from tests.endure.conftest import series, until
+from tests.endure.conftest import connect, head, series, until
 
 TEXTS = 32
 CLIENTS = 48
@@ -40,3 +42,34 @@ def test_a_full_queue_is_answered_before_the_end(start_server: ServerFactory, ti
     refused = [answer for answer in found if answer.status_code != 200]
     assert all(answer.status_code in (429, 503) and "retry-after" in answer.headers for answer in refused)
     assert "drained" in server.text()
+
+
+def test_whoever_waits_at_the_door_is_answered_before_it_closes(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle)
+    ask = head("/embed", 19) + b'{"inputs": "river"}'
+    found: Counter[bytes] = Counter()
+    ended = threading.Event()
+
+    def knock() -> None:
+        while not ended.is_set():
+            try:
+                connection = connect(server)
+            except ConnectionRefusedError:  # it has closed
+                return
+            with connection:
+                connection.sendall(ask)
+                try:
+                    found[connection.recv(12)] += 1
+                except ConnectionResetError:
+                    found[b"reset"] += 1
+
+    threads = [threading.Thread(target=knock) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    server.terminate()
+    assert server.process.wait(timeout=DRAIN_S) == 0
+    ended.set()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert set(found) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}, found
