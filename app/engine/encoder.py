@@ -48,6 +48,9 @@ class Backend(Protocol):
     def padding(self, state: Any) -> int:
         """Token places that a block computes over and that hold no token."""
 
+    def healthy(self) -> bool:
+        """Whether the device still works, asked after a batch that raised."""
+
 
 class Encoder:
     """Runs batches of rows of any depths on a backend."""
@@ -55,6 +58,10 @@ class Encoder:
     def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self._backend = backend
         self._tested = manifest.auto_exit.exits if manifest.auto_exit else manifest.exits
+
+    def healthy(self) -> bool:
+        """Whether the device still works, asked after a batch that raised."""
+        return self._backend.healthy()
 
     def run(self, batch: Batch) -> BatchResult:
         """Embed a batch. Each row is pooled, cut and normalised at its own exit and costs nothing after it.

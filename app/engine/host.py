@@ -68,8 +68,9 @@ class Host:
         backend = self._backend.build(self._bundle, dtype=dtype, device=self._device, threads=threads)
         return Encoder(self._bundle.manifest, backend)
 
-    def work(self, sock: socket.socket, dtype: str) -> None:
-        """The life of a worker, in the forked process."""
+    def work(self, sock: socket.socket, dtype: str, device: str) -> None:
+        """The life of a worker, in the forked process, on a device of its own where there are several."""
+        self._device = device
         encoder = self._encoders.get(dtype)
         if encoder is None:
             encoder = self._build(dtype, threads=self._threads)
@@ -128,7 +129,7 @@ def main() -> None:
         command: dict[str, Any] = json.loads(message[1])
         try:
             if command["do"] == "fork" and host is not None:
-                _fork(control, host, command["dtype"])
+                _fork(control, host, command["dtype"], command["device"])
                 continue
             if command.get("place", str(PLACE)) != str(PLACE):
                 raise ImportError(f"the engine's code is at {PLACE}, the server's at {command['place']}")
@@ -140,7 +141,7 @@ def main() -> None:
             control.sendall(json_frame({"error": f"{type(error).__name__}: {error}"}))
 
 
-def _fork(control: socket.socket, host: Host, dtype: str) -> None:
+def _fork(control: socket.socket, host: Host, dtype: str, device: str) -> None:
     front, own = socket.socketpair()
     pid = os.fork()
     if pid:
@@ -153,7 +154,7 @@ def _fork(control: socket.socket, host: Host, dtype: str) -> None:
         front.close()
         control.close()
         os.close(0)
-        host.work(own, dtype)
+        host.work(own, dtype, device)
         status = 0
     except Exception as error:
         print(f"engine worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -176,9 +176,9 @@ class HostLink:
         """Hold the model in exactly these dtypes, run once if ``warm``. Raises EngineError with the host's reason."""
         await self._ask({"do": "load", "dtypes": dtypes, "warm": warm, **self._about}, self._reply, _LOAD_S)
 
-    async def fork(self, dtype: str) -> Worker:
+    async def fork(self, dtype: str, device: str) -> Worker:
         """A new worker, ready to run. Raises EngineError."""
-        pid, sock = await self._ask({"do": "fork", "dtype": dtype}, self._forked, _FORK_S)
+        pid, sock = await self._ask({"do": "fork", "dtype": dtype, "device": device}, self._forked, _FORK_S)
         return await Worker.connect(pid, sock)
 
     async def _ask(self, command: dict[str, Any], hear: Callable[[], T], timeout_s: float) -> T:

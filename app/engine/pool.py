@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
@@ -15,6 +15,7 @@ from typing import Literal
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_tokens
 from strata.app.engine.cpu import usable_cores
+from strata.app.engine.devices import gpu_count, torch_has_cuda
 from strata.app.engine.link import EngineError, HostLink, Worker, WorkerLost
 from strata.app.engine.memory import resident_bytes
 from strata.app.engine.options import EngineOptions
@@ -25,6 +26,7 @@ Event = Callable[..., None]
 
 # The dtypes each backend has; int8 changes vectors more than auto may, so it runs only where it is asked for.
 _DTYPES = {"torch": ("float32", "bfloat16", "int8"), "onnxruntime": ("float32", "int8")}
+_GPU_DTYPES: Mapping[str, tuple[str, ...]] = {"torch": ("float32", "bfloat16", "float16"), "onnxruntime": ()}
 _AUTO = ("float32", "bfloat16")
 _DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
 _TOGETHER_S = 1.0  # workers that die within it die of one thing
@@ -118,7 +120,7 @@ class EnginePool:
             await self._stop_starting()
         workers, threads = self._size()
         self.choice = EngineChoice(best.backend, best.dtype, self._device, workers, threads, reason, tuple(candidates))
-        for worker in await asyncio.gather(*(self._host.fork(best.dtype) for _ in range(workers))):
+        for worker in await asyncio.gather(*(self._host.fork(best.dtype, self._device_at(i)) for i in range(workers))):
             self._join(worker)
         self._spawn(self._keep_host())
 
@@ -193,7 +195,7 @@ class EnginePool:
 
     def _join(self, worker: Worker) -> None:
         self._workers.add(worker)
-        place = self._places[worker] = next(i for i in count() if i not in self._places.values())
+        place = self._places[worker] = self._free_place()
         self._busy.setdefault(place, 0.0)
         self._down_since = None
         self._release(worker)
@@ -245,7 +247,8 @@ class EnginePool:
         async with self._mending:
             while not self._dead:
                 try:
-                    worker = await (await self._living_host()).fork(self.choice.dtype)
+                    host = await self._living_host()
+                    worker = await host.fork(self.choice.dtype, self._device_at(self._free_place()))
                 except (EngineError, OSError) as error:  # OSError: no memory, processes or descriptors left
                     pause = await self._failed(error, pause)
                     continue
@@ -293,11 +296,22 @@ class EnginePool:
     def _device(self) -> str:
         return self._options.device if self._options.device != "auto" else _found_device(self._options.backend)
 
+    def _free_place(self) -> int:
+        return next(i for i in count() if i not in self._places.values())
+
+    def _device_at(self, place: int) -> str:
+        """Of the worker at a place: with several GPUs, each has one."""
+        return f"cuda:{place}" if self._device == "cuda" else self._device
+
     def _size(self) -> tuple[int, int]:
         """(workers, threads each): on a CPU a worker per core with one thread, one worker per GPU."""
         workers, threads = self._options.workers, self._options.threads
         if self._device != "cpu":
-            return workers or 1, threads or 1
+            gpus = 1 if ":" in self._device else max(gpu_count(), 1)
+            if workers and workers > gpus:
+                have = f"{self._device} is one GPU" if gpus == 1 else f"there are {gpus} GPUs"
+                raise EngineError(f"workers: {workers} asked, but {have}, and each takes one worker")
+            return workers or gpus, threads or 1
         cores = usable_cores()
         if threads is None:
             threads = max(1, cores // workers) if workers else 1
@@ -310,7 +324,8 @@ class EnginePool:
         if options.backend == "auto":
             backends = [b for b in backends if find_spec(b) and (self._device == "cpu" or b == "torch")]
         dtypes = [options.dtype] if options.dtype != "auto" else list(_AUTO)
-        pairs = [(b, d) for d in dtypes for b in backends if d in _DTYPES[b]]
+        known: Mapping[str, tuple[str, ...]] = _DTYPES if self._device == "cpu" else _GPU_DTYPES
+        pairs = [(b, d) for d in dtypes for b in backends if d in known[b]]
         if ("torch", "int8") in pairs:
             # One of the two: their vectors differ, and replicas must not choose by a measurement.
             pairs = [(b, d) for b, d in pairs if (b == "torch") == self._torch_has_int8()]
@@ -320,7 +335,7 @@ class EnginePool:
                     f"them: strata models calibrate {self.bundle.name})"
                 )
         if not pairs:
-            have = "; ".join(f"{b}: {', '.join(_DTYPES[b])}" for b in backends) or "neither backend is installed"
+            have = "; ".join(f"{b}: {', '.join(known[b])}" for b in backends) or "neither backend is installed"
             raise EngineError(f"dtype {options.dtype} is not available ({have})")
         return pairs
 
@@ -350,7 +365,7 @@ class EnginePool:
         for b, d in wanted:
             if (b, d) not in failed:
                 try:
-                    workers[b, d] = await hosts[b].fork(d)
+                    workers[b, d] = await hosts[b].fork(d, self._device_at(0))
                 except EngineError as error:
                     failed[b, d] = str(error)
         if not workers:
@@ -367,6 +382,5 @@ class EnginePool:
 
 
 def _found_device(backend: str) -> str:
-    """ "cuda" where a driver answers and torch may be used, else "cpu"; the front must not import torch to ask."""
-    usable = backend != "onnxruntime" and find_spec("torch") is not None
-    return "cuda" if usable and Path("/proc/driver/nvidia/version").exists() else "cpu"
+    """ "cuda" where a driver answers and the torch that is installed can use it, else "cpu"."""
+    return "cuda" if backend != "onnxruntime" and gpu_count() and torch_has_cuda() else "cpu"

@@ -21,7 +21,7 @@ from strata.loadtest.gpu.cases import LONG, Corpus, batch, corpus, seconds, unse
 from strata.loadtest.gpu.checks import Reference
 from strata.loadtest.gpu.profile import host_steps, kernels
 from strata.loadtest.options import own_server, served_folder
-from strata.loadtest.report import Report, table
+from strata.loadtest.report import Report, shown
 from strata.loadtest.texts import load_texts
 from strata.model_store.bundle.bundle import Bundle
 
@@ -62,7 +62,9 @@ class Run:
     def show(self, figures: list[Figure]) -> None:
         """Print figures as they come, and keep them."""
         self.figures += figures
-        print(table(figures), flush=True)
+        for figure in figures:
+            name, value, bar, met = shown(figure)
+            print(f"{name:<58} {value:>16}  {bar:<10} {met}".rstrip(), flush=True)
 
     def machine(self) -> None:
         """What this is, and its two ceilings: the matrix product and the copy."""

@@ -38,6 +38,9 @@ class Blocks(Protocol):
         """Token places that a block computes over and that hold no token."""
 
 
+_PROBE = 1 << 24  # floats that a GPU must be able to give
+
+
 @dataclass(slots=True)
 class _State:
     hidden: torch.Tensor  # [lines, hidden], a line per token and a few that mean nothing
@@ -119,9 +122,23 @@ class TorchBackend:
         hidden = state.hidden[torch.from_numpy(tokens).to(self._device)]
         return self._state(hidden, layout, state.flat, state.pooled)
 
+    def healthy(self) -> bool:
+        """As the protocol says."""
+        return self._device.type != "cuda" or cuda_works(self._device)
+
     def padding(self, state: _State) -> int:
         """As the protocol says."""
         return self._blocks.padding(state.place)
+
+
+def cuda_works(device: torch.device) -> bool:
+    """Whether a GPU can still give some memory and compute; an error of its own it repeats at every later call."""
+    try:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+        return bool((torch.ones(_PROBE, device=device) > 0).all())
+    except RuntimeError:
+        return False
 
 
 def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> Backend:

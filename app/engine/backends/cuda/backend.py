@@ -13,6 +13,7 @@ from strata.app.engine.backends.cuda.buffers import Buffers, Staging, allocate
 from strata.app.engine.backends.cuda.exits import CudaExits
 from strata.app.engine.backends.cuda.graphs import BUCKETS, ROWS, Recorder, bucket_of
 from strata.app.engine.backends.cuda.ops import Embedding
+from strata.app.engine.backends.torch_backend import cuda_works
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.flat import FlatBatch, Index, Layout, flatten, layout_of
 from strata.app.engine.weights import Array
@@ -49,6 +50,7 @@ class CudaBackend:
         self._fixed.hidden.zero_()
         self._recorder = Recorder(device)
         self._manifest = m
+        self._device = device
 
     @torch.inference_mode()
     def embed(self, flat: FlatBatch) -> _State:
@@ -126,6 +128,10 @@ class CudaBackend:
         left.hidden.zero_()
         left.hidden[: layout.tokens] = state.buffers.hidden[torch.from_numpy(tokens).to(left.hidden.device)]
         return _State(left, layout, layout.rows, recorded=False)
+
+    def healthy(self) -> bool:
+        """As the protocol says."""
+        return self._device.type != "cuda" or cuda_works(self._device)
 
     def padding(self, state: _State) -> int:
         """As the protocol says."""
