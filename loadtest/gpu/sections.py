@@ -84,7 +84,7 @@ class Run:
 
     def checks(self) -> None:
         """Cosines at every exit."""
-        texts = [*self.corpus.short_texts[:24], self.corpus.long_texts[0]]
+        texts = [*self.corpus.short_texts[: min(24, self.args.batch // 4)], self.corpus.long_texts[0]]
         reference = Reference(self.bundle, texts, self.device)
         for dtype in self.args.dtypes:
             self.show(reference.check(self.encoder(dtype), dtype))
