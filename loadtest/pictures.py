@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Canvas
 
 from strata.app.engine.options import EngineOptions
 from strata.loadtest.figures import Figure
+from strata.loadtest.policies import ELASTIC
 from strata.loadtest.profile.latency import measure_latency
 from strata.loadtest.report import Report
 from strata.model_store.bundle.bundle import Bundle
@@ -51,8 +53,9 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     _save(args.out, "depth", lambda theme: depth_picture(bundle, spent, theme))
     if args.load:
         told = json.loads(args.load.read_text(encoding="utf-8"))
-        series = told["rounds"]["over_time"]
-        _save(args.out, "load", lambda theme: load_picture(series["seconds"], series["policies"]["elastic"], theme))
+        capacity = float(told["facts"]["capacity of full depth"].split()[0])  # "98.5 texts/s"
+        series = told["rounds"]["over_time"][ELASTIC]
+        _save(args.out, "load", lambda theme: load_picture(series, capacity, theme))
     full = max(spent)
     return [Figure(f"one text of {_TOKENS} tokens at {e} layers, ms", ms) for e, ms in spent.items() if e in (1, full)]
 
@@ -110,13 +113,15 @@ def depth_picture(bundle: Bundle, spent: dict[int, float], theme: Theme) -> Canv
     return canvas
 
 
-def load_picture(seconds: Sequence[float], series: dict[str, list[float]], theme: Theme) -> Canvas:
-    """Depth against load: what was offered, in multiples of what full depth carries, and the mean depth run."""
+def load_picture(series: dict[str, list[float | None]], capacity: float, theme: Theme) -> Canvas:
+    """Depth against load. ``series``: by second, texts offered and mean layers; ``capacity``: texts/s at full depth."""
+    seconds = range(len(series["offered"]))
+    offered, layers = ([np.nan if v is None else v for v in series[name]] for name in ("offered", "layers"))
     canvas = Canvas(figsize=(8.6, 3.2), layout="constrained")
     load, depth = canvas.subplots(2, 1, sharex=True)
-    load.fill_between(seconds, series["offered"], color=theme.line, step="mid")
+    load.fill_between(seconds, np.array(offered) / capacity, color=theme.line, step="mid")
     load.set(ylabel="load", title="load, in multiples of what full depth carries, and the mean depth it got")
-    depth.step(seconds, series["layers"], where="mid", color=theme.own)
+    depth.step(seconds, layers, where="mid", color=theme.own)
     depth.set(ylabel="layers", xlabel="seconds", ylim=(0, 12.9), yticks=(0, 3, 6, 9, 12))
     for axes in (load, depth):
         _finish(axes, theme)

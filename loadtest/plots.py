@@ -78,6 +78,18 @@ def draw_policy(name: str, requests: Requests, tiers: Sequence[str], seconds: fl
     return _svg(figure)
 
 
+def over_time(requests: Requests, seconds: float) -> dict[str, list[float | None]]:
+    """By second of arrival: texts offered a second, mean layers run, share in time; None where nothing came."""
+    edges = _edges(seconds)
+    answered = requests.status == 200
+    series = {
+        "offered": _rates(requests, edges),
+        "layers": _binned(requests, requests.layers, answered, edges),
+        "in_time": _binned(requests, requests.in_time * 1.0, answered | ~answered, edges),
+    }
+    return {name: [None if np.isnan(v) else round(float(v), 4) for v in values] for name, values in series.items()}
+
+
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     with rc_context(dict.fromkeys(_INKED, _INK)):
         figure = Figure(figsize=(11, 2.3 * count), layout="constrained")

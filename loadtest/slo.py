@@ -23,7 +23,7 @@ from strata.loadtest.generator import Order, generate
 from strata.loadtest.mix import Sender, senders
 from strata.loadtest.options import any_server
 from strata.loadtest.outcomes import Requests, Summary, summarize
-from strata.loadtest.plots import draw_over_time, draw_policy
+from strata.loadtest.plots import draw_over_time, draw_policy, over_time
 from strata.loadtest.policies import ELASTIC, Policy, parse
 from strata.loadtest.processes import ServerProcess
 from strata.loadtest.report import Report
@@ -219,6 +219,7 @@ def conclude(
     report.rounds["policies"] = {
         name: {tier: summary.written() for tier, summary in found.items()} for name, found in summaries.items()
     }
+    report.rounds["over_time"] = {name: over_time(found, schedule.seconds) for name, found in requests.items()}
     report.tables["Policies and tiers"] = short_matrix(summaries)
     report.wide_tables["All that was counted"] = matrix(summaries)
     report.pictures["All policies over time"] = draw_over_time(requests, schedule.seconds)

@@ -23,6 +23,9 @@ from strata.model_store.bundle.manifest import Architecture, Manifest, Provenanc
 from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.quality import MeasuredSet, Quality
 
+# Triton's kernels are interpreted in this process: said before anything imports Triton, whose own functions ask once.
+os.environ["TRITON_INTERPRET"] = "1"
+
 _START_S = 60.0
 STRATA = (sys.executable, "-P", "-m", "strata.app.cli")
 # One small worker and nothing to measure: a test server is ready in about a second.

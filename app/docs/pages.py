@@ -24,7 +24,7 @@ PAGES = {
     "options": "Options",
     "metrics": "Metrics",
     "architecture": "Architecture",
-    "engine": "The engine on a CPU",
+    "engine": "The engine",
     "contributing": "Contributing",
     "changes": "Changes",
 }

@@ -93,7 +93,12 @@ def test_an_end_in_the_first_moments_leaves_no_process(number: signal.Signals) -
     for wait in (0.4, 0.9):
         marker = os.urandom(8).hex()
         command = [*STRATA, "serve", "--port", "0"]
-        process = subprocess.Popen(command, env={**os.environ, "MARKER": marker}, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "MARKER": marker},
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        )
         time.sleep(wait)
         process.send_signal(number)
         assert process.wait(timeout=30) in (0, 130, -number)  # the last: before Python ran any of our code

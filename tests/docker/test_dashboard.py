@@ -123,6 +123,9 @@ def test_every_query_finds_data(
         )
     try:
         balancer.await_up(1)
+        for _ in range(6):  # shadows run at idle alone
+            httpx.post(f"{balancer.url}/embed?layers=2", json={"inputs": "seldom"})
+            time.sleep(0.5)
         with (
             Load(balancer.url, clients=2, path="/embed?layers=2"),
             Load(balancer.url, clients=1, path="/embed?tier=hurried&input_type=query"),

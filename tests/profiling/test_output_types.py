@@ -35,7 +35,7 @@ def test_profile_calibrates_and_measures(
     for name in ("Pairs", "Half"):
         for layers in (1, 2, 4):
             exact = quality.sets[name].scores[layers][32]
-            assert kinds["float32", "int8"][name].scores[layers][32] == pytest.approx(exact, abs=2)
+            assert kinds["float32", "int8"][name].scores[layers][32] == pytest.approx(exact, abs=4)
             assert kinds["float32", "binary"][name].scores[layers][32] != exact
     assert quality.worth("search", 4, 32, output_type="int8") is not None
     assert "binary, share less that of float" in capsys.readouterr().out
