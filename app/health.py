@@ -51,8 +51,18 @@ def _servers() -> Iterator[Path]:
             mine = folder.stat().st_uid == os.getuid()
         except OSError:  # it has ended
             continue
-        if mine and any(_is_strata(word) and "serve" in words[n + 1 : n + 2] for n, word in enumerate(words[:5])):
+        if mine and _is_python(words[0]) and "serve" in _after_strata(words[:6]):
             yield folder
+
+
+def _is_python(word: str) -> bool:
+    """Not what waits for the server: tini, as process 1 of the image, has the same words behind its own."""
+    return os.path.basename(word).startswith(("python", "strata"))
+
+
+def _after_strata(words: list[str]) -> list[str]:
+    """The word that follows the command's name."""
+    return next((words[n + 1 : n + 2] for n, word in enumerate(words) if _is_strata(word)), [])
 
 
 def _is_strata(word: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import STRATA, ServerFactory
+from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory
 
 
 def health(pid: int) -> tuple[int, str]:
@@ -46,3 +46,15 @@ def test_a_server_that_stands_still_is_not_healthy(start_server: ServerFactory, 
     assert (status, "no answer" in line) == (1, True)
     os.kill(server.process.pid, signal.SIGCONT)
     assert "alive" in health(server.process.pid)[1]
+
+
+def test_what_waits_for_the_server_is_not_asked(tiny_bundle: Path, tmp_path: Path) -> None:
+    """As tini does in the image: the same words behind its own, and no socket."""
+    server = RunningServer(tiny_bundle, tmp_path / "log", *SMALL, strata=["timeout", "60", *STRATA])
+    try:
+        server.await_ready()
+        assert health(server.process.pid)[1] == ""
+        (inner,) = server.hosts  # the child of the one that waits
+        assert "alive" in health(inner)[1]
+    finally:
+        server.stop()
