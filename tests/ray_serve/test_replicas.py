@@ -84,6 +84,9 @@ def test_two_replicas_answer_with_what_was_asked(url: str) -> None:
         asked = [(1, 3, 12)[i % 3] for i in range(60)]
         answers = list(threads.map(embed, asked))
     assert answers == [(200, str(layers), 32) for layers in asked]
+    deadline = time.monotonic() + 30  # the second may start later than the first
+    while len(starts(url)) < 2 and time.monotonic() < deadline:
+        time.sleep(1)
     assert len(starts(url)) == 2
     engine = httpx.get(f"{url}/info").json()["engine"]
     assert (engine["workers"], engine["threads"]) == (1, 1), "a replica takes the cores it was given"
