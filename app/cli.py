@@ -25,7 +25,7 @@ COMMANDS = {
     "health": ("strata.app.health", "ask the server of this machine or container whether it answers"),
     "plan": ("strata.app.planning.command", "ask a running server what it would run, and why"),
     "top": ("strata.app.top.command", "show a running server, live in the terminal"),
-    "keys": ("strata.app.planning.keys", "make API keys"),
+    "keys": ("strata.app.callers.keys", "make API keys"),
     "models": ("strata.model_store.command", "list, add and verify models"),
     "profile": ("strata.loadtest.profile.command", "measure what a model is worth at every exit"),
     "sets": ("strata.model_store.profiling.sets_command", "make retrieval sets from pairs kept out of training"),

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from strata.app import hangup, listening, settings
+from strata.app.callers.tiers_file import TiersError
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import EnginePool
 from strata.app.listening import Listener
-from strata.app.planning.tiers_file import TiersError
 from strata.model_store.bundle import registry
 
 add_arguments = settings.add_arguments

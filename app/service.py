@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from strata import __version__
 from strata.app import logs
+from strata.app.callers.callers import Callers, everybody, one_key
+from strata.app.callers.tiers_file import TiersError, read_tiers
 from strata.app.engine.choose import sample_tokens
 from strata.app.engine.link import EngineError
 from strata.app.engine.memory import resident_bytes
@@ -20,10 +22,9 @@ from strata.app.engine.pool import EnginePool
 from strata.app.loop_lag import LoopLag
 from strata.app.metrics import Metrics
 from strata.app.now import Recorder
-from strata.app.planning.callers import Callers, everybody, one_key
 from strata.app.planning.cost import CostModel
+from strata.app.planning.feasibility import check_tiers
 from strata.app.planning.planner import Planner
-from strata.app.planning.tiers_file import TiersError, check_tiers, read_tiers
 from strata.app.scheduling.errors import NotServing, Overloaded
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.scheduler import Scheduler

@@ -8,8 +8,8 @@ from time import perf_counter
 
 from starlette.types import Scope
 
+from strata.app.callers.callers import Caller
 from strata.app.headers import header_text
-from strata.app.planning.callers import Caller
 
 _KEY = "strata.visit"
 _LONGEST_ID = 128

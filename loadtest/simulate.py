@@ -10,9 +10,9 @@ from statistics import median
 
 import numpy as np
 
+from strata.app.callers.tiers_file import read_tiers
 from strata.app.planning.plan import Ask, Terms
 from strata.app.planning.planner import Planner
-from strata.app.planning.tiers_file import read_tiers
 from strata.loadtest import arrivals, mix
 from strata.loadtest.figures import Figure, percentile
 from strata.loadtest.options import served_folder

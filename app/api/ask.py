@@ -16,8 +16,9 @@ from starlette.types import Scope
 from strata.app.api.body import Ids, OneError
 from strata.app.api.errors import VALIDATION, Refusal
 from strata.app.api.misspelt import refuse_misspelt
+from strata.app.callers.tier import Exits
 from strata.app.headers import header_text
-from strata.app.planning.plan import Ask, Exits
+from strata.app.planning.plan import Ask
 from strata.model_store.bundle.prompts import InputType
 
 _MOST_EXITS = 256

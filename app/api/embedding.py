@@ -14,8 +14,8 @@ from starlette.types import Receive
 
 from strata.app.api.answer import Embedded
 from strata.app.api.errors import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, Refusal, retry_after
+from strata.app.callers.callers import Caller
 from strata.app.metrics import Metrics
-from strata.app.planning.callers import Caller
 from strata.app.planning.feasibility import check_feasible
 from strata.app.planning.plan import Ask, Infeasible, Terms
 from strata.app.scheduling.errors import DeadlinePassed, NotServing, Overloaded, TooBusy

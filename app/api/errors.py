@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from strata.app.planning.callers import KeyRefused
-from strata.app.planning.plan import PlanRefused, TierRefused
+from strata.app.callers.callers import KeyRefused, TierRefused
+from strata.app.planning.plan import PlanRefused
 from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
 from strata.app.tokenizer import TextRefused
 
@@ -78,7 +78,7 @@ def refusal_of(error: Exception) -> Refusal:
             challenge = 'Bearer error="invalid_token"' if error.given else "Bearer"
             return Refusal(UNAUTHORIZED, str(error), headers={"WWW-Authenticate": challenge})
         case TierRefused():
-            return Refusal(FORBIDDEN, str(error), error.field)
+            return Refusal(FORBIDDEN if error.above else VALIDATION, str(error), "tier")
         case NotServing():
             return Refusal(UNHEALTHY, str(error) or "not serving", headers={"Retry-After": "1"})
         case EngineFailure():

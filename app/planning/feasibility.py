@@ -1,12 +1,25 @@
-"""Whether a deadline can ever buy the fewest layers the terms allow."""
+"""What no load explains: tiers that the model can never meet, and deadlines that even an idle server misses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from strata.app.planning.plan import Ask, Infeasible, Terms
+from strata.app.callers.callers import Callers
+from strata.app.callers.tiers_file import TiersError
+from strata.app.planning.plan import Ask, Infeasible, PlanRefused, Terms
+from strata.app.planning.planner import Planner
 
 _SURE = 1.5  # times the deadline: what is nearer may be a slow moment, and is for admission to judge
+
+
+def check_tiers(path: Path, callers: Callers, planner: Planner) -> None:
+    """Refuse the tiers of a file that the model can never meet. Raises TiersError."""
+    for tier in callers.tiers:
+        try:
+            planner.terms(Ask(), tier)
+        except PlanRefused as error:
+            raise TiersError(f'{path}: tier "{tier.name}": {error.field}: {error}') from error
 
 
 def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, forecast: Callable[[int], float]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from strata.app.callers.tier import Exits
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth
-
-Exits = tuple[int, ...] | Literal["shared"]  # "shared": those that may share an index with full depth
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,7 +61,3 @@ class PlanRefused(ValueError):  # noqa: N818 - reads as what happened
 
 class Infeasible(PlanRefused):
     """The fewest layers the terms allow take longer than the deadline, even with nothing else to do."""
-
-
-class TierRefused(PlanRefused):
-    """The caller asked for a tier above its own."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
+from strata.app.callers.tier import Exits, Tier
 from strata.app.planning.figures import Figures
-from strata.app.planning.plan import Ask, Exits, PlanRefused, Terms
+from strata.app.planning.plan import Ask, PlanRefused, Terms
 from strata.app.planning.space import parse_space, space_id
-from strata.app.planning.tier import Tier
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strata.app.planning.tiers_file import read_tiers
+from strata.app.callers.tiers_file import read_tiers
 from strata.loadtest.mix import DEFAULT, TIERS, Sender, senders
 from strata.loadtest.open_loop import Trip
 from strata.loadtest.outcomes import Requests, Summary, summarize

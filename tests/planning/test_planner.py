@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata.app.callers.tier import DEFAULT, Tier
 from strata.app.planning.plan import Ask, PlanRefused, Terms
 from strata.app.planning.planner import Planner
-from strata.app.planning.tier import DEFAULT, Tier
 from strata.model_store.bundle.quality import Worth
 from tests.planning.conftest import SCORES, paper_manifest
 

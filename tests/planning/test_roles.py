@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from strata.app.callers.tier import DEFAULT, Tier
 from strata.app.planning.plan import Ask, PlanRefused, Terms
 from strata.app.planning.planner import Planner
-from strata.app.planning.tier import DEFAULT, Tier
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.quality import Quality, Scored, ToldApart, Variant
 from tests.planning.conftest import SCORES, paper_manifest, paper_set

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from hmac import compare_digest
 
-from strata.app.planning.bucket import Bucket
-from strata.app.planning.plan import PlanRefused, TierRefused
-from strata.app.planning.tier import DEFAULT, Tier
+from strata.app.callers.bucket import Bucket
+from strata.app.callers.tier import DEFAULT, Tier
 
 
 class KeyRefused(Exception):  # noqa: N818 - reads as what happened
@@ -18,6 +17,14 @@ class KeyRefused(Exception):  # noqa: N818 - reads as what happened
     def __init__(self, message: str, *, given: bool) -> None:
         super().__init__(message)
         self.given = given
+
+
+class TierRefused(Exception):  # noqa: N818 - reads as what happened
+    """A tier that the caller cannot have: ``above`` its own, or one that there is not."""
+
+    def __init__(self, message: str, *, above: bool) -> None:
+        super().__init__(message)
+        self.above = above
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,17 +42,16 @@ class Caller:
         return self.tiers[self.rank]
 
     def tier(self, asked: str | None) -> Tier:
-        """The tier to serve a request on: its own, or a lower one by name. Raises PlanRefused."""
+        """The tier to serve a request on: its own, or a lower one by name. Raises TierRefused."""
         if asked is None:
             return self.own
         for rank, tier in enumerate(self.tiers):
             if tier.name == asked and rank >= self.rank:
                 return tier
         allowed = ", ".join(tier.name for tier in self.tiers[self.rank :])
-        higher = any(tier.name == asked for tier in self.tiers)
-        raise (TierRefused if higher else PlanRefused)(
-            "tier",
+        raise TierRefused(
             f"`tier` must be one of {allowed}{' with this key' if self.rank else ''}. Given: {asked[:100]}",
+            above=any(tier.name == asked for tier in self.tiers),
         )
 
 

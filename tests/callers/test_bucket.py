@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.app.planning import bucket
-from strata.app.planning.bucket import Bucket
+from strata.app.callers import bucket
+from strata.app.callers.bucket import Bucket
 
 
 class Clock:

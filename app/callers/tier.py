@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from strata.app.planning.plan import Exits
 from strata.model_store.bundle.prompts import InputType
+
+Exits = tuple[int, ...] | Literal["shared"]  # "shared": those that may share an index with full depth
 
 
 @dataclass(slots=True, frozen=True)

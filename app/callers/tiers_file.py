@@ -17,10 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from strata.app.planning.callers import Callers
-from strata.app.planning.plan import Ask, PlanRefused
-from strata.app.planning.planner import Planner
-from strata.app.planning.tier import Tier
+from strata.app.callers.callers import Callers
+from strata.app.callers.tier import Tier
 from strata.model_store.bundle.prompts import InputType
 
 _HASH = "sha256:"
@@ -95,15 +93,6 @@ def read_tiers(path: Path) -> Callers:
     keys = {bytes.fromhex(key.removeprefix(_HASH)): rank for rank, entry in enumerate(entries) for key in entry.keys}
     keyless = next((rank for rank, entry in enumerate(entries) if entry.anonymous), None)
     return Callers([entry.tier() for entry in entries], keys, keyless)
-
-
-def check_tiers(path: Path, callers: Callers, planner: Planner) -> None:
-    """Refuse tiers that the model can never meet. Raises TiersError."""
-    for tier in callers.tiers:
-        try:
-            planner.terms(Ask(), tier)
-        except PlanRefused as error:
-            raise TiersError(f'{path}: tier "{tier.name}": {error.field}: {error}') from error
 
 
 def _refuse_repeats(path: Path, entries: list[_Entry]) -> None:
