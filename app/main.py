@@ -25,8 +25,8 @@ from strata.app.api import (
     tokenize,
 )
 from strata.app.api.cors import Cors
-from strata.app.api.door import Door, direct
-from strata.app.api.errors import refusal_of, response
+from strata.app.api.gateway import Gateway, direct
+from strata.app.api.refusals import refusal_of, refusal_response
 from strata.app.engine.pool import EnginePool
 from strata.app.service import Service
 from strata.app.settings import Settings
@@ -53,7 +53,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         docs_url=None,
         openapi_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # the door reads both, and knows nothing of the scheme that a proxy speaks
+        redirect_slashes=False,  # the gateway reads both, and knows nothing of the scheme that a proxy speaks
     )
     app.state.service = service
     routers = [
@@ -63,11 +63,11 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         routers.append(explorer.router)
     for router in routers:
         app.include_router(router)
-    app.add_exception_handler(HTTPException, _tell)
-    app.add_middleware(Door, service=service, direct=direct(routers))
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_middleware(Gateway, service=service, direct=direct(routers))
     app.add_middleware(Cors, service=service)
     return app
 
 
-async def _tell(request: Request, error: Exception) -> Response:
-    return response(refusal_of(error), request.url.path)
+async def _refused(request: Request, error: Exception) -> Response:
+    return refusal_response(refusal_of(error), request.url.path)

@@ -136,9 +136,7 @@ class Settings(BaseSettings):
         "most tokens run together; a longer text runs in a batch of its own (default: 512 on a CPU, 32768 on a GPU)",
     )
     max_batch_requests: PositiveInt | None = _option(_QUEUE, None, "most texts run together (default: no limit)")
-    max_concurrent_requests: PositiveInt = _option(
-        _QUEUE, 2048, "requests in the house at once; more are refused (429)"
-    )
+    max_concurrent_requests: PositiveInt = _option(_QUEUE, 2048, "requests in flight at once; more are refused (429)")
     max_queue_texts: PositiveInt = _option(_QUEUE, 8192, "texts that may wait; a request that does not fit is refused")
     max_queue_tokens: PositiveInt = _option(_QUEUE, 524_288, "tokens that may wait, likewise")
     shadow_share: Annotated[float, Field(ge=0, le=1)] = _option(
@@ -150,7 +148,7 @@ class Settings(BaseSettings):
     max_client_batch_size: PositiveInt = _option(_REQUESTS, 1024, "most texts in one request")
     payload_limit: PositiveInt = _option(_REQUESTS, 2_000_000, "largest request body, in bytes", "BYTES")
     payload_memory: PositiveInt = _option(
-        _REQUESTS, 256_000_000, "bytes of request bodies in the house at once; more are refused (429)", "BYTES"
+        _REQUESTS, 256_000_000, "bytes of request bodies in flight at once; more are refused (429)", "BYTES"
     )
     auto_truncate: bool = _option(_REQUESTS, True, "cut texts that are too long unless the request says otherwise")
     tokenization_workers: PositiveInt = _option(_REQUESTS, 2, "threads that tokenize long requests")

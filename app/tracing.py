@@ -12,7 +12,7 @@ from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from strata.app.visit import Visit
+    from strata.app.request_context import RequestContext
 
 _CLOSE_MS = 2000  # longest wait at the end for spans that have not been sent
 
@@ -42,7 +42,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("strata", version)
         self._trace, self._propagate = trace, propagate
 
-    def record(self, visit: Visit, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def record(self, context: RequestContext, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The spans of a request that is over; a ``traceparent`` among its headers names their parent."""
         now, now_ns = perf_counter(), time_ns()
 
@@ -54,21 +54,21 @@ class Tracing:
         attributes: dict[str, Any] = {
             "http.request.method": method,
             "url.path": path,
-            "http.response.status_code": visit.status,
-            "strata.request_id": visit.id,
-            **{f"strata.{name}": value for name, value in visit.facts.items()},
+            "http.response.status_code": context.status,
+            "strata.request_id": context.id,
+            **{f"strata.{name}": value for name, value in context.facts.items()},
         }
         span = self._tracer.start_span(
             f"{method} {path}",
             context=self._propagate.extract(carrier),
             kind=self._trace.SpanKind.SERVER,
             attributes=attributes,
-            start_time=at(visit.started),
+            start_time=at(context.started),
         )
-        if visit.status >= 500:
-            span.set_status(self._trace.StatusCode.ERROR, str(visit.facts.get("error", "")))
+        if context.status >= 500:
+            span.set_status(self._trace.StatusCode.ERROR, str(context.facts.get("error", "")))
         inside = self._trace.set_span_in_context(span)
-        for name, began, ended in visit.stages:
+        for name, began, ended in context.stages:
             self._tracer.start_span(name, context=inside, start_time=at(began)).end(at(ended))
         span.end(now_ns)
 

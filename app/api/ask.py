@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
 
 from strata.app.api.body import Ids, OneError
-from strata.app.api.errors import VALIDATION, Refusal
 from strata.app.api.misspelt import refuse_misspelt
+from strata.app.api.refusals import VALIDATION, Refusal
 from strata.app.callers.tier import Exits
 from strata.app.headers import header_text
 from strata.app.planning.plan import Ask

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 from starlette.requests import Request
 
-from strata.app.api.errors import TOO_LARGE, ClientLeft, Refusal, misread
 from strata.app.api.negotiation import as_utf8, check_encoding
+from strata.app.api.refusals import TOO_LARGE, ClientLeft, Refusal, misread
+from strata.app.request_context import RequestContext
 from strata.app.service import Service
-from strata.app.visit import Visit
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[s
 async def read(request: Request, model: type[Body], limit: int) -> Body:
     """The body of a request as ``model``. Raises Refusal (413 without reading on, or what does not fit).
 
-    Raises Overloaded when the bodies in the house are as much as it holds.
+    Raises Overloaded when the bodies in flight are as much as it holds.
     """
     check_encoding(request.headers.getlist("content-encoding"))
     raw = as_utf8(await _bytes(request, limit))
@@ -80,7 +80,7 @@ async def _bytes(request: Request, limit: int) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
     service: Service = request.app.state.service
-    visit = Visit.of(request.scope)
+    context = RequestContext.of(request.scope)
     chunks, size, more = [], 0, True
     while more:
         message = await request.receive()
@@ -91,7 +91,7 @@ async def _bytes(request: Request, limit: int) -> bytes:
         if size > limit:
             raise _too_large(limit)
         service.hold(len(chunk))
-        visit.body_bytes += len(chunk)
+        context.body_bytes += len(chunk)
         chunks.append(chunk)
         more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

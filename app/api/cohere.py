@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import FirstError, Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import check_size, embed
-from strata.app.api.errors import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.output import base64_rows, check_output, headers, numbers
+from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
+from strata.app.api.responses import json_response
 from strata.app.service import Service
 from strata.app.tokenizer import Encode
 from strata.model_store.bundle.output_types import OutputType
@@ -131,4 +131,4 @@ async def embed_by_type(request: Request) -> Response:
         "response_type": "embeddings_by_type",
     }
     only: OutputType = next(iter(kinds.values())) if len(kinds) == 1 else "float"
-    return json_answer(content, headers(served, embedded, only))
+    return json_response(content, headers(served, embedded, only))

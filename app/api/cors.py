@@ -25,7 +25,7 @@ _REMEMBERED_S = 600
 
 
 class Cors:
-    """Pure ASGI, outside of the door: a browser asks beforehand and without a key."""
+    """Pure ASGI, outside of the gateway: a browser asks beforehand and without a key."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app

@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.docs import PlainRoute
+from strata.app.api.responses import json_response
 from strata.app.service import Service
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)
@@ -63,7 +63,7 @@ async def asset(request: Request) -> Response:
 async def schema(request: Request) -> Response:
     """The schema: where to try it, and how keys are sent."""
     service: Service = request.app.state.service
-    return json_answer({**request.app.openapi(), **_place(request, service), **_keys(service)} | _schemes(request))
+    return json_response({**request.app.openapi(), **_place(request, service), **_keys(service)} | _schemes(request))
 
 
 def _place(request: Request, service: Service) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import JSON, RAW, json_answer, raw_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import OneError, Texts, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import check_size, embed
-from strata.app.api.errors import TEI_ERRORS
 from strata.app.api.negotiation import preferred
 from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
+from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.responses import JSON, RAW, json_response, raw_response
 from strata.app.service import Service
 from strata.app.tokenizer import Encode
 
@@ -87,8 +87,8 @@ async def embed_texts(request: Request) -> Response:
     embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
     rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)
     if preferred(request.headers.getlist("accept"), (JSON, RAW)) == RAW:
-        return raw_answer(little_endian(rows), head)
-    return json_answer(written(rows, body), head)
+        return raw_response(little_endian(rows), head)
+    return json_response(written(rows, body), head)
 
 
 # TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.

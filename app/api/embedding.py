@@ -12,16 +12,16 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
-from strata.app.api.answer import Embedded
-from strata.app.api.errors import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, Refusal, retry_after
+from strata.app.api.refusals import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, Refusal, retry_after
+from strata.app.api.responses import Embedded
 from strata.app.callers.callers import Caller
 from strata.app.metrics import Metrics
 from strata.app.planning.feasibility import check_feasible
 from strata.app.planning.plan import Ask, Infeasible, Terms
+from strata.app.request_context import RequestContext
 from strata.app.scheduling.errors import DeadlinePassed, NotServing, Overloaded, TooBusy
 from strata.app.service import Service
 from strata.app.tokenizer import Encode
-from strata.app.visit import Visit
 
 Result = TypeVar("Result")
 
@@ -39,44 +39,46 @@ async def embed(
 ) -> Embedded:
     """Embed the inputs of a request, which are as many as it may have.
 
-    Raises what `errors.refusal_of` knows, and ClientLeft.
+    Raises what `refusals.refusal_of` knows, and ClientLeft.
     """
     service: Service = request.app.state.service
-    visit = Visit.of(request.scope)
-    visit.facts["texts"] = len(inputs)
+    context = RequestContext.of(request.scope)
+    context.facts["texts"] = len(inputs)
     metrics = service.metrics
     metrics.request_started(method, len(inputs))
 
     served = service.served()
-    caller = visit.caller
+    caller = context.caller
     assert caller is not None
     terms = served.planner.terms(ask, caller.tier(ask.tier))
-    visit.facts["tier"] = terms.tier
+    context.facts["tier"] = terms.tier
     check_rate(caller, len(inputs), metrics)
     scheduler = served.scheduler
     with refusals_counted(caller, len(inputs), metrics, terms.tier), service.seat():
         scheduler.check_room(len(inputs), 0, (terms.tier, caller.key or ""))
         started = perf_counter()
-        async with deadline_kept(terms, visit):
+        async with deadline_kept(terms, context):
             tokens = await served.tokenizer.encode(inputs, how, terms.input_type)
         tokenization_s = perf_counter() - started
         check_queue_holds(service, sum(map(len, tokens)), how.field)
         if terms.deadline_s is not None:
             alone = partial(scheduler.alone, list(map(len, tokens)))
             check_feasible(terms, ask, served.planner.exits_of(terms.input_type), len(inputs), alone)
-        submitted = scheduler.submit(tokens, terms, arrived=visit.started, normalize=normalize, caller=caller.key or "")
+        submitted = scheduler.submit(
+            tokens, terms, arrived=context.started, normalize=normalize, caller=caller.key or ""
+        )
         answer = await while_connected(request.receive, submitted)
 
-    total_s = visit.seconds
-    tokenized, sent = started + tokenization_s, visit.started + answer.queue_s
-    visit.stages += [
+    total_s = context.seconds
+    tokenized, sent = started + tokenization_s, context.started + answer.queue_s
+    context.stages += [
         ("tokenize", started, tokenized),
         ("queue", tokenized, max(tokenized, sent)),
         ("inference", sent, sent + answer.inference_s),
     ]
     if caller.key:
         metrics.key_answered(caller.own.name, caller.key, len(inputs), answer.tokens)
-    visit.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
+    context.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
     metrics.request_answered(
         method,
         len(inputs),
@@ -145,13 +147,13 @@ def refusals_counted(caller: Caller, texts: int, metrics: Metrics, tier: str) ->
 
 
 @asynccontextmanager
-async def deadline_kept(terms: Terms, visit: Visit) -> AsyncIterator[None]:
+async def deadline_kept(terms: Terms, context: RequestContext) -> AsyncIterator[None]:
     """Raise DeadlinePassed out of work that has not ended by then, such as waiting for a thread."""
     if terms.deadline_s is None or terms.deadline_s < _COUNTED_S:
         yield
         return
     try:
-        async with asyncio.timeout(terms.deadline_s - visit.seconds):
+        async with asyncio.timeout(terms.deadline_s - context.seconds):
             yield
     except TimeoutError as error:
         raise DeadlinePassed(f"the deadline of {1000 * terms.deadline_s:.0f} ms has passed") from error

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.docs import PlainRoute
-from strata.app.api.errors import NOT_FOUND, Refusal
+from strata.app.api.refusals import NOT_FOUND, Refusal
 from strata.app.service import Service
 from strata.app.ui import files
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.docs import PlainRoute
-from strata.app.api.errors import NOT_FOUND, Refusal
+from strata.app.api.refusals import NOT_FOUND, Refusal
 from strata.app.docs import pages, reference
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from strata.app.api.errors import VALIDATION, Refusal
+from strata.app.api.refusals import VALIDATION, Refusal
 
 # As other servers and libraries call it -> as it is called here.
 _MEANT = {

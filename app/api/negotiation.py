@@ -6,7 +6,7 @@ import codecs
 import json
 from collections.abc import Iterable
 
-from strata.app.api.errors import ENCODED, VALIDATION, Refusal
+from strata.app.api.refusals import ENCODED, VALIDATION, Refusal
 
 _UTF8_MARK = codecs.BOM_UTF8
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.ask import size_of
 from strata.app.api.docs import PlainRoute
-from strata.app.api.errors import TEI_ERRORS
+from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.responses import json_response
 from strata.app.now import EVERY_S, KEPT
 from strata.app.service import Service
 
@@ -91,4 +91,4 @@ async def now(request: Request) -> Response:
     service: Service = request.app.state.service
     seconds = size_of(request.scope, "seconds", _USUAL, KEPT)
     samples = await service.recorder.look(seconds)
-    return json_answer({"state": service.state, "model": service.label, "every_s": EVERY_S, "samples": samples})
+    return json_response({"state": service.state, "model": service.label, "every_s": EVERY_S, "samples": samples})

@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Texts, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import check_size, embed
-from strata.app.api.errors import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
 from strata.app.api.output import OutputOptions, check_output, headers, numbers, written
+from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
+from strata.app.api.responses import json_response
 from strata.app.service import Service
 
 router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
@@ -104,7 +104,7 @@ async def create_embeddings(request: Request) -> Response:
         "model": service.opened().name,
         "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
-    return json_answer(content, headers(served, embedded, kind))
+    return json_response(content, headers(served, embedded, kind))
 
 
 router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include_in_schema=False)
@@ -114,7 +114,7 @@ router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include
 async def list_models(request: Request) -> Response:
     """The served model."""
     service: Service = request.app.state.service
-    return json_answer({"object": "list", "data": [_model(service)]})
+    return json_response({"object": "list", "data": [_model(service)]})
 
 
 @router.get("/v1/models/{name:path}", responses={200: {"model": Model}}, include_in_schema=False)
@@ -123,7 +123,7 @@ async def get_model(request: Request) -> Response:
     model = _model(request.app.state.service)
     if request.path_params["name"] != model["id"]:
         raise Refusal(MODEL_NOT_FOUND, f"the model served is `{model['id']}`", "model")
-    return json_answer(model)
+    return json_response(model)
 
 
 def _model(service: Service) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata import __version__
-from strata.app.api.answer import json_answer
 from strata.app.api.docs import PlainRoute
-from strata.app.api.errors import TEI_ERRORS, UNHEALTHY, Refusal
+from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
+from strata.app.api.responses import json_response
 from strata.app.service import Served, Service
 from strata.model_store.bundle.quality import Quality, Side
 
@@ -22,7 +22,7 @@ router = APIRouter(route_class=PlainRoute, tags=["operations"])
 @router.get("/health", responses={200: {"description": "The process answers"}})
 async def health(request: Request) -> Response:
     """Liveness: whether the process answers. Never waits for the engine; whether it can embed is `/ready`."""
-    return json_answer({"status": "alive"})
+    return json_response({"status": "alive"})
 
 
 @router.get("/ready", responses={200: {"description": "Requests are served"}, 503: TEI_ERRORS[503]})
@@ -32,7 +32,7 @@ async def ready(request: Request) -> Response:
     state = service.state
     if state != "ready":
         raise Refusal(UNHEALTHY, f"{state}: {service.why_not(state)}")
-    return json_answer({"status": "ready"})
+    return json_response({"status": "ready"})
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}})
@@ -46,7 +46,7 @@ async def metrics(request: Request) -> Response:
 async def info(request: Request) -> Response:
     """The model, what it was trained and measured for, what runs it and why, and the limits."""
     service: Service = request.app.state.service
-    return json_answer(described(service, service.opened()))
+    return json_response(described(service, service.opened()))
 
 
 @router.get("/", include_in_schema=False)
@@ -54,7 +54,7 @@ async def root(request: Request) -> Response:
     """Where to go from here."""
     service: Service = request.app.state.service
     places = {"docs": "/docs", "guide": "/guide", "info": "/info", "embed": "POST /embed"}
-    return json_answer({"strata": __version__, **({"ui": "/ui"} if service.settings.ui else {}), **places})
+    return json_response({"strata": __version__, **({"ui": "/ui"} if service.settings.ui else {}), **places})
 
 
 def described(service: Service, served: Served) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from strata.app.api.answer import Embedded
-from strata.app.api.errors import VALIDATION, Refusal
+from strata.app.api.refusals import VALIDATION, Refusal
+from strata.app.api.responses import Embedded
 from strata.app.planning.plan import Ask
 from strata.app.service import Served
 from strata.model_store.bundle.output_types import OUTPUT_TYPES, PACKED, SCALED, OutputType

@@ -9,13 +9,13 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.ask import ASK_DOCS, ask_of, size_of
 from strata.app.api.docs import PlainRoute
-from strata.app.api.errors import TEI_ERRORS
+from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.responses import json_response
 from strata.app.planning.feasibility import check_feasible
+from strata.app.request_context import RequestContext
 from strata.app.service import Service
-from strata.app.visit import Visit
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth
 
@@ -84,7 +84,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def plan(request: Request) -> Response:
     """The plan for `texts` texts of `tokens` tokens each, under the budget that the other parameters give."""
     service: Service = request.app.state.service
-    served, caller = service.served(), Visit.of(request.scope).caller
+    served, caller = service.served(), RequestContext.of(request.scope).caller
     assert caller is not None
     texts = size_of(request.scope, "texts", 1, service.settings.max_client_batch_size)
     tokens = size_of(request.scope, "tokens", 32, served.manifest.max_tokens)
@@ -96,7 +96,7 @@ async def plan(request: Request) -> Response:
     empty = {layers: scheduler.alone(lengths, layers) for layers in exits}
     check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
     chosen = scheduler.plan(terms, lengths)
-    return json_answer(
+    return json_response(
         {
             "texts": texts,
             "tokens": tokens,

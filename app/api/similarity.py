@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import check_size, embed
-from strata.app.api.errors import TEI_ERRORS
+from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.responses import json_response
 from strata.app.service import Service
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
@@ -60,4 +60,4 @@ async def similarity(request: Request) -> Response:
     sentences = [body.inputs.source_sentence, *body.inputs.sentences]
     embedded = await embed(request, sentences, ask, how, method="batch")
     vectors = embedded.answer.vectors
-    return json_answer(vectors[1:] @ vectors[0], embedded.headers())
+    return json_response(vectors[1:] @ vectors[0], embedded.headers())

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.answer import json_answer
 from strata.app.api.body import IdLists, Ids, Strings, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import check_rate, check_size
-from strata.app.api.errors import TEI_ERRORS, VALIDATION, Refusal
+from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
+from strata.app.api.responses import json_response
+from strata.app.request_context import RequestContext
 from strata.app.service import Service
-from strata.app.visit import Visit
 
 # Describing a token takes 5 us, for which everybody waits, and 600 bytes.
 _MOST = 200_000
@@ -73,7 +73,7 @@ async def tokenize(request: Request) -> Response:
             add_special_tokens=body.add_special_tokens,
             prompt_name=body.prompt_name,
         )
-        return json_answer(tokens)
+        return json_response(tokens)
 
 
 @router.post("/decode", openapi_extra=_DECODE_DOCS, responses={200: {"model": list[str]}, **TEI_ERRORS})
@@ -84,7 +84,7 @@ async def decode(request: Request) -> Response:
     ids, _ = listed(body.ids)
     _check_length(ids, "ids", "ids")
     with _admitted(request, len(ids), "ids"):
-        return json_answer(await service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens))
+        return json_response(await service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens))
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _admitted(request: Request, texts: int, field: str) -> Iterator[None]:
     """A seat, for as many texts as the server takes and the key's rate allows."""
     service: Service = request.app.state.service
     check_size(service, texts, field)
-    caller = Visit.of(request.scope).caller
+    caller = RequestContext.of(request.scope).caller
     assert caller is not None
     check_rate(caller, texts, service.metrics)
     with service.seat():

@@ -1,1 +1,1 @@
-"""Tests of the service, through its door."""
+"""Tests of the service, over HTTP."""

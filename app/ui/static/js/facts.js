@@ -12,7 +12,7 @@ export function facts(info) {
     ["source", `${provenance.source} (${provenance.licence}), made with ${provenance.made_with}`],
     ["runs on", `${engine.backend}, ${engine.dtype}, ${engine.device}: ${plural(engine.workers, "worker")} of ${plural(engine.threads, "thread")}`],
     ["why", engine.reason],
-    ["limits", `${info.max_concurrent_requests} requests in the house, ${info.max_client_batch_size} texts in one, ${info.max_batch_tokens} tokens in a batch`],
+    ["limits", `${info.max_concurrent_requests} requests in flight, ${info.max_client_batch_size} texts in one, ${info.max_batch_tokens} tokens in a batch`],
     ["tiers", info.tiers.map(tier).join(" · ")],
   ];
   return h("dl", { class: "facts" }, rows.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)]));

@@ -1,4 +1,4 @@
-"""The door every request comes in by: it gets an id, whatever goes wrong is told in its protocol, and it is logged."""
+"""The gateway: every request gets an id, its key is checked, faults are told in its protocol, and it is logged."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strata.app import logs
 from strata.app.api.docs import Endpoint, PlainRoute
-from strata.app.api.errors import INTERNAL, NOT_ALLOWED, NOT_FOUND, ClientLeft, Refusal, refusal_of, response
+from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, ClientLeft, Refusal, refusal_of, refusal_response
+from strata.app.request_context import RequestContext
 from strata.app.service import Service
-from strata.app.visit import Visit
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
@@ -26,7 +26,7 @@ _LOGGED = 200  # characters of a path
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
 
-class Door:
+class Gateway:
     """Pure ASGI: a request pays for one call and one header."""
 
     def __init__(self, app: ASGIApp, service: Service, direct: Mapping[tuple[str, str], Endpoint]) -> None:
@@ -41,17 +41,17 @@ class Door:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         scope = self._plain(scope)
-        visit = Visit.enter(scope)
+        context = RequestContext.begin(scope)
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                visit.status = message["status"]
-                message["headers"].append((b"x-request-id", visit.mark))
+                context.status = message["status"]
+                message["headers"].append((b"x-request-id", context.echoed))
             await send(message)
 
         try:
             if scope["path"] not in _OPEN and not scope["path"].startswith(_GUIDE):
-                self._check(scope, visit)
+                self._check(scope, context)
             endpoint = self._direct.get((scope["method"], scope["path"]))
             if endpoint is None and scope["path"] in self._methods:
                 endpoint = self._other_method
@@ -62,20 +62,20 @@ class Door:
                 await answer(scope, receive, send_marked)
         except ClientLeft:
             self._service.metrics.client_left()
-            visit.status = _CLIENT_LEFT
+            context.status = _CLIENT_LEFT
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.kind is INTERNAL:
-                facts = {"id": visit.id, "path": scope["path"]}
+                facts = {"id": context.id, "path": scope["path"]}
                 logs.event("request_failed", facts, level=logging.ERROR, error=error)
-            if visit.status:  # the answer had begun; all that is left is to break it off
+            if context.status:  # the answer had begun; all that is left is to break it off
                 raise
             self._service.metrics.request_failed(refusal.kind.reason)
-            visit.facts["error"] = str(refusal)
-            await response(refusal, scope["path"])(scope, receive, send_marked)
+            context.facts["error"] = str(refusal)
+            await refusal_response(refusal, scope["path"])(scope, receive, send_marked)
         finally:
-            self._service.let_go(visit.body_bytes)
-            self._tell(scope, visit)
+            self._service.let_go(context.body_bytes)
+            self._log(scope, context)
 
     def _plain(self, scope: Scope) -> Scope:
         """The request that is meant: HEAD is GET without the body, a slash at the end or --root-path say nothing."""
@@ -98,7 +98,7 @@ class Door:
         message = f"`{request.scope['path'][:_LOGGED]}` takes {allowed}, not {request.method}"
         raise Refusal(NOT_ALLOWED, message, headers={"Allow": allowed})
 
-    def _check(self, scope: Scope, visit: Visit) -> None:
+    def _check(self, scope: Scope, context: RequestContext) -> None:
         """Refuse who has no key, and what is not on this port."""
         port, path = self._service.operations_port, scope["path"]
         page = path.startswith(_PAGES) and any(path == each or path.startswith(each + "/") for each in _PAGES)
@@ -110,32 +110,32 @@ class Door:
                 return
         if page:
             return
-        visit.caller = self._service.callers.caller(scope["headers"])
+        context.caller = self._service.callers.caller(scope["headers"])
 
-    def _tell(self, scope: Scope, visit: Visit) -> None:
+    def _log(self, scope: Scope, context: RequestContext) -> None:
         """The request's log line, and its spans where there are any."""
         if scope["path"] in _QUIET:
             return
         if self._service.tracing:
-            self._service.tracing.record(visit, scope["method"], scope["path"], scope["headers"])
-        if visit.status >= _REFUSED:  # who it was, to tell one client's mistakes from everybody's
-            visit.facts["client"] = scope["client"][0] if scope["client"] else "local"
-            if visit.caller:
-                visit.facts.setdefault("tier", visit.caller.own.name)
+            self._service.tracing.record(context, scope["method"], scope["path"], scope["headers"])
+        if context.status >= _REFUSED:  # who it was, to tell one client's mistakes from everybody's
+            context.facts["client"] = scope["client"][0] if scope["client"] else "local"
+            if context.caller:
+                context.facts.setdefault("tier", context.caller.own.name)
         logs.request(
             {
-                "id": visit.id,
+                "id": context.id,
                 "method": scope["method"],
                 "path": scope["path"][:_LOGGED],
-                "status": visit.status,
-                **visit.facts,
-                "ms": round(visit.seconds * 1000, 2),
+                "status": context.status,
+                **context.facts,
+                "ms": round(context.seconds * 1000, 2),
             }
         )
 
 
 def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:
-    """Endpoints of the plain routes by (method, path), so that the door can call them without asking the routers.
+    """Endpoints of the plain routes by (method, path), so that the gateway can call them without asking the routers.
 
     FastAPI's router and the stacks it opens for dependencies take 160 us of a request, as much as everything of ours
     but the tokenizer, and these routes use none of it. It serves what is not here: paths with parameters, 404.

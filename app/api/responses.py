@@ -1,4 +1,4 @@
-"""Answers: what was run and where the time went as headers, and the vectors as JSON, base64 or raw floats."""
+"""Responses: what was run and where the time went as headers, and the vectors as JSON, base64 or raw floats."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Embedded:
         return found
 
 
-def json_answer(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
+def json_response(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
     """JSON; numpy arrays are written as lists of numbers."""
     response = Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
     response.raw_headers.extend(headers)
     return response
 
 
-def raw_answer(rows: npt.NDArray[Any], headers: Sequence[tuple[bytes, bytes]]) -> Response:
+def raw_response(rows: npt.NDArray[Any], headers: Sequence[tuple[bytes, bytes]]) -> Response:
     """Numbers of one type, row after row; X-Strata-Shape says how many rows of how many."""
     response = Response(rows.tobytes(), media_type=RAW)
     response.raw_headers.extend(headers)

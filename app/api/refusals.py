@@ -1,4 +1,4 @@
-"""Refusals and failures in the words of the protocol that was called."""
+"""Refusals and failures, in the words of the protocol that was called."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def misread(error: ValidationError) -> Refusal:
 _OPENAI_NAMES = {"dim": "dimensions"}
 
 
-def response(refusal: Refusal, path: str) -> Response:
+def refusal_response(refusal: Refusal, path: str) -> Response:
     """The answer to a refused request, in the shape of the protocol that ``path`` belongs to."""
     kind, message = refusal.kind, str(refusal)
     body: dict[str, Any]
