@@ -59,16 +59,25 @@ def layout_of(lengths: Int32) -> Layout:
     return Layout(starts)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class FlatBatch:
     """Everything the host knows of a batch's way through the layers, computed once."""
 
     order: Index  # [rows] number in the batch of each row here
-    ids: Int32  # [tokens]
+    given: Int32  # [tokens] ids as the batch has them
+    sources: Int32  # [rows] where the tokens of each row here begin in ``given``
     layout: Layout
     depths: Int32  # [rows] layers to run at most, falling
     dims: Int32  # [rows] elements of the vector
     normalize: npt.NDArray[np.bool_]  # [rows]
+
+    @cached_property
+    def ids(self) -> Int32:
+        """Token ids in the order of the rows here, [tokens]. A GPU gathers them itself, which spares the host this."""
+        found: Int32 = self.given[
+            np.repeat(self.sources - self.layout.starts[:-1], self.layout.lengths) + np.arange(len(self.given))
+        ]
+        return found
 
     def exits(self) -> list[tuple[int, int, int]]:
         """Where rows leave, shallowest first: after ``layers`` blocks, rows ``begin`` to ``end - 1``."""
@@ -81,8 +90,6 @@ def flatten(batch: Batch) -> FlatBatch:
     """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
     lengths, depths, dims, normalize = batch.facts.T
     order = np.argsort(-(depths.astype(np.int64) << 32) - lengths, kind="stable")
-    sorted_ = lengths[order]
-    layout = layout_of(sorted_)
-    begins = (np.cumsum(lengths) - lengths)[order]
-    ids = batch.ids[np.repeat(begins - layout.starts[:-1], sorted_) + np.arange(len(batch.ids))]
-    return FlatBatch(order, ids, layout, depths[order], dims[order], normalize[order] != 0)
+    sources = (np.cumsum(lengths, dtype=np.int32) - lengths)[order]
+    layout = layout_of(lengths[order])
+    return FlatBatch(order, batch.ids, sources, layout, depths[order], dims[order], normalize[order] != 0)

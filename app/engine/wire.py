@@ -10,6 +10,7 @@ import json
 import socket
 import struct
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,19 +55,19 @@ def decode_batch(payload: bytes) -> Batch:
 
 
 def encode_result(result: BatchResult) -> bytes:
-    """Payload of a RESULT: seconds, padded tokens, row count, then per row (layers, dim), then all vectors."""
-    facts = np.array([(n, len(v)) for n, v in zip(result.layers, result.vectors, strict=True)], np.int32)
+    """Payload of a RESULT: seconds, padded tokens, row count, layers of each row, dim of each row, then all vectors."""
+    facts = np.array([result.layers, [len(vector) for vector in result.vectors]], np.int32)
     head = _RESULT_HEAD.pack(result.seconds, result.padded_tokens, len(result.layers))
-    return head + facts.tobytes() + b"".join(v.tobytes() for v in result.vectors)
+    return head + facts.tobytes() + b"".join(map(np.ndarray.tobytes, result.vectors))
 
 
 def decode_result(payload: bytes) -> BatchResult:
     """The result of a RESULT payload; its vectors are views of the payload."""
     seconds, padded, count = _RESULT_HEAD.unpack_from(payload)
-    facts = np.frombuffer(payload, np.int32, count * 2, offset=_RESULT_HEAD.size).reshape(count, 2)
+    layers, dims = np.frombuffer(payload, np.int32, count * 2, offset=_RESULT_HEAD.size).reshape(2, count)
     flat = np.frombuffer(payload, np.float32, offset=_RESULT_HEAD.size + count * 8)
-    vectors = np.split(flat, np.cumsum(facts[:, 1])[:-1])
-    return BatchResult(vectors, facts[:, 0].tolist(), seconds, padded)
+    vectors = [flat[begin:end] for begin, end in pairwise([0, *np.cumsum(dims).tolist()])]
+    return BatchResult(vectors, layers.tolist(), seconds, padded)
 
 
 def receive(sock: socket.socket) -> tuple[Kind, bytes] | None:

@@ -21,7 +21,7 @@ from triton.compiler import ASTSource
 from strata.app.engine.backends.cuda import kernels as k
 
 dtype = sys.argv[1]
-INTEGERS = ("ids", "row_starts", "starts", "ends", "depths", "dims", "order")
+INTEGERS = ("ids", "sources", "row_starts", "starts", "ends", "depths", "dims", "order")
 FLOATS = ("position", "queries", "head_bias", "by_distance", "cos", "sin")
 NUMBERS = {"rows": "i32", "tokens": "i32", "layers": "i32", "eps": "fp32", "scale": "fp32"}
 

@@ -22,12 +22,13 @@ class Buffers:
     depths: torch.Tensor  # [rows] int32, -1 for rows that are none
     dims: torch.Tensor  # [rows] int32, negative where the vector is not normalised
     order: torch.Tensor  # [rows] int32, the row's number in the batch
-    ids: torch.Tensor  # [places] int32
+    sources: torch.Tensor  # [rows] int32, where the row's tokens begin in ``ids``
+    ids: torch.Tensor  # [places] int32, as the batch has them
     starts: torch.Tensor  # [places] int32, first token of each token's row
     ends: torch.Tensor  # [places] int32, the one after its last
     hidden: torch.Tensor  # [places, hidden]
     answers: torch.Tensor  # [rows, full_dim] float32
-    packed: torch.Tensor  # the memory of the first five
+    packed: torch.Tensor  # the memory of the first six
 
 
 def allocate(
@@ -35,8 +36,8 @@ def allocate(
 ) -> Buffers:
     """Uninitialised buffers for at least so many rows."""
     rows += -rows % _ALIGNED
-    packed = torch.empty(4 * rows + _ALIGNED + places, dtype=torch.int32, device=device)
-    row_starts, depths, dims, order, ids = torch.split(packed, [rows + _ALIGNED, rows, rows, rows, places])
+    packed = torch.empty(5 * rows + _ALIGNED + places, dtype=torch.int32, device=device)
+    row_starts, depths, dims, order, sources, ids = torch.split(packed, [rows + _ALIGNED, *4 * [rows], places])
     bounds = torch.empty((2, places), dtype=torch.int32, device=device)
     return Buffers(
         rows,
@@ -45,6 +46,7 @@ def allocate(
         depths,
         dims,
         order,
+        sources,
         ids,
         bounds[0],
         bounds[1],
@@ -68,18 +70,18 @@ class Staging:
     def send(self, flat: FlatBatch, to: Buffers) -> None:
         """Fill the integers of ``to`` with one copy, without waiting for it."""
         rows, tokens, most = flat.layout.rows, flat.layout.tokens, to.rows
-        count = 4 * most + _ALIGNED + tokens
+        count = 5 * most + _ALIGNED + tokens
         if count > len(self._up):
             self._up = self._new(2 * count, torch.int32)
         host = self._up.numpy()[:count]
         host[: rows + 1] = flat.layout.starts
         host[rows + 1 : most + 1] = tokens
         host = host[most + _ALIGNED :]
-        depths, dims, order = host[: 3 * most].reshape(3, most)
+        depths, dims, order, sources = host[: 4 * most].reshape(4, most)
         depths[:rows], depths[rows:] = flat.depths, -1
         np.multiply(flat.dims, np.where(flat.normalize, 1, -1), out=dims[:rows], casting="unsafe")
-        order[:rows] = flat.order
-        host[3 * most :] = flat.ids
+        order[:rows], sources[:rows] = flat.order, flat.sources
+        host[4 * most :] = flat.given
         to.packed[:count].copy_(self._up[:count], non_blocking=True)
 
     def receive(self, source: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -14,12 +14,13 @@ NEVER = tl.constexpr(-1.0e30)  # a score that weighs nothing, and of which diffe
 # Numbers that vary from batch to batch must not make another binary when they happen to be 1 or a multiple of 16.
 @triton.jit(do_not_specialize=["rows", "tokens"])
 def embed(
-    ids, row_starts, word, position, weight, bias, out, starts, ends, rows, tokens, eps,
+    ids, sources, row_starts, word, position, weight, bias, out, starts, ends, rows, tokens, eps,
     SIZE: tl.constexpr, WIDE: tl.constexpr, POSITIONS: tl.constexpr,
 ):  # fmt: skip
     """Word and position embeddings through the embedding norm, one token a program; writes starts and ends.
 
-    Tokens past the last row (``row_starts[rows]``) get a row of their own each.
+    A row's ids are ``ids[sources[row]]`` and those after it. Tokens past the last row (``row_starts[rows]``) get a row
+    of their own each.
     """
     t = tl.program_id(0)
     low = 0
@@ -38,7 +39,8 @@ def embed(
     tl.store(ends + t, end)
     column = tl.arange(0, WIDE)
     held = column < SIZE
-    token = tl.where(inside, tl.load(ids + t, mask=inside, other=0), 0).to(tl.int64)
+    source = tl.load(sources + low) + t - begin
+    token = tl.where(inside, tl.load(ids + source, mask=inside, other=0), 0).to(tl.int64)
     x = tl.load(word + token * SIZE + column, mask=held, other=0.0).to(tl.float32)
     if POSITIONS:
         x += tl.load(position + (t - begin) * SIZE + column, mask=held, other=0.0).to(tl.float32)

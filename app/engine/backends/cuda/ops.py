@@ -35,7 +35,8 @@ class Embedding:
         size = to.hidden.shape[1]
         has = self._position is not None
         kernels.embed[(places,)](
-            to.ids, to.row_starts, self._word, self._position if has else self._word, self._weight, self._bias,
+            to.ids, to.sources, to.row_starts,
+            self._word, self._position if has else self._word, self._weight, self._bias,
             to.hidden, to.starts, to.ends, to.rows, places, self._eps,
             SIZE=size, WIDE=_wide(size), POSITIONS=has, num_warps=2,
         )  # fmt: skip
