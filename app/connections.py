@@ -7,6 +7,7 @@ head, or requests sent ahead of their answers, would take what memory there is.
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ _SWEEP_S = 1.0
 _MOST_FILES = 65_536
 _MOST_HEAD = 65_536  # bytes of a request's line and headers, or of what else is no body
 _MOST_AHEAD = 16  # requests on a connection that wait for those before them
+_NO_PATH = re.compile(rb"(\w+://[^/?#]+)([?#].*)?")  # a proxy's target as http://host, which means http://host/
 _OTHER_FILES = 256  # descriptors that are no clients: the engine's sockets, the bundle, the libraries
 
 
@@ -128,6 +130,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds.heard(self)
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_HEAD:
             raise ValueError(f"a request's head may take {_MOST_HEAD} bytes")
+        if bare := _NO_PATH.fullmatch(self.url):
+            self.url = bare[1] + b"/" + (bare[2] or b"")
         super().on_headers_complete()
         if len(self.pipeline) > _MOST_AHEAD:
             raise ValueError(f"{_MOST_AHEAD} requests may be sent ahead of their answers")

@@ -26,7 +26,7 @@ from strata.app.api import (
 )
 from strata.app.api.cors import Cors
 from strata.app.api.gateway import Gateway, direct
-from strata.app.api.refusals import refusal_of, refusal_response
+from strata.app.api.refusals import NOT_ALLOWED, refusal_of, refusal_response
 from strata.app.engine.pool import EnginePool
 from strata.app.service import Service
 from strata.app.settings import Settings
@@ -70,4 +70,11 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return refusal_response(refusal_of(error), request.url.path)
+    """What FastAPI's router refuses: unknown paths, and other methods of paths with parameters."""
+    refusal = refusal_of(error)
+    if refusal.kind is NOT_ALLOWED:
+        allowed = refusal.headers["allow"].replace("GET", "GET, HEAD")
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
+        refusal.headers = {"Allow": allowed}
+    return refusal_response(refusal, request.url.path)

@@ -26,6 +26,7 @@ _BENCHMARKS = {
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
     "pictures": "the pictures of README and guides, from the bundle, this machine and a report of slo",
+    "diagrams": "the diagrams of the guides, from the imports of the code and the layers of a bundle",
     "simulate": "the scheduler before many computed replicas and a virtual clock",
     "soak": "minutes of mixed load, errors and disconnects: what memory, descriptors and tasks are left of it",
     "search": "an index of full-depth documents under a flood of queries: depth pinned against depth that floats",
@@ -140,6 +141,13 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("pictures"), metavar="DIR", help="where the SVG files go (%(default)s)")
 
 
+def _add_diagrams(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=1)
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="bundle whose layers are drawn (default: the one shipped)")
+    add("--out", type=Path, default=Path("pictures"), metavar="DIR", help="where the SVG files go (%(default)s)")
+
+
 def _add_soak(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     parser.set_defaults(strict=True)  # a leak is a fault on any machine
@@ -197,5 +205,6 @@ _ADD = {
     "footprint": _add_footprint,
     "slo": _add_slo,
     "pictures": _add_pictures,
+    "diagrams": _add_diagrams,
     "gpu": _add_gpu,
 }

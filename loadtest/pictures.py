@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,12 @@ from strata.loadtest.figures import Figure
 from strata.loadtest.policies import ELASTIC
 from strata.loadtest.profile.latency import measure_latency
 from strata.loadtest.report import Report
+from strata.loadtest.themes import THEMES, Theme
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.quality import SEARCH, SIMILARITY, Side
 from strata.model_store.bundle.registry import DEFAULT, find
 
 _TOKENS = 32  # of the text that is timed: a sentence
-
-
-@dataclass(slots=True, frozen=True)
-class Theme:
-    """Colours of one theme, as the explorer has them."""
-
-    suffix: str
-    ink: str
-    paper: str
-    line: str
-    own: str
-    warm: str
-
-
-THEMES = (
-    Theme("", "#1b1f24", "#fbfaf7", "#d9d6cd", "#0b6e6e", "#b3541e"),
-    Theme("-dark", "#e8e6e1", "#14171a", "#33383d", "#4fb8b0", "#e08a4f"),
-)
 
 
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:

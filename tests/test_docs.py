@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from httpx import Client
@@ -30,8 +31,8 @@ def test_each_page_is_served_as_html_and_as_markdown(client: Client, slug: str) 
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     assert "<h1" in page.text
-    for target in re.findall(r'(?:href|src)="(/[^"#]*)', page.text):
-        assert client.get(target).status_code == 200, target
+    for target in re.findall(r'(?:href|src|srcset)="([^":#]+)[#"]', page.text):
+        assert client.get(urljoin("/guide/", target)).status_code == 200, target
 
 
 def test_links_between_the_files_lead_somewhere() -> None:

@@ -1,4 +1,4 @@
-"""What a caller may ask of depth, length and time: as query parameters, as body fields, as headers, or all of them."""
+"""What a caller may ask of depth, length, type and time: in the query, in the body, in headers, or in all of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from strata.app.api.refusals import VALIDATION, Refusal
 from strata.app.callers.tier import Exits
 from strata.app.headers import header_text
 from strata.app.planning.plan import Ask
+from strata.model_store.bundle.output_types import OUTPUT_TYPES, OutputType
 from strata.model_store.bundle.prompts import InputType
 
 _MOST_EXITS = 256
@@ -52,6 +53,13 @@ class ElasticBody(BaseModel):
     output_dimension: Annotated[int | None, Field(description="The same as `dim`, as Cohere and Voyage call it.")] = (
         None
     )
+    output_dtype: Annotated[
+        OutputType | None,
+        Field(
+            description="Type of the numbers: float; int8 and uint8 (a byte a number; 127 stands for "
+            "`X-Strata-Int8-Range`); binary and ubinary (a bit a number, eight to a byte). Default: float."
+        ),
+    ] = None
     budget_ms: Annotated[
         _Above0 | None,
         Field(description="Milliseconds from arrival to answer; as deep as that allows. Default: the tier's."),
@@ -120,10 +128,13 @@ def _text(name: str, text: str) -> str:
     return text
 
 
-def _input_type(name: str, text: str) -> str:
-    if text not in _INPUT_TYPES:
-        raise Refusal(VALIDATION, f"`{name}` must be one of {', '.join(_INPUT_TYPES)}. Given: {text[:50]}", name)
-    return text
+def _one_of(words: tuple[str, ...]) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text not in words:
+            raise Refusal(VALIDATION, f"`{name}` must be one of {', '.join(words)}. Given: {text[:50]}", name)
+        return text
+
+    return read
 
 
 def _exits(name: str, given: str | list[int]) -> Exits:
@@ -151,13 +162,14 @@ _OPTIONS = {
     "dim": _Option("dim", whole, _WHOLE),
     "dimensions": _Option("dim", whole, _WHOLE),
     "output_dimension": _Option("dim", whole, _WHOLE),
+    "output_dtype": _Option("output_dtype", _one_of(OUTPUT_TYPES), {"enum": OUTPUT_TYPES}),
     "budget_ms": _Option("budget_ms", _number, _ABOVE_0),
     "min_quality": _Option("min_quality", _number, _ABOVE_0),
     "min_layers": _Option("min_layers", whole, _WHOLE),
     "exits": _Option("exits", _exits, {"type": "string", "pattern": r"^(shared|\d+(,\d+)*)$"}),
     "tier": _Option("tier", _text, {"type": "string"}),
     "space": _Option("space", _text, {"type": "string"}),
-    "input_type": _Option("input_type", _input_type, {"enum": _INPUT_TYPES}),
+    "input_type": _Option("input_type", _one_of(_INPUT_TYPES), {"enum": _INPUT_TYPES}),
     "task": _Option("task", _text, {"type": "string"}),
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}

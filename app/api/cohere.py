@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from strata.app.api.embedding import check_size, embed
 from strata.app.api.output import base64_rows, check_output, headers, numbers
 from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
+from strata.app.planning.plan import Ask
 from strata.app.service import Service
 from strata.app.tokenizer import Encode
 from strata.model_store.bundle.output_types import OutputType
@@ -53,6 +55,16 @@ class CohereRequest(ElasticBody):
         if given == "image":
             raise ValueError("images are not embedded here")
         return _INPUT_TYPES.get(given, given) if isinstance(given, str) else given
+
+    def types(self, ask: Ask) -> Sequence[EmbeddingType]:
+        """The types to tell: Cohere's field, or Strata's own option of one. Raises Refusal where they differ."""
+        if ask.output_dtype is None:
+            return self.embedding_types or _DEFAULT
+        if self.embedding_types and set(self.embedding_types) != {ask.output_dtype}:
+            given = ", ".join(dict.fromkeys(self.embedding_types))
+            message = f"`embedding_types` is {given}, `output_dtype` is {ask.output_dtype}: leave one of them out"
+            raise Refusal(VALIDATION, message, "embedding_types")
+        return (ask.output_dtype,)
 
     def listed(self) -> list[str]:
         """The texts, whichever way they came. Raises Refusal."""
@@ -116,7 +128,7 @@ async def embed_by_type(request: Request) -> Response:
     check_size(service, len(texts), "texts")
     ask, served = ask_of(request.scope, body), service.served()
     kinds: dict[EmbeddingType, OutputType] = {}
-    for name in body.embedding_types or _DEFAULT:
+    for name in body.types(ask):
         kinds[name] = "float" if name == "base64" else name
     for kind in kinds.values():
         check_output(served, kind, ask, "embedding_types", normalize=True)

@@ -16,9 +16,10 @@ _EXPOSED = (
     *("Retry-After", "Server-Timing", "X-Request-Id"),
     *(
         f"X-Strata-{name}"
-        for name in ("Dim", "Layers", "Model", "Predicted-Ms", "Quality", "Shape", "Slack-Ms", "Space")
+        for name in ("Dim", "Input-Type", "Int8-Range", "Layers", "Model", "Output-Dtype", "Predicted-Ms", "Quality")
     ),
-    *("X-Strata-Tier", "X-Compute-Characters", "X-Compute-Time", "X-Compute-Tokens", "X-Compute-Type", "X-Total-Time"),
+    *("X-Strata-Shape", "X-Strata-Slack-Ms", "X-Strata-Space", "X-Strata-Task", "X-Strata-Tier"),
+    *("X-Compute-Characters", "X-Compute-Time", "X-Compute-Tokens", "X-Compute-Type", "X-Total-Time"),
     *("X-Inference-Time", "X-Queue-Time", "X-Tokenization-Time"),
 )
 _REMEMBERED_S = 600

@@ -82,7 +82,8 @@ async def embed_texts(request: Request) -> Response:
     body = await read(request, EmbedRequest, service.settings.payload_limit)
     inputs, method = listed(body.inputs)
     check_size(service, len(inputs), "inputs")
-    ask, served, kind = ask_of(request.scope, body), service.served(), body.output_dtype or "float"
+    ask, served = ask_of(request.scope, body), service.served()
+    kind = ask.output_dtype or "float"
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
     embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
     rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)

@@ -17,7 +17,8 @@ from strata.app.request_context import RequestContext
 from strata.app.service import Service
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
-_OPEN = frozenset({"/health", "/ready"})  # to everybody, on every port
+_SERVER = "*"  # the target of a request about the server itself, as in `OPTIONS *`
+_OPEN = frozenset({"/health", "/ready", _SERVER})  # to everybody, on every port
 _OPERATIONS = frozenset({"/metrics", "/info", "/now"})
 _GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
 _REFUSED = 400  # the least status that is no success
@@ -36,6 +37,7 @@ class Gateway:
         self._methods: dict[str, list[str]] = {}
         for method, path in sorted(direct):
             self._methods.setdefault(path, []).extend(["GET", "HEAD"] if method == "GET" else [method])
+        self._methods[_SERVER] = sorted({method for methods in self._methods.values() for method in methods})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,6 +97,8 @@ class Gateway:
         allowed = ", ".join(self._methods[request.scope["path"]])
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
+        if request.scope["path"] == _SERVER:
+            allowed = "OPTIONS"
         message = f"`{request.scope['path'][:_LOGGED]}` takes {allowed}, not {request.method}"
         raise Refusal(NOT_ALLOWED, message, headers={"Allow": allowed})
 

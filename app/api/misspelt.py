@@ -46,7 +46,7 @@ _MEANT = {
     "min_quality": ("quality", "quality_floor", "quality_min", "minimum_quality"),
     "min_layers": ("layers_min", "minimum_layers", "min_depth"),
     "space": ("vector_space", "space_id"),
-    "output_dtype": ("output_type", "embedding_type", "quantization", "output_format"),
+    "output_dtype": ("output_type", "embedding_type", "quantization", "precision", "output_format"),
 }
 # Strata's own names, at any spelling of which a caller means them.
 _OWN = (*_MEANT, "exits", "input_type", "output_dimension")

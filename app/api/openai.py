@@ -90,7 +90,7 @@ async def create_embeddings(request: Request) -> Response:
     inputs, method = listed(body.input)
     check_size(service, len(inputs), "input")
     ask = ask_of(request.scope, body)
-    served, kind = service.served(), body.output_dtype or "float"
+    served, kind = service.served(), ask.output_dtype or "float"
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
     if body.truncate is None:
         body.truncate = body.truncation

@@ -17,17 +17,10 @@ from strata.model_store.bundle.quantized import Arrays, quantized
 
 
 class OutputOptions(BaseModel):
-    """The type of the numbers, in Voyage's words, and how they are written, in OpenAI's."""
+    """How the numbers are written, in OpenAI's words."""
 
     model_config = ConfigDict(strict=True)
 
-    output_dtype: Annotated[
-        OutputType | None,
-        Field(
-            description="float; int8 and uint8 (a byte a number; 127 stands for `X-Strata-Int8-Range`); "
-            "binary and ubinary (a bit a number, eight to a byte). Default: float."
-        ),
-    ] = None
     encoding_format: Annotated[
         Literal["float", "base64"] | None,
         Field(description="base64: each vector's bytes, numbers little-endian. Default: lists of numbers."),

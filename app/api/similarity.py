@@ -14,7 +14,7 @@ from strata.app.api.body import Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import check_size, embed
-from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
 from strata.app.service import Service
 
@@ -57,6 +57,8 @@ async def similarity(request: Request) -> Response:
     check_size(service, len(body.inputs.sentences), "inputs.sentences")
     how = (body.parameters or TextOptions()).encode(service)
     ask = ask_of(request.scope, body)
+    if ask.output_dtype:
+        raise Refusal(VALIDATION, "`output_dtype` is of vectors, and the answer here has none", "output_dtype")
     sentences = [body.inputs.source_sentence, *body.inputs.sentences]
     embedded = await embed(request, sentences, ask, how, method="batch")
     vectors = embedded.answer.vectors

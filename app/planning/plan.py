@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from strata.app.callers.tier import Exits
+from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth
 
@@ -24,6 +25,7 @@ class Ask:
     space: str | None = None  # the vector space the answer must be in
     input_type: InputType | None = None  # a query or a document of a search; None: neither
     task: str | None = None  # by which quality is measured; None: the tier's, the server's, else the lowest
+    output_dtype: OutputType | None = None  # what the vectors are told as; None: float
 
 
 @dataclass(slots=True, frozen=True)

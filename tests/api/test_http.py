@@ -68,6 +68,21 @@ def test_an_upgrade_beside_expect_continue_and_in_http_1_0_is_ignored_too(server
     assert exchange(server, old)[0][0] == 200
 
 
+@pytest.mark.parametrize("more", ["", OFFERS[0] + "\r\n"], ids=["plain", "with an offer"])
+def test_the_server_itself_says_what_it_takes(server: RunningServer, more: str) -> None:
+    def head(target: str) -> bytes:
+        with connect(server) as connection:
+            connection.sendall(f"{target} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+            return connection.recv(10_000).lower()
+
+    found = head("OPTIONS *")
+    assert found.startswith(b"http/1.1 204 ")
+    assert b"allow: get, head, post\r\n" in found
+    assert b"allow: options\r\n" in head("GET *")
+    for target in ("GET http://x", "GET http://x?layers=2", "GET http://x/", "GET /"):
+        assert head(target).startswith(b"http/1.1 200 "), target
+
+
 def test_connect_is_refused(server: RunningServer) -> None:
     assert exchange(server, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")[0][0] == 400
 
@@ -107,8 +122,15 @@ def test_another_method_is_refused_with_those_there_are(client: httpx.Client) ->
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
     assert "takes POST" in client.get("/embed").json()["error"]
     assert "takes POST" in client.get("/v1/embeddings").json()["error"]["message"]
-    asked = client.options("/embed")
-    assert (asked.status_code, asked.headers["allow"]) == (204, "POST")
+    for path, allowed in (
+        ("/embed", "POST"),
+        ("/ui", "GET, HEAD"),
+        ("/v1/models/x", "GET, HEAD"),
+        ("/ui/x.js", "GET, HEAD"),
+    ):
+        asked = client.options(path)
+        assert (asked.status_code, asked.headers["allow"]) == (204, allowed)
+    assert client.put("/guide/concepts").headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("path", ["/embed/", "/v1/embeddings/", "/info/", "/v1/models/tiny/", "/embed//"])

@@ -79,6 +79,35 @@ def test_lists_base64_and_bytes_say_the_same(client: httpx.Client, kind: str, pa
         assert np.array_equal(found.astype(np.float32), lists.astype(np.float32))
 
 
+@pytest.mark.parametrize("path", ["/embed", "/v1/embeddings", "/v2/embed"])
+def test_a_client_that_fixes_the_body_says_the_type_elsewhere(client: httpx.Client, path: str) -> None:
+    body = {"inputs": "river", "input": "river"} if path != "/v2/embed" else {"texts": ["river"]}
+    asked = [
+        client.post(path, json=body, params={"output_dtype": "ubinary"}),
+        client.post(path, json=body, headers={"X-Strata-Output-Dtype": "ubinary"}),
+        client.post(path, json={**body, "output_dtype": "ubinary"}),
+    ]
+    for answer in asked:
+        assert (answer.status_code, answer.headers["x-strata-output-dtype"]) == (200, "ubinary")
+    contents = [answer.json() for answer in asked]
+    vectors = [content["embeddings"] if path == "/v2/embed" else content for content in contents]
+    assert path == "/v1/embeddings" or vectors[0] == vectors[1] == vectors[2]
+
+
+def test_two_places_that_differ_about_the_type_are_refused(client: httpx.Client) -> None:
+    for path, body in (
+        ("/embed", {"inputs": "river", "output_dtype": "int8"}),
+        ("/v2/embed", {"texts": ["river"], "embedding_types": ["int8", "float"]}),
+    ):
+        refused = client.post(path, json=body, params={"output_dtype": "binary"})
+        assert refused.status_code in (400, 422)
+        assert "output_dtype" in refused.text
+    assert client.post("/embed?output_dtype=int4", json={"inputs": "river"}).status_code == 422
+    assert "`output_dtype`" in client.post("/embed?precision=int8", json={"inputs": "river"}).json()["error"]
+    scores = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
+    assert "of vectors" in client.post("/similarity?output_dtype=int8", json=scores).json()["error"]
+
+
 @pytest.mark.parametrize("field", ["dim", "dimensions", "output_dimension"])
 def test_the_length_has_three_names(client: httpx.Client, field: str) -> None:
     for path in ("/embed", "/v1/embeddings"):

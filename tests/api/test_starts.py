@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.cluster import LINKS
 from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
 from tests.endure.conftest import until
 
@@ -146,24 +147,6 @@ def test_a_unix_socket_is_served_and_taken_away(start_server: ServerFactory, tin
     server.await_logged("client=local")
     assert server.stop() == 0
     assert not path.exists()
-
-
-LINKS = {
-    "STRATA_PORT": "tcp://10.96.0.12:80",
-    "STRATA_PORT_80_TCP": "tcp://10.96.0.12:80",
-    "STRATA_PORT_80_TCP_ADDR": "10.96.0.12",
-    "STRATA_PORT_80_TCP_PORT": "80",
-    "STRATA_PORT_80_TCP_PROTO": "tcp",
-    "STRATA_SERVICE_HOST": "10.96.0.12",
-    "STRATA_SERVICE_PORT": "80",
-    "STRATA_SERVICE_PORT_HTTP": "80",
-    "STRATA_OPERATIONS_PORT": "tcp://10.96.0.13:8081",  # of a Service called strata-operations
-    "STRATA_OPERATIONS_SERVICE_HOST": "10.96.0.13",
-    "STRATA_BALANCER_PORT": "tcp://10.96.0.14:8404",
-    "STRATA_BALANCER_SERVICE_PORT_STATS": "8404",
-    "STRATA_NAME": "/app/strata",  # of docker run --link
-    "STRATA_ENV_PYTHON_VERSION": "3.11",
-}
 
 
 def test_what_a_service_or_a_link_sets_is_harmless(start_server: ServerFactory, tiny_bundle: Path) -> None:

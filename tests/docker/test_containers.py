@@ -21,6 +21,7 @@ import pytest
 
 from tests.balancer.conftest import free_ports
 from tests.balancer.load import Load
+from tests.cluster import LINKS
 from tests.docker.conftest import DOCKER, ROOT
 
 pytestmark = pytest.mark.docker
@@ -77,15 +78,21 @@ def image(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def await_ready(container: str) -> None:
+def await_healthy(container: str) -> None:
     deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if docker("inspect", "--format", "{{.State.Health.Status}}", container).strip() == "healthy":
-            ready = subprocess.run(["docker", "exec", container, "python", "-c", ASK], capture_output=True, timeout=60)
-            if ready.returncode == 0:
-                return
+    while docker("inspect", "--format", "{{.State.Health.Status}}", container).strip() != "healthy":
+        assert time.monotonic() < deadline, docker("logs", container)
         time.sleep(0.5)
-    raise AssertionError(docker("logs", container))
+
+
+def await_ready(container: str) -> None:
+    await_healthy(container)
+    deadline = time.monotonic() + 90
+    while subprocess.run(
+        ["docker", "exec", container, "python", "-c", ASK], capture_output=True, timeout=60
+    ).returncode:
+        assert time.monotonic() < deadline, docker("logs", container)
+        time.sleep(0.5)
 
 
 def test_an_image_serves_read_only_without_network_within_its_quota_and_ends_well(image: str) -> None:
@@ -101,6 +108,17 @@ def test_an_image_serves_read_only_without_network_within_its_quota_and_ends_wel
         docker("stop", "--time", "40", name)
         assert time.monotonic() - asked < 10
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+    finally:
+        docker("rm", "--force", name)
+
+
+def test_an_image_starts_beside_what_a_cluster_sets(image: str) -> None:
+    name = f"strata-test-links-{os.getpid()}-{image}"
+    links = [word for variable, value in LINKS.items() for word in ("--env", f"{variable}={value}")]
+    docker("run", "--detach", "--name", name, "--read-only", *links, "--env", "STRATA_INSECURE=true", f"strata:{image}")
+    try:
+        await_healthy(name)
+        assert "listening url=http://0.0.0.0:8080" in docker("logs", name)
     finally:
         docker("rm", "--force", name)
 
