@@ -26,6 +26,7 @@ _BENCHMARKS = {
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
     "pictures": "the pictures of README and guides, from the bundle, this machine and a report of slo",
+    "look": "what it costs to serve while somebody looks at the explorer's Now",
     "diagrams": "the diagrams of the guides, from the imports of the code and the layers of a bundle",
     "simulate": "the scheduler before many computed replicas and a virtual clock",
     "soak": "minutes of mixed load, errors and disconnects: what memory, descriptors and tasks are left of it",
@@ -141,6 +142,13 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("pictures"), metavar="DIR", help="where the SVG files go (%(default)s)")
 
 
+def _add_look(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=10)
+    add = parser.add_argument
+    add("--seconds", type=float, default=4.0, metavar="S", help="load a turn (%(default)s)")
+    add("--connections", type=int, default=32, metavar="N", help="that ask at once (%(default)s)")
+
+
 def _add_diagrams(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     add = parser.add_argument
@@ -205,6 +213,7 @@ _ADD = {
     "footprint": _add_footprint,
     "slo": _add_slo,
     "pictures": _add_pictures,
+    "look": _add_look,
     "diagrams": _add_diagrams,
     "gpu": _add_gpu,
 }

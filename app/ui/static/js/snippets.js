@@ -61,16 +61,18 @@ export function makeSnippets() {
   };
 }
 
-const SHOWN = 3; // texts; the rest would hide the request
+const FEW = 2; // texts that share a line
 
 const quoted = (text) => JSON.stringify(text);
 
-function inputs(texts, separator) {
-  return `[${texts.slice(0, SHOWN).map(quoted).join(separator)}${texts.length > SHOWN ? `${separator}…` : ""}]`;
+/** All of them, so that what is copied is the request: on one line, or a line each at an indent. */
+function inputs(texts, indent) {
+  const words = texts.map(quoted);
+  return texts.length > FEW ? `[\n${words.map((word) => `${indent}  ${word},\n`).join("").replace(/,\n$/, "\n")}${indent}]` : `[${words.join(", ")}]`;
 }
 
 function curl({ address, texts, asked, keyed }) {
-  const body = `{"inputs": ${inputs(texts, ", ")}${pairs(asked, (name, value) => `, ${quoted(name)}: ${quoted(value)}`)}}`;
+  const body = `{"inputs": ${inputs(texts, "  ")}${pairs(asked, (name, value) => `, ${quoted(name)}: ${quoted(value)}`)}}`;
   const lines = [`curl ${address}/embed`, `-H 'Content-Type: application/json'`];
   if (keyed) lines.push(`-H "Authorization: Bearer $STRATA_KEY"`);
   lines.push(`-d '${body.replaceAll("'", `'\\''`)}'`);
@@ -86,7 +88,7 @@ function openai({ address, texts, model, asked, keyed }) {
     `client = OpenAI(base_url="${address}/v1", api_key=${keyed ? 'os.environ["STRATA_KEY"]' : '"none"'})`,
     "answer = client.embeddings.create(",
     `    model=${quoted(model)},`,
-    `    input=${inputs(texts, ", ")},`,
+    `    input=${inputs(texts, "    ")},`,
     ...(dim ? [`    dimensions=${dim},`] : []),
     ...(extra ? [`    extra_body={${extra}},`] : []),
     ")",
@@ -103,7 +105,7 @@ function langchain({ address, texts, asked, keyed }) {
     `    model="${address}/embed${query ? `?${query}` : ""}",`,
     ...(keyed ? ["    huggingfacehub_api_token=os.environ[\"STRATA_KEY\"],"] : []),
     ")",
-    `vectors = embeddings.embed_documents(${inputs(texts, ", ")})`,
+    `vectors = embeddings.embed_documents(${inputs(texts, "")})`,
   ].join("\n");
 }
 

@@ -1,0 +1,107 @@
+"""What it costs to serve while somebody looks at the explorer's Now."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+from strata.loadtest.closed_loop import run_for
+from strata.loadtest.connection import Address, Connection, fetch
+from strata.loadtest.figures import Figure, median_ratio
+from strata.loadtest.options import own_server
+from strata.loadtest.processes import ServerProcess
+from strata.loadtest.report import Report
+from strata.loadtest.rounds import interleave
+from strata.loadtest.texts import digest, load_texts
+
+_EVERY_S, _ASKED_S = 1.0, 3  # as the page asks: once a second, for what is new
+_FORGOTTEN_S = 32.0  # after the last look, nothing is recorded any more
+_AT_MOST = 0.01
+
+
+@dataclass(slots=True, frozen=True)
+class Turn:
+    """One stretch of load."""
+
+    rate: float  # texts a second
+    front_ms: float  # CPU time that the front took for a text
+
+
+async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
+    """Two servers under the same load in turns, one of them looked at; half-way they change places."""
+    texts = load_texts(args.texts)
+    report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
+    turns: dict[str, list[Turn]] = {"alone": [], "looked at": []}
+    async with own_server(args) as one, own_server(args) as other:
+        info = (await fetch(one.address, one.address.get("/info"))).json()
+        layers = min(exit_ for exit_ in info["exits"] if exit_)
+
+        async def turn(server: ServerProcess, seconds: float) -> Turn:
+            path = f"/embed?layers={layers}"
+            requests = [server.address.post(path, {"inputs": text}) for text in texts]
+            process = psutil.Process(server.pid)
+            before = process.cpu_times()
+            sample = await run_for(server.address, requests, args.connections, seconds)
+            after = process.cpu_times()
+            spent = after.user + after.system - before.user - before.system
+            return Turn(sample.rate, spent / len(sample.spans) * 1000)
+
+        for server in (one, other):
+            await turn(server, 2 * args.seconds)  # warm-up
+        for seen, unseen in ((one, other), (other, one)):
+            if seen is other:
+                report.tell("the servers change places")
+                await asyncio.sleep(_FORGOTTEN_S)
+            async with _looking(seen.address):
+                found = await interleave(
+                    {
+                        "alone": lambda _, server=unseen: turn(server, args.seconds),  # type: ignore[misc]
+                        "looked at": lambda _, server=seen: turn(server, args.seconds),  # type: ignore[misc]
+                    },
+                    args.rounds,
+                    lambda name, t: report.tell(f"  {name}: {t.rate:.1f} texts/s, {t.front_ms:.3f} ms of the front"),
+                )
+            for name, each in found.items():
+                turns[name] += each
+    alone, looked = turns["alone"], turns["looked at"]
+    report.rounds["turns"] = {name: [[t.rate, t.front_ms] for t in each] for name, each in turns.items()}
+    front = median_ratio([t.front_ms for t in looked], [t.front_ms for t in alone]) - 1
+    return [
+        Figure(f"single texts at {layers} layers, alone", median(t.rate for t in alone), "texts/s"),
+        Figure("  the front's CPU time for a text", median(t.front_ms for t in alone), "ms"),
+        Figure("looked at: the front's CPU time, more by", front, at_most=_AT_MOST),
+        Figure(
+            "  texts/s, less by",
+            1 - median_ratio([t.rate for t in looked], [t.rate for t in alone]),
+            at_most=_AT_MOST,
+        ),
+    ]
+
+
+@asynccontextmanager
+async def _looking(address: Address) -> AsyncIterator[None]:
+    """Ask for /now as the page does, until the end."""
+
+    async def look() -> None:
+        connection = await Connection.open(address)
+        try:
+            while True:
+                await connection.send(address.get(f"/now?seconds={_ASKED_S}"))
+                await asyncio.sleep(_EVERY_S)
+        finally:
+            connection.close()
+
+    task = asyncio.create_task(look())
+    await asyncio.sleep(2 * _EVERY_S)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
