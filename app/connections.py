@@ -124,6 +124,10 @@ class BoundedProtocol(HttpToolsProtocol):
         logs.request({"client": self.client[0] if self.client else "local", "status": 400, "error": msg})
         super().send_400_response(msg)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, less the blanks behind its value, which are not part of it."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """A request begins. Raises what makes uvicorn refuse it with 400 and hang up."""
         self._idle_bytes = 0

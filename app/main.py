@@ -73,7 +73,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     """What FastAPI's router refuses: unknown paths, and other methods of paths with parameters."""
     refusal = refusal_of(error)
     if refusal.kind is NOT_ALLOWED:
-        allowed = refusal.headers["allow"].replace("GET", "GET, HEAD")
+        allowed = refusal.headers.get("Allow", "").replace("GET", "GET, HEAD")
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allowed})
         refusal.headers = {"Allow": allowed}

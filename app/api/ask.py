@@ -173,8 +173,10 @@ _OPTIONS = {
     "task": _Option("task", _text, {"type": "string"}),
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
-_HEADERS = {header.lower().encode(): name for name, header in _HEADER_NAMES.items()}
 _NAMES = frozenset(_OPTIONS)
+_IN_THE_BODY = frozenset(
+    {"normalize", "truncate", "truncation", "truncation_direction", "prompt_name", "encoding_format", "embedding_types"}
+)
 _NOTHING = Ask()
 
 
@@ -225,10 +227,18 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
             if name in _OPTIONS:
                 yield name, _OPTIONS[name].read(name, text), f"`{name}` in the query"
             elif scope["method"] == "POST":
-                refuse_misspelt((name,), _NAMES)
+                _refuse(name)
     for header, raw in scope["headers"]:
-        if header.startswith(b"x-strata-") and header not in _HEADERS:
-            refuse_misspelt((header.removeprefix(b"x-strata-").decode("latin-1").replace("-", "_"),), _NAMES)
-        elif header.startswith(b"x-strata-"):
-            name = _HEADERS[header]
-            yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"
+        if header.startswith(b"x-strata-"):
+            name = header.removeprefix(b"x-strata-").decode("latin-1").replace("-", "_")
+            if name in _OPTIONS:
+                yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"
+            else:
+                _refuse(name)
+
+
+def _refuse(name: str) -> None:
+    """Refuse what would be dropped without a word: an option misspelt, or a field of the body in another place."""
+    if name in _IN_THE_BODY:
+        raise Refusal(VALIDATION, f"`{name}` is read in the body alone", name)
+    refuse_misspelt((name,), _NAMES)

@@ -83,6 +83,25 @@ def test_the_server_itself_says_what_it_takes(server: RunningServer, more: str) 
         assert head(target).startswith(b"http/1.1 200 "), target
 
 
+def test_blanks_around_a_headers_value_are_no_part_of_it(server: RunningServer) -> None:
+    for more in (b"X-Strata-Layers:  2 \t", b"x-strata-layers:2 ", b"X-Strata-Output_Dtype:\tint8 "):
+        (answer,) = exchange(
+            server, b"POST /embed HTTP/1.1\r\nHost: x \r\n%b\r\nContent-Length: %d \r\n\r\n" % (more, len(BODY)) + BODY
+        )
+        assert answer[0] == 200, answer
+
+
+def test_a_field_of_the_body_is_not_dropped_without_a_word_elsewhere(client: httpx.Client) -> None:
+    for refused in (
+        client.post("/embed?normalize=false", content=BODY),
+        client.post("/embed", content=BODY, headers={"X-Strata-Truncation-Direction": "Left"}),
+        client.post("/v1/embeddings?encoding_format=base64", json={"input": "river"}),
+    ):
+        assert refused.status_code in (400, 422)
+        assert "in the body alone" in refused.text
+    assert client.post("/embed?api-version=2&user=x", content=BODY).status_code == 200
+
+
 def test_connect_is_refused(server: RunningServer) -> None:
     assert exchange(server, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")[0][0] == 400
 
