@@ -30,7 +30,7 @@ class RequestContext:
 
     @classmethod
     def begin(cls, scope: Scope) -> RequestContext:
-        """The context of a new request, kept in its scope; its id is the caller's X-Request-Id if that can be echoed safely."""
+        """The context of a new request, kept in its scope; its id is the caller's X-Request-Id where that is safe."""
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         if not 0 < len(given) <= _LONGEST_ID or not header_text(given).isprintable():
             given = token_hex(8).encode()
