@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -12,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from strata import terminal
 from strata.loadtest.figures import Figure
 from strata.loadtest.page import page
 
@@ -51,17 +51,25 @@ class Report:
         }
         rows = [shown(figure) for figure in figures]
         if json_file == STDOUT:
-            terminal.print_json(content)
-        else:
-            for title, (names, *lines) in self.tables.items():
-                terminal.show(terminal.head(title), terminal.table(names, lines))
-            terminal.show(terminal.table(("figure", "value>", "bar>", ""), rows))
-            terminal.show(terminal.facts([(name, str(fact)) for name, fact in facts.items()]))
+            print(json.dumps(content, indent=2, default=str))
+        elif importlib.util.find_spec("rich"):
+            _show(self.tables, rows, facts)
+        else:  # a machine lent for its GPU may have no more than an engine needs
+            print("\n".join("\t".join(row) for row in rows))
         if json_file and json_file != STDOUT:
             json_file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
         if html_file:
             tables = {**self.tables, **self.wide_tables}
             html_file.write_text(page(self._command, content, rows, tables, self.pictures), encoding="utf-8")
+
+
+def _show(tables: dict[str, list[list[str]]], rows: Sequence[Sequence[str]], facts: dict[str, Any]) -> None:
+    from strata import terminal
+
+    for title, (names, *lines) in tables.items():
+        terminal.show(terminal.head(title), terminal.table(names, lines))
+    terminal.show(terminal.table(("figure", "value>", "bar>", ""), rows))
+    terminal.show(terminal.facts([(name, str(fact)) for name, fact in facts.items()]))
 
 
 def shown(figure: Figure) -> tuple[str, str, str, str]:

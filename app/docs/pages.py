@@ -8,8 +8,6 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from markdown_it import MarkdownIt
-
 _HERE = Path(__file__).parent
 
 # Slug -> title, in the order of reading.
@@ -71,6 +69,8 @@ MEDIA = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".txt": "te
 @cache
 def html(slug: str, text: str, root: str) -> str:
     """A page's Markdown as HTML; ``root`` is where the server's paths begin, with a slash at its end."""
+    from markdown_it import MarkdownIt  # when a guide is first read: a server starts without it
+
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     tokens = parser.parse(text)
     for opening, inline in pairwise(tokens):
