@@ -1,7 +1,8 @@
-"""The application: its routes, and the life of the service behind them."""
+"""The application: its parts, its routes, and its lifespan."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,24 +26,46 @@ from strata.app.api import (
     tokenize,
 )
 from strata.app.api.cors import Cors
+from strata.app.api.embedding import Embedder
 from strata.app.api.gateway import Gateway, direct
+from strata.app.api.limits import RequestLimits
 from strata.app.api.refusals import NOT_ALLOWED, refusal_of, refusal_response
 from strata.app.engine.pool import EnginePool
-from strata.app.service import Service
+from strata.app.in_flight import InFlight
+from strata.app.lifecycle import Lifecycle
+from strata.app.loop_lag import LoopLag
+from strata.app.metrics import Metrics
+from strata.app.now import Recorder
+from strata.app.ports import Ports
 from strata.app.settings import Settings
+from strata.app.tiers import Tiers
+from strata.app.tracing import Tracing
 
 _ABOUT = """Embeddings from the first N layers of a 2D Matryoshka encoder: as deep, and as long, as you can afford."""
 
 
 def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
-    """The application serving the pool's bundle; the model is loaded while it already answers `/health`."""
-    service = Service(settings, pool)
+    """The application serving the pool's bundle; the model is loaded while it already answers `/health`.
+
+    Raises TiersError for a file of tiers that cannot be used, TracingError where spans cannot be made.
+    """
+    metrics, ports, tiers = Metrics(), Ports(), Tiers(settings)
+    recorder, lag = Recorder(metrics), LoopLag(metrics.loop_lagged)
+    in_flight = InFlight(settings.max_concurrent_requests, settings.payload_memory)
+    tracing = Tracing(__version__) if settings.traces else None
+    lifecycle = Lifecycle(settings, pool, tiers, in_flight, metrics)
+    limits = RequestLimits.of(settings)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        lag.start()
+        lifecycle.start()
         yield
-        await service.stop()
+        lag.stop()
+        recorder.stop()
+        await lifecycle.stop()
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Strata",
@@ -55,7 +78,11 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # the gateway reads both, and knows nothing of the scheme that a proxy speaks
     )
-    app.state.service = service
+    # What endpoints may take, each what it names.
+    app.state.settings, app.state.limits, app.state.ports, app.state.tiers = settings, limits, ports, tiers
+    app.state.lifecycle, app.state.in_flight = lifecycle, in_flight
+    app.state.metrics, app.state.recorder = metrics, recorder
+    app.state.embedder = Embedder(lifecycle, in_flight, limits, metrics)
     routers = [
         room.router for room in (embed, openai, cohere, similarity, plan, tokenize, operations, docs_page, now, guide)
     ]
@@ -64,8 +91,16 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(Gateway, service=service, direct=direct(routers))
-    app.add_middleware(Cors, service=service)
+    app.add_middleware(
+        Gateway,
+        direct=direct(routers),
+        callers=tiers.callers,
+        in_flight=in_flight,
+        metrics=metrics,
+        ports=ports,
+        tracing=tracing,
+    )
+    app.add_middleware(Cors, origins=settings.origins, ports=ports)
     return app
 
 

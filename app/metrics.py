@@ -67,6 +67,24 @@ class Standing:
     busy_s: float = 0.0  # of all workers so far
 
 
+@dataclass(slots=True, frozen=True)
+class Gauges:
+    """Where to read what is only looked at when somebody scrapes; nothing yet."""
+
+    in_progress: Callable[[], int] = lambda: 0
+    tasks: Callable[[], int] = lambda: 0
+    queue_texts: Callable[[], int] = lambda: 0
+    queue_tokens: Callable[[], int] = lambda: 0
+    queue_oldest_s: Callable[[], float] = lambda: 0.0
+    tokenizing: Callable[[], int] = lambda: 0
+    workers: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)  # wanted, alive, idle
+    busy_s: Callable[[], Mapping[int, float]] = dict  # by worker's place
+    depth: Callable[[], int] = lambda: 0
+    ready: Callable[[], bool] = lambda: False
+    log_dropped: Callable[[], int] = lambda: 0
+    resident_bytes: Callable[[], Mapping[str, int]] = dict  # by process
+
+
 class Metrics(Collector):
     """The numbers of one server; the rooms report in their own words, `/metrics` reads them as Prometheus text."""
 
@@ -96,18 +114,7 @@ class Metrics(Collector):
         self._decision_seconds = Histogram(_DECISION)
         self._loop_lag = Histogram(_LAG)
         self._agreement: dict[int, Histogram] = {}
-        self._level: Callable[[], int] = lambda: 0
-        self._in_progress: Callable[[], int] = lambda: 0
-        self._tasks: Callable[[], int] = lambda: 0
-        self._queue_size: Callable[[], int] = lambda: 0
-        self._queue_tokens: Callable[[], int] = lambda: 0
-        self._queue_oldest: Callable[[], float] = lambda: 0.0
-        self._tokenizing: Callable[[], int] = lambda: 0
-        self._workers: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
-        self._busy: Callable[[], Mapping[int, float]] = dict
-        self._log_dropped: Callable[[], int] = lambda: 0
-        self._ready: Callable[[], bool] = lambda: False
-        self._resident: Callable[[], Mapping[str, int]] = dict
+        self.gauges = Gauges()
         self._facts: dict[str, str] = {}
         self.observer: Callable[[Answered], object] | None = None  # told of each answer while somebody looks
         self.registry = CollectorRegistry()
@@ -224,7 +231,7 @@ class Metrics(Collector):
             self.observer(Answered(tier, layers, slack_s, predicted_s, real_s))
 
     def tier_refused(self, tier: str, reason: str) -> None:
-        """A request of a tier was refused at the door."""
+        """A request of a tier was refused."""
         self._tier(tier).refused[reason] += 1
 
     def tier_expired(self, tier: str) -> None:
@@ -258,43 +265,18 @@ class Metrics(Collector):
         self._dims = Histogram(dims)
         self._facts.update(facts)
 
-    def watch(
-        self,
-        *,
-        in_progress: Callable[[], int],
-        tasks: Callable[[], int],
-        queue_size: Callable[[], int],
-        queue_tokens: Callable[[], int],
-        queue_oldest: Callable[[], float],
-        tokenizing: Callable[[], int],
-        workers: Callable[[], tuple[int, int, int]],
-        busy: Callable[[], Mapping[int, float]],
-        level: Callable[[], int],
-        ready: Callable[[], bool],
-        resident: Callable[[], Mapping[str, int]],
-        log_dropped: Callable[[], int],
-    ) -> None:
-        """Where to read what is only looked at when somebody scrapes.
-
-        ``workers``: how many there should be, are alive, and have nothing to do. ``busy``: seconds by worker's place.
-        """
-        self._queue_oldest, self._tokenizing, self._workers, self._busy = queue_oldest, tokenizing, workers, busy
-        self._queue_size, self._queue_tokens, self._ready, self._resident = queue_size, queue_tokens, ready, resident
-        self._level, self._in_progress, self._tasks = level, in_progress, tasks
-        self._log_dropped = log_dropped
-
     def standing(self) -> Standing:
         """How things stand now."""
         return Standing(
             Counter({name: tier.refused.total() for name, tier in self._tiers.items()}),
             Counter({name: tier.expired for name, tier in self._tiers.items()}),
             Counter({name: tier.failed for name, tier in self._tiers.items()}),
-            self._queue_size(),
-            self._queue_tokens(),
-            self._queue_oldest(),
-            self._level(),
-            self._workers(),
-            sum(self._busy().values()),
+            self.gauges.queue_texts(),
+            self.gauges.queue_tokens(),
+            self.gauges.queue_oldest_s(),
+            self.gauges.depth(),
+            self.gauges.workers(),
+            sum(self.gauges.busy_s().values()),
         )
 
     def text(self) -> bytes:
@@ -315,7 +297,7 @@ class Metrics(Collector):
         yield histogram_family("te_request_inference_duration", "Seconds with the engine", self._inference_seconds)
         yield histogram_family("te_batch_next_size", "Texts of a batch", self._batch_texts)
         yield histogram_family("te_batch_next_tokens", "Tokens of a batch", self._batch_tokens)
-        yield GaugeMetricFamily("te_queue_size", "Texts waiting", value=self._queue_size())
+        yield GaugeMetricFamily("te_queue_size", "Texts waiting", value=self.gauges.queue_texts())
 
         yield histogram_family("strata_exit_layers", "Layers run, per text", self._exits)
         yield histogram_family("strata_dim", "Length of the vectors answered, per text", self._dims)
@@ -346,7 +328,7 @@ class Metrics(Collector):
         yield histogram_family(
             "strata_decision_seconds", "Seconds to choose a batch and its depths", self._decision_seconds
         )
-        yield GaugeMetricFamily("strata_level", "Layers that the scheduler now aims at", value=self._level())
+        yield GaugeMetricFamily("strata_level", "Layers that the scheduler now aims at", value=self.gauges.depth())
         agreement = HistogramMetricFamily(
             "strata_shadow_agreement", "Cosine of a shallow answer to full depth, sampled", labels=["layers"]
         )
@@ -361,38 +343,38 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "strata_client_disconnects", "Clients that left before their answer", value=self._disconnects
         )
-        for state, count in zip(("wanted", "alive", "idle"), self._workers(), strict=True):
+        for state, count in zip(("wanted", "alive", "idle"), self.gauges.workers(), strict=True):
             yield GaugeMetricFamily(f"strata_workers_{state}", _WORKERS[state], value=count)
         busy = CounterMetricFamily(
             "strata_worker_busy_seconds", "Seconds that each engine worker had a batch", labels=["worker"]
         )
-        for place, seconds_busy in sorted(self._busy().items()):
+        for place, seconds_busy in sorted(self.gauges.busy_s().items()):
             busy.add_metric([str(place)], seconds_busy)
         yield busy
         yield histogram_family(
             "strata_event_loop_lag_seconds", "Seconds that the event loop was late, ten looks a second", self._loop_lag
         )
         yield CounterMetricFamily(
-            "strata_log_lines_dropped", "Lines of the log that nobody read in time", value=self._log_dropped()
+            "strata_log_lines_dropped", "Lines of the log that nobody read in time", value=self.gauges.log_dropped()
         )
-        yield GaugeMetricFamily("strata_requests_in_progress", "Requests with a seat", value=self._in_progress())
-        yield GaugeMetricFamily("strata_tasks", "Tasks of the event loop", value=self._tasks())
-        yield GaugeMetricFamily("strata_queue_tokens", "Tokens waiting", value=self._queue_tokens())
+        yield GaugeMetricFamily("strata_requests_in_progress", "Requests in flight", value=self.gauges.in_progress())
+        yield GaugeMetricFamily("strata_tasks", "Tasks of the event loop", value=self.gauges.tasks())
+        yield GaugeMetricFamily("strata_queue_tokens", "Tokens waiting", value=self.gauges.queue_tokens())
         yield GaugeMetricFamily(
             "strata_queue_oldest_seconds",
             "Age of the oldest request that waits, 0 if none does",
-            value=self._queue_oldest(),
+            value=self.gauges.queue_oldest_s(),
         )
         yield GaugeMetricFamily(
             "strata_tokenizer_backlog",
             "Requests handed to the tokenizer's threads and not done",
-            value=self._tokenizing(),
+            value=self.gauges.tokenizing(),
         )
-        yield GaugeMetricFamily("strata_ready", "1 when requests are accepted", value=float(self._ready()))
+        yield GaugeMetricFamily("strata_ready", "1 when requests are accepted", value=float(self.gauges.ready()))
         resident = GaugeMetricFamily(
             "strata_process_resident_bytes", "Resident memory of each process", labels=["process"]
         )
-        for process, size in self._resident().items():
+        for process, size in self.gauges.resident_bytes().items():
             resident.add_metric([process], size)
         yield resident
         yield InfoMetricFamily("strata_build", "What is served, and by what", value=self._facts)

@@ -21,8 +21,8 @@ from ray import serve
 
 from strata.app import logs, settings
 from strata.app.engine.pool import EnginePool
+from strata.app.lifecycle import Lifecycle
 from strata.app.main import create_app
-from strata.app.service import Service
 from strata.model_store.bundle import registry
 
 _DRAIN_SLACK_S = 10.0  # beyond the server's own drain, before Ray ends a replica by force
@@ -69,9 +69,9 @@ class Replica:
 
     def check_health(self) -> None:
         """Raise when the engine is dead: Ray then replaces the replica."""
-        service: Service = self.app.state.service
-        if service.state == "dead":
-            raise RuntimeError(service.why_not("dead"))
+        lifecycle: Lifecycle = self.app.state.lifecycle
+        if lifecycle.state == "dead":
+            raise RuntimeError(lifecycle.why_not("dead"))
 
 
 def build() -> FastAPI:
@@ -83,19 +83,19 @@ def build() -> FastAPI:
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
     app = create_app(options, EnginePool(registry.find(options.model or registry.DEFAULT), options.engine))
     load = app.router.lifespan_context
-    service: Service = app.state.service
-    if not (service.callers.with_keys or options.insecure):
+    lifecycle: Lifecycle = app.state.lifecycle
+    if not (app.state.tiers.callers.with_keys or options.insecure):
         logs.event("no_keys", {"served": "whoever reaches Ray's proxy"}, level=logging.WARNING)
 
     @asynccontextmanager
     async def ready(app: FastAPI) -> AsyncIterator[None]:
         async with load(app):
-            while service.state == "loading":
+            while lifecycle.state == "loading":
                 await asyncio.sleep(0.05)
-            if service.state == "dead":
-                raise RuntimeError(service.why_not("dead"))
+            if lifecycle.state == "dead":
+                raise RuntimeError(lifecycle.why_not("dead"))
             yield
-            await service.drain()
+            await lifecycle.drain()
 
     app.router.lifespan_context = ready
     return app

@@ -26,7 +26,7 @@ class RequestContext:
     caller: Caller | None = None  # None on paths that are open to everybody
     body_bytes: int = 0  # of its body, counted as in flight until the request is over
     facts: dict[str, object] = field(default_factory=dict)  # for the log: layers, dim, texts, tokens, the error
-    stages: list[tuple[str, float, float]] = field(default_factory=list)  # name, begin and end, as ``started`` counts
+    stages: tuple[tuple[str, float, float], ...] = ()  # name, begin and end, as ``started`` counts
 
     @classmethod
     def begin(cls, scope: Scope) -> RequestContext:
@@ -43,6 +43,12 @@ class RequestContext:
         """The context of a request that has begun."""
         context: RequestContext = scope[_KEY]
         return context
+
+    @property
+    def known_caller(self) -> Caller:
+        """The caller, on paths that ask who it is."""
+        assert self.caller is not None
+        return self.caller
 
     @property
     def seconds(self) -> float:

@@ -19,10 +19,12 @@ from strata.app import hangup, logs
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import remarks
+from strata.app.lifecycle import Lifecycle
 from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
-from strata.app.service import Service
+from strata.app.ports import Ports
 from strata.app.settings import Settings
+from strata.app.tiers import Tiers
 
 _FEW_CONNECTIONS = 1000
 _FEW_NOTE = (
@@ -31,7 +33,7 @@ _FEW_NOTE = (
 )
 _LOOK_S = 0.05
 _FIRST_BYTES_S = 0.5  # for a client that was let in last to send its request
-_AT_THE_DOOR_S = 2.0  # for all of them
+_CONNECTED_S = 2.0  # for all of them
 
 
 def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -> int:
@@ -42,8 +44,9 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     Raises SettingsError or TiersError, before anything is answered, for what must not be served so.
     """
     app = create_app(settings, pool)
-    service: Service = app.state.service
-    if beyond_this_machine(settings) and not (service.callers.with_keys or settings.insecure):
+    lifecycle: Lifecycle = app.state.lifecycle
+    tiers: Tiers = app.state.tiers
+    if beyond_this_machine(settings) and not (tiers.callers.with_keys or settings.insecure):
         raise open_to_all(settings)
     limit = raise_file_limit()
     if limit < _FEW_CONNECTIONS:
@@ -67,7 +70,7 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
         # After the drain nothing accepted is left to answer; this bounds clients that do not read their answers.
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config, service, listeners, bounds)
+    server = _Server(config, lifecycle, tiers, app.state.ports, listeners, bounds)
     server.run()
     return server.status
 
@@ -76,16 +79,22 @@ class _Server(uvicorn.Server):
     """Drains before it closes: the listener still answers `/ready` (503) and `/health` while accepted work ends."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, listeners: Sequence[Listener], bounds: Connections
+        self,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
+        tiers: Tiers,
+        ports: Ports,
+        listeners: Sequence[Listener],
+        bounds: Connections,
     ) -> None:
         super().__init__(config)
         self._listeners = listeners
         self._bounds = bounds
         self.status = 0
-        self._service = service
+        self._lifecycle, self._tiers, self._ports = lifecycle, tiers, ports
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
-        service.on_death = self._on_death
+        lifecycle.on_death = self._on_death
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer on the sockets, and say where they are (with port 0 nobody could know)."""
@@ -107,21 +116,21 @@ class _Server(uvicorn.Server):
                 server = await loop.create_server(protocol, sock=listener.socket)
             self.servers.append(server)
             if listener.name == "operations":
-                self._service.operations_port = listener.socket.getsockname()[1]
+                self._ports.operations = listener.socket.getsockname()[1]
             elif listener.socket.family != socket.AF_UNIX:
-                self._service.port = listener.socket.getsockname()[1]
+                self._ports.main = listener.socket.getsockname()[1]
             logs.event(listener.name, listener.place)
         self.started = True
-        loop.add_signal_handler(signal.SIGHUP, self._service.reload_tiers)
+        loop.add_signal_handler(signal.SIGHUP, self._tiers.reload)
         if hangup.came():
-            self._service.reload_tiers()
+            self._tiers.reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let nobody else in, answer those who wait at the door, then close."""
+        """Let nobody else in, answer those who are connected already, then close."""
         for listener in self._listeners:
             listener.take_no_more()
         now = asyncio.get_running_loop().time
-        end = now() + _AT_THE_DOOR_S
+        end = now() + _CONNECTED_S
         await asyncio.sleep(_LOOK_S)
         while not self.force_exit and self._bounds.newest > now() - _FIRST_BYTES_S and now() < end:
             await asyncio.sleep(_LOOK_S)
@@ -141,7 +150,7 @@ class _Server(uvicorn.Server):
 
     async def _drain(self, reason: str) -> None:
         logs.event("draining", {"reason": reason})
-        finished = await self._service.drain()
+        finished = await self._lifecycle.drain()
         logs.event("drained" if finished else "drain_ran_out_of_time")
         self.status = self.status or (0 if finished else 1)
         self.should_exit = True

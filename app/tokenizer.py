@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,10 +33,17 @@ _INLINE_CHARACTERS = 1000
 # A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
 # the length of a whole text, and a hostile megabyte is not worth a second (text-embeddings-inference does the same).
 _CHARACTERS_PER_TOKEN = 250
+_CHARACTER_S = 1e-6  # seconds a character, until it has been measured
+_NEWEST = 0.1  # weight of the newest measurement
+_MOST_SIDE_WORK = 64  # requests to describe or decode that wait; each may take a second
 _OTHER_VOCABULARY = (
     "`{field}`: token ids must be between 0 and {last}, of this model's own vocabulary. Given: {wrong}. LangChain's "
     "OpenAI client sends those of another one, unless it is made with check_embedding_ctx_length=False"
 )
+
+
+class TokenizerBusy(Exception):  # noqa: N818 - reads as what happened
+    """Too much waits to be described or decoded; the message says how much."""
 
 
 class TextRefused(ValueError):  # noqa: N818 - reads as what happened
@@ -69,7 +77,10 @@ class Token:
 
 
 class Tokenizer:
-    """The tokenizer of a bundle. Short work is done at once, long work in ``workers`` threads."""
+    """The tokenizer of a bundle. Short work is done at once, long work in ``workers`` threads.
+
+    Texts to embed do not wait for what is only described or decoded: that has a thread of its own, and a bounded queue.
+    """
 
     def __init__(self, bundle: Path, manifest: Manifest, *, workers: int, default_prompt_name: str | None) -> None:
         self._rust = read_tokenizer(bundle)
@@ -83,12 +94,29 @@ class Tokenizer:
         self._head = next((i for i, mark in enumerate(special) if not mark), 0)  # special tokens before the text
         self._tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)  # and after it
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
-        self.backlog = 0  # requests handed to the threads and not done
+        self._workers = workers
+        self._characters = 0  # handed to these threads and not done
+        self._character_s = _CHARACTER_S
+        self._side_thread = ThreadPoolExecutor(1, thread_name_prefix="describe")
+        self._side_work = 0  # requests handed to it and not done
+        self.backlog = 0  # requests handed to any thread and not done
+
+    def seconds(self, inputs: Sequence[str] | Sequence[list[int]], how: Encode) -> float:
+        """How long these inputs would take behind what waits, as far as is known; 0.0 for what is done at once."""
+        size = self._size([text for text in inputs if isinstance(text, str)], how)
+        if size <= _INLINE_CHARACTERS:
+            return 0.0
+        return self._character_s * (self._characters / self._workers + size)
 
     async def encode(
-        self, inputs: Sequence[str] | Sequence[list[int]], how: Encode, input_type: InputType | None = None
+        self,
+        inputs: Sequence[str] | Sequence[list[int]],
+        how: Encode,
+        input_type: InputType | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> list[TokenIds]:
-        """Token ids of every input, at most ``max_tokens`` each. Raises TextRefused.
+        """Token ids of every input, at most ``max_tokens`` each. Raises TextRefused, and TimeoutError out of a wait.
 
         The prompt is the one named, else the model's own for queries or documents, else the default.
         """
@@ -105,14 +133,27 @@ class Tokenizer:
             if not prompt:
                 return [self._given(row, how) for row in ids]
             texts = [self._rust.decode(row) for row in ids]
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+        size = self._size(texts, how)
+        if size <= _INLINE_CHARACTERS:
             return self._encode(texts, prompt, how)
-        return await self._in_thread(lambda: self._encode(texts, prompt, how))
+
+        def encode() -> list[TokenIds]:
+            began = time.perf_counter()
+            found = self._encode(texts, prompt, how)
+            self._character_s += _NEWEST * ((time.perf_counter() - began) / size - self._character_s)
+            return found
+
+        self._characters += size
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._in_thread(self._threads, encode)
+        finally:
+            self._characters -= size
 
     async def tokens(
         self, inputs: Sequence[str], *, add_special_tokens: bool, prompt_name: str | None
     ) -> list[list[Token]]:
-        """The tokens of every text, uncut, with where each lies in the text. Raises TextRefused."""
+        """The tokens of every text, uncut, with where each lies in the text. Raises TextRefused, TokenizerBusy."""
         prompt = self._prompt(prompt_name or self._default_prompt_name)
         texts = [self._prepared(text, prompt) for text in inputs]
 
@@ -120,27 +161,43 @@ class Tokenizer:
             found = self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)
             return [_described(encoding, text) for encoding, text in zip(found, texts, strict=True)]
 
-        return await self._in_thread(encode)
+        return await self._aside(encode)
 
     async def decode(self, ids: Sequence[list[int]], *, skip_special_tokens: bool) -> list[str]:
-        """The texts of token ids. Raises TextRefused for an id outside the vocabulary."""
+        """The texts of token ids. Raises TextRefused for an id outside the vocabulary, TokenizerBusy."""
         self._check_ids(ids, "ids")
 
         def decode() -> list[str]:
             return [self._rust.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
 
-        return await self._in_thread(decode)
+        return await self._aside(decode)
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+    async def _aside(self, work: Callable[[], Result]) -> Result:
+        """What is not for the engine, in a thread of its own."""
+        if self._side_work >= _MOST_SIDE_WORK:
+            raise TokenizerBusy(f"{self._side_work} requests to tokenize or decode wait already")
+        self._side_work += 1
+        try:
+            return await self._in_thread(self._side_thread, work)
+        finally:
+            self._side_work -= 1
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         self.backlog += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
         finally:
             self.backlog -= 1
 
     def close(self) -> None:
         """Let the threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._side_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _size(self, texts: Sequence[str], how: Encode) -> int:
+        """Characters that are tokenized: those of what may be cut are bounded."""
+        most = self.max_tokens * _CHARACTERS_PER_TOKEN
+        return sum(min(len(text), most) for text in texts) if how.truncate else sum(map(len, texts))
 
     def _encode(self, texts: Sequence[str], prompt: str, how: Encode) -> list[TokenIds]:
         if how.truncate:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BENCHMARKS = {
     "depth": "time at fewer layers as a share of full depth",
     "overhead": "throughput through the server as a share of the bare engine's",
+    "front": "CPU time that a request costs the process that speaks HTTP, before an engine that only waits",
     "peers": "throughput against Infinity's, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
     "pictures": "the pictures of README and guides, from the bundle, this machine and a report of slo",
@@ -78,6 +79,13 @@ def _add_depth(parser: argparse.ArgumentParser) -> None:
 def _add_overhead(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=7)
     parser.add_argument("--turn-texts", type=int, default=1536, metavar="N", help="texts a turn (%(default)s)")
+
+
+def _add_front(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=7)
+    add = parser.add_argument
+    add("--requests", type=int, default=1000, metavar="N", help="a turn (%(default)s)")
+    add("--engine-ms", type=float, default=3.0, metavar="MS", help="that a batch takes (%(default)s)")
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +217,7 @@ _ADD = {
     "simulate": _add_simulate,
     "depth": _add_depth,
     "overhead": _add_overhead,
+    "front": _add_front,
     "peers": _add_peers,
     "footprint": _add_footprint,
     "slo": _add_slo,

@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOPS = ("app", "model_store", "loadtest")
 
+# What brings a request to the rooms below.
+FRONT = ("app.api", "app.lifecycle", "app.served", "app.tiers", "app.settings")
+
 # Room -> what it never imports, by the beginning of the name (without "strata.").
 NEVER = {
     "app": (
@@ -21,10 +24,20 @@ NEVER = {
         "model_store.profiling",
         "model_store.training",
     ),
-    "app.callers": ("app.api", "app.planning", "app.scheduling", "app.engine", "app.service", "app.settings"),
-    "app.planning": ("app.api", "app.scheduling", "app.service", "app.settings"),
-    "app.scheduling": ("app.api", "app.service", "app.settings"),
-    "app.engine": ("app.api", "app.callers", "app.planning", "app.scheduling", "app.service", "app.settings"),
+    "app.callers": (
+        *FRONT,
+        "app.planning",
+        "app.scheduling",
+        "app.engine",
+    ),
+    "app.planning": ("app.scheduling", *FRONT),
+    "app.scheduling": FRONT,
+    "app.engine": (
+        *FRONT,
+        "app.callers",
+        "app.planning",
+        "app.scheduling",
+    ),
     "model_store": ("app", "loadtest"),
     "model_store.bundle": ("model_store.encoding", "model_store.importing"),
     "model_store.encoding": ("model_store.importing", "model_store.profiling", "model_store.training"),

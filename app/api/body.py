@@ -8,10 +8,11 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 from starlette.requests import Request
 
+from strata.app.api.limits import RequestLimits
 from strata.app.api.negotiation import as_utf8, check_encoding
 from strata.app.api.refusals import TOO_LARGE, ClientLeft, Refusal, misread
+from strata.app.in_flight import InFlight
 from strata.app.request_context import RequestContext
-from strata.app.service import Service
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -40,7 +41,7 @@ class FirstError:
 Strings = Annotated[list[str], FirstError()]
 Ids = Annotated[list[int], FirstError()]
 IdLists = Annotated[list[Ids], FirstError()]
-Texts = Annotated[
+Inputs = Annotated[
     str | Strings | Ids | IdLists,
     OneError("must be a string, a list of strings, a list of token ids or a list of lists of token ids"),
     Field(union_mode="left_to_right"),
@@ -62,24 +63,26 @@ def listed(texts: str | list[str] | list[int] | list[list[int]]) -> tuple[list[s
     return cast(list[str] | list[list[int]], texts), "batch"
 
 
-async def read(request: Request, model: type[Body], limit: int) -> Body:
+async def read(request: Request, model: type[Body]) -> Body:
     """The body of a request as ``model``. Raises Refusal (413 without reading on, or what does not fit).
 
     Raises Overloaded when the bodies in flight are as much as it holds.
     """
     check_encoding(request.headers.getlist("content-encoding"))
-    raw = as_utf8(await _bytes(request, limit))
+    raw = as_utf8(await _bytes(request))
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
         raise misread(error) from error
 
 
-async def _bytes(request: Request, limit: int) -> bytes:
+async def _bytes(request: Request) -> bytes:
+    limits: RequestLimits = request.app.state.limits
+    in_flight: InFlight = request.app.state.in_flight
+    limit = limits.body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
-    service: Service = request.app.state.service
     context = RequestContext.of(request.scope)
     chunks, size, more = [], 0, True
     while more:
@@ -90,7 +93,7 @@ async def _bytes(request: Request, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
-        service.hold(len(chunk))
+        in_flight.hold(len(chunk))
         context.body_bytes += len(chunk)
         chunks.append(chunk)
         more = message.get("more_body", False)

@@ -14,12 +14,11 @@ from starlette.responses import Response
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import FirstError, Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
-from strata.app.api.embedding import check_size, embed
+from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.output import base64_rows, check_output, headers, numbers
 from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
 from strata.app.planning.plan import Ask
-from strata.app.service import Service
 from strata.app.tokenizer import Encode
 from strata.model_store.bundle.output_types import OutputType
 
@@ -122,22 +121,22 @@ _DOCS = body_docs(
 @router.post("/v2/embed", openapi_extra=_DOCS, responses={200: {"model": CohereAnswer}, **COHERE_ERRORS})
 async def embed_by_type(request: Request) -> Response:
     """Embed texts once, and tell the vectors in every type that is asked for."""
-    service: Service = request.app.state.service
-    body = await read(request, CohereRequest, service.settings.payload_limit)
-    texts = body.listed()
-    check_size(service, len(texts), "texts")
-    ask, served = ask_of(request.scope, body), service.served()
+    embedder: Embedder = request.app.state.embedder
+    body = await read(request, CohereRequest)
+    inputs = body.listed()
+    embedder.limits.check_texts(len(inputs), "texts")
+    ask, served = ask_of(request.scope, body), embedder.served()
     kinds: dict[EmbeddingType, OutputType] = {}
     for name in body.types(ask):
         kinds[name] = "float" if name == "base64" else name
     for kind in kinds.values():
         check_output(served, kind, ask, "embedding_types", normalize=True)
     how = Encode(body.truncate != "NONE", "Left" if body.truncate == "START" else "Right", field="texts")
-    embedded = await embed(request, texts, ask, how, method="batch")
+    embedded = await embedder.embed(request, Texts(inputs, "batch", how), ask)
     found = {name: numbers(served, embedded, kind, "embedding_types") for name, kind in kinds.items()}
     content = {
         "id": str(uuid4()),
-        "texts": texts,
+        "texts": inputs,
         "embeddings": {name: base64_rows(rows) if name == "base64" else rows for name, rows in found.items()},
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": embedded.answer.tokens}},
         "response_type": "embeddings_by_type",

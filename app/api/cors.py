@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from strata.app.service import Service
+from strata.app.ports import Ports
 
 _METHODS = ("GET", "HEAD", "POST")
 # A page's script sees of an answer's headers only those that are named here.
@@ -28,15 +28,14 @@ _REMEMBERED_S = 600
 class Cors:
     """Pure ASGI, outside of the gateway: a browser asks beforehand and without a key."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, origins: tuple[str, ...], ports: Ports) -> None:
         self._app = app
-        self._service = service
-        origins = service.settings.origins
+        self._ports = ports
         self._usual = _allowing(app, origins) if origins else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what a browser asks beforehand; mark the answers that an allowed origin may read."""
-        port = self._service.operations_port
+        port = self._ports.operations
         if port is not None and scope["type"] == "http":
             headers = Headers(scope=scope)
             origin = headers.get("origin")

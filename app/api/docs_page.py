@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from strata.app.api.docs import PlainRoute
 from strata.app.api.responses import json_response
-from strata.app.service import Service
+from strata.app.ports import Ports
+from strata.app.tiers import Tiers
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)
 
@@ -62,28 +63,29 @@ async def asset(request: Request) -> Response:
 @router.get("/openapi.json")
 async def schema(request: Request) -> Response:
     """The schema: where to try it, and how keys are sent."""
-    service: Service = request.app.state.service
-    return json_response({**request.app.openapi(), **_place(request, service), **_keys(service)} | _schemes(request))
+    return json_response({**request.app.openapi(), **_place(request), **_keys(request)} | _schemes(request))
 
 
-def _place(request: Request, service: Service) -> dict[str, Any]:
+def _place(request: Request) -> dict[str, Any]:
     """On a port of its own the docs have to call another one."""
     root = request.scope.get("root_path", "")
-    port = service.operations_port
-    if port is None or request.scope["server"][1] != port or service.port is None:
+    ports: Ports = request.app.state.ports
+    port = ports.operations
+    if port is None or request.scope["server"][1] != port or ports.main is None:
         return {"servers": [{"url": root or "/"}]}
-    return {"servers": [{"url": f"{request.url.scheme}://{_bracketed(request.url.hostname)}:{service.port}{root}"}]}
+    return {"servers": [{"url": f"{request.url.scheme}://{_bracketed(request.url.hostname)}:{ports.main}{root}"}]}
 
 
 def _bracketed(host: str | None) -> str:
     return f"[{host}]" if host and ":" in host else host or "127.0.0.1"
 
 
-def _keys(service: Service) -> Mapping[str, Any]:
+def _keys(request: Request) -> Mapping[str, Any]:
     """Keys can be entered where any is known; they may be left out where some callers need none."""
-    if not service.callers.with_keys:
+    tiers: Tiers = request.app.state.tiers
+    if not tiers.callers.with_keys:
         return {}
-    return {"security": [{"key": []}] + ([{}] if service.callers.keyless else [])}
+    return {"security": [{"key": []}] + ([{}] if tiers.callers.keyless else [])}
 
 
 def _schemes(request: Request) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
-from strata.app.api.body import OneError, Texts, listed, read
+from strata.app.api.body import Inputs, OneError, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
-from strata.app.api.embedding import check_size, embed
+from strata.app.api.embedding import Embedder, Texts
+from strata.app.api.limits import RequestLimits
 from strata.app.api.negotiation import preferred
 from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import JSON, RAW, json_response, raw_response
-from strata.app.service import Service
 from strata.app.tokenizer import Encode
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
@@ -43,9 +43,9 @@ class TextOptions(BaseModel):
         None
     )
 
-    def encode(self, service: Service, field: str = "inputs") -> Encode:
+    def encode(self, limits: RequestLimits, field: str = "inputs") -> Encode:
         """These options as the tokenizer takes them."""
-        truncate = service.settings.auto_truncate if self.truncate is None else self.truncate not in (False, "NONE")
+        truncate = limits.truncate if self.truncate is None else self.truncate not in (False, "NONE")
         left = self.truncate == "START" or (self.truncate != "END" and self.truncation_direction in ("Left", "left"))
         return Encode(truncate, "Left" if left else "Right", self.prompt_name, field)
 
@@ -53,7 +53,7 @@ class TextOptions(BaseModel):
 class EmbedRequest(TextOptions, OutputOptions, ElasticBody):
     """Texts to embed: one string or many, or token ids of the model's own vocabulary, taken as they are."""
 
-    inputs: Texts
+    inputs: Inputs
     normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
 
 
@@ -78,14 +78,15 @@ async def embed_texts(request: Request) -> Response:
     The answer is always a list of vectors, also for a single text; with `Accept: application/octet-stream`
     it is the numbers' bytes, little-endian, row after row.
     """
-    service: Service = request.app.state.service
-    body = await read(request, EmbedRequest, service.settings.payload_limit)
+    embedder: Embedder = request.app.state.embedder
+    body = await read(request, EmbedRequest)
     inputs, method = listed(body.inputs)
-    check_size(service, len(inputs), "inputs")
-    ask, served = ask_of(request.scope, body), service.served()
+    embedder.limits.check_texts(len(inputs), "inputs")
+    ask, served = ask_of(request.scope, body), embedder.served()
     kind = ask.output_dtype or "float"
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
-    embedded = await embed(request, inputs, ask, body.encode(service), method=method, normalize=body.normalize)
+    texts = Texts(inputs, method, body.encode(embedder.limits), body.normalize)
+    embedded = await embedder.embed(request, texts, ask)
     rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)
     if preferred(request.headers.getlist("accept"), (JSON, RAW)) == RAW:
         return raw_response(little_endian(rows), head)

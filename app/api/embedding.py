@@ -1,10 +1,11 @@
-"""The way of an embedding request, from its parsed body to its vectors."""
+"""The way of an embedding request, from its texts to its vectors."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
@@ -12,15 +13,21 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
-from strata.app.api.refusals import BATCH_SIZE, EMPTY, RATE_LIMITED, ClientLeft, Refusal, retry_after
+from strata.app.api.limits import RequestLimits
+from strata.app.api.rates import rate_taken
+from strata.app.api.refusals import ClientLeft
 from strata.app.api.responses import Embedded
 from strata.app.callers.callers import Caller
+from strata.app.engine.batch import TokenIds
+from strata.app.in_flight import InFlight
+from strata.app.lifecycle import Lifecycle
 from strata.app.metrics import Metrics
 from strata.app.planning.feasibility import check_feasible
 from strata.app.planning.plan import Ask, Infeasible, Terms
 from strata.app.request_context import RequestContext
-from strata.app.scheduling.errors import DeadlinePassed, NotServing, Overloaded, TooBusy
-from strata.app.service import Service
+from strata.app.scheduling.errors import DeadlinePassed, Overloaded, TooBusy
+from strata.app.scheduling.result import Answer
+from strata.app.served import Served
 from strata.app.tokenizer import Encode
 
 Result = TypeVar("Result")
@@ -28,135 +35,153 @@ Result = TypeVar("Result")
 _COUNTED_S = 0.05  # shorter deadlines are judged once the texts are counted: no server might meet them
 
 
-async def embed(
-    request: Request,
-    inputs: Sequence[str] | Sequence[list[int]],
-    ask: Ask,
-    how: Encode,
-    *,
-    method: str,
-    normalize: bool = True,
-) -> Embedded:
-    """Embed the inputs of a request, which are as many as it may have.
+@dataclass(slots=True, frozen=True)
+class Texts:
+    """The texts of a request, or their token ids, and how they are to be read."""
 
-    Raises what `refusals.refusal_of` knows, and ClientLeft.
-    """
-    service: Service = request.app.state.service
-    context = RequestContext.of(request.scope)
-    context.facts["texts"] = len(inputs)
-    metrics = service.metrics
-    metrics.request_started(method, len(inputs))
+    inputs: Sequence[str] | Sequence[list[int]]
+    method: str  # "single" or "batch", as text-embeddings-inference counts requests
+    how: Encode
+    normalize: bool = True
 
-    served = service.served()
-    caller = context.caller
-    assert caller is not None
-    terms = served.planner.terms(ask, caller.tier(ask.tier))
-    context.facts["tier"] = terms.tier
-    check_rate(caller, len(inputs), metrics)
-    scheduler = served.scheduler
-    with refusals_counted(caller, len(inputs), metrics, terms.tier), service.seat():
-        scheduler.check_room(len(inputs), 0, (terms.tier, caller.key or ""))
-        started = perf_counter()
-        async with deadline_kept(terms, context):
-            tokens = await served.tokenizer.encode(inputs, how, terms.input_type)
-        tokenization_s = perf_counter() - started
-        check_queue_holds(service, sum(map(len, tokens)), how.field)
-        if terms.deadline_s is not None:
-            alone = partial(scheduler.alone, list(map(len, tokens)))
-            check_feasible(terms, ask, served.planner.exits_of(terms.input_type), len(inputs), alone)
-        submitted = scheduler.submit(
-            tokens, terms, arrived=context.started, normalize=normalize, caller=caller.key or ""
-        )
-        answer = await while_connected(request.receive, submitted)
-
-    total_s = context.seconds
-    tokenized, sent = started + tokenization_s, context.started + answer.queue_s
-    context.stages += [
-        ("tokenize", started, tokenized),
-        ("queue", tokenized, max(tokenized, sent)),
-        ("inference", sent, sent + answer.inference_s),
-    ]
-    if caller.key:
-        metrics.key_answered(caller.own.name, caller.key, len(inputs), answer.tokens)
-    context.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
-    metrics.request_answered(
-        method,
-        len(inputs),
-        answer.dim,
-        layers=answer.layers,
-        input_type=terms.input_type,
-        total=total_s,
-        tokenization=tokenization_s,
-        queue=answer.queue_s,
-        inference=answer.inference_s,
-    )
-    apart = bool(answer.depths)  # each text at a depth of its own
-    return Embedded(
-        answer=answer,
-        terms=terms,
-        model=served.label,
-        space=None if apart and terms.index is None else served.planner.space(answer.layers, terms),
-        quality=None if apart else served.planner.quality(answer.layers, terms),
-        device=served.device,
-        characters=sum(map(len, inputs)),
-        tokenization_s=tokenization_s,
-        total_s=total_s,
-    )
+    def __len__(self) -> int:
+        return len(self.inputs)
 
 
-def check_size(service: Service, texts: int, field: str) -> None:
-    """Refuse a request without texts, or with more than the server takes at once."""
-    if not texts:
-        raise Refusal(EMPTY, f"`{field}` cannot be empty", field)
-    limit = service.settings.max_client_batch_size
-    if texts > limit:
-        raise Refusal(BATCH_SIZE, f"batch size {texts} > maximum allowed batch size {limit}", field)
+@dataclass(slots=True, frozen=True)
+class _Planned:
+    """A request whose terms are known."""
+
+    texts: Texts
+    ask: Ask
+    terms: Terms
+    caller: Caller
+    served: Served
+    context: RequestContext
 
 
-def check_queue_holds(service: Service, tokens: int, field: str) -> None:
-    """Refuse a request that not even an empty queue would have room for."""
-    limit = service.settings.max_queue_tokens
-    if tokens > limit:
-        message = f"`{field}`: a request may have {limit} tokens (--max-queue-tokens). Given: {tokens}"
-        raise Refusal(BATCH_SIZE, message, field)
+class Embedder:
+    """Plans a request, admits it, tokenizes its texts, has them run, and records what became of it."""
 
+    def __init__(self, lifecycle: Lifecycle, in_flight: InFlight, limits: RequestLimits, metrics: Metrics) -> None:
+        self._lifecycle = lifecycle
+        self._in_flight = in_flight
+        self.limits = limits
+        self._metrics = metrics
 
-def check_rate(caller: Caller, texts: int, metrics: Metrics) -> None:
-    """Refuse texts beyond the rate of the caller's key."""
-    bucket = caller.bucket
-    if bucket and (wait := bucket.take(texts)):
-        metrics.tier_refused(caller.own.name, "rate")
-        message = f"the rate of {bucket.rate:g} texts/s is used up; {texts} more can come in {wait:.1f} s"
-        raise Refusal(RATE_LIMITED, message, headers=retry_after(wait))
+    def served(self) -> Served:
+        """The model, if requests are accepted. Raises NotServing."""
+        return self._lifecycle.served()
 
+    async def embed(self, request: Request, texts: Texts, ask: Ask) -> Embedded:
+        """The vectors of a request, whose texts are as many as it may have.
 
-@contextmanager
-def refusals_counted(caller: Caller, texts: int, metrics: Metrics, tier: str) -> Iterator[None]:
-    """Count a tier's requests that are refused, whose texts are not taken from the caller's rate.
+        Raises what `refusals.refusal_of` knows, and ClientLeft.
+        """
+        planned = self._plan(request, texts, ask)
+        caller, scheduler = planned.caller, planned.served.scheduler
+        with (
+            rate_taken(caller, len(texts), self._metrics),
+            self._refusals_counted(planned.terms),
+            self._in_flight.slot(),
+        ):
+            scheduler.check_room(len(texts), 0, (planned.terms.tier, caller.key or ""))
+            began = perf_counter()
+            tokens = await self._tokenize(planned)
+            tokenized = perf_counter()
+            self._check_feasible(planned, tokens)
+            submitted = scheduler.submit(
+                tokens,
+                planned.terms,
+                arrived=planned.context.started,
+                normalize=texts.normalize,
+                caller=caller.key or "",
+            )
+            answer = await while_connected(request.receive, submitted)
+        return self._record(planned, answer, began, tokenized)
 
-    The scheduler counts those that would be late itself.
-    """
-    try:
-        yield
-    except (Overloaded, Infeasible, NotServing) as error:
-        if caller.bucket:
-            caller.bucket.give_back(texts)
-        if not isinstance(error, TooBusy | NotServing):
-            metrics.tier_refused(tier, "infeasible" if isinstance(error, Infeasible) else "queue")
-        raise
+    def _plan(self, request: Request, texts: Texts, ask: Ask) -> _Planned:
+        """Who asks, and the terms that ask and tier come to."""
+        context = RequestContext.of(request.scope)
+        context.facts["texts"] = len(texts)
+        self._metrics.request_started(texts.method, len(texts))
+        served, caller = self.served(), context.known_caller
+        terms = served.planner.terms(ask, caller.tier(ask.tier))
+        context.facts["tier"] = terms.tier
+        return _Planned(texts, ask, terms, caller, served, context)
 
-
-@asynccontextmanager
-async def deadline_kept(terms: Terms, context: RequestContext) -> AsyncIterator[None]:
-    """Raise DeadlinePassed out of work that has not ended by then, such as waiting for a thread."""
-    if terms.deadline_s is None or terms.deadline_s < _COUNTED_S:
-        yield
-        return
-    try:
-        async with asyncio.timeout(terms.deadline_s - context.seconds):
+    @contextmanager
+    def _refusals_counted(self, terms: Terms) -> Iterator[None]:
+        """Count the requests of a tier that are refused; the scheduler counts those that would be late itself."""
+        try:
             yield
-    except TimeoutError as error:
-        raise DeadlinePassed(f"the deadline of {1000 * terms.deadline_s:.0f} ms has passed") from error
+        except Infeasible:
+            self._metrics.tier_refused(terms.tier, "infeasible")
+            raise
+        except Overloaded as error:
+            if not isinstance(error, TooBusy):
+                self._metrics.tier_refused(terms.tier, "queue")
+            raise
+
+    async def _tokenize(self, planned: _Planned) -> list[TokenIds]:
+        """Token ids of every text; long texts are refused where the tokenizer would not be done by the deadline."""
+        tokenizer, terms, texts = planned.served.tokenizer, planned.terms, planned.texts
+        left_s = None
+        if terms.deadline_s is not None and terms.deadline_s >= _COUNTED_S:
+            left_s = terms.deadline_s - planned.context.seconds
+            if (late_s := tokenizer.seconds(texts.inputs, texts.how) - left_s) > 0:
+                self._metrics.tier_refused(terms.tier, "tokenizer")
+                raise TooBusy(f"the texts would be tokenized about {1000 * late_s:.0f} ms too late", late_s)
+        try:
+            return await tokenizer.encode(texts.inputs, texts.how, terms.input_type, timeout_s=left_s)
+        except TimeoutError as error:
+            raise DeadlinePassed(f"the deadline of {1000 * (terms.deadline_s or 0):.0f} ms has passed") from error
+
+    def _check_feasible(self, planned: _Planned, tokens: Sequence[TokenIds]) -> None:
+        """Refuse what no empty queue could hold, and what no idle server could answer in time."""
+        lengths = [len(ids) for ids in tokens]
+        self.limits.check_tokens(sum(lengths), planned.texts.how.field)
+        if planned.terms.deadline_s is not None:
+            exits = planned.served.planner.exits_of(planned.terms.input_type)
+            alone = partial(planned.served.scheduler.alone, lengths)
+            check_feasible(planned.terms, planned.ask, exits, len(lengths), alone)
+
+    def _record(self, planned: _Planned, answer: Answer, began: float, tokenized: float) -> Embedded:
+        """Tell metrics, log and trace where the time went, and the client what was run."""
+        texts, terms, served, context = planned.texts, planned.terms, planned.served, planned.context
+        total_s = context.seconds
+        sent = context.started + answer.queue_s
+        context.stages += (
+            ("tokenize", began, tokenized),
+            ("queue", tokenized, max(tokenized, sent)),
+            ("inference", sent, sent + answer.inference_s),
+        )
+        context.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
+        if planned.caller.key:
+            self._metrics.key_answered(planned.caller.own.name, planned.caller.key, len(texts), answer.tokens)
+        self._metrics.request_answered(
+            texts.method,
+            len(texts),
+            answer.dim,
+            layers=answer.layers,
+            input_type=terms.input_type,
+            total=total_s,
+            tokenization=tokenized - began,
+            queue=answer.queue_s,
+            inference=answer.inference_s,
+        )
+        apart = bool(answer.depths)  # each text at a depth of its own
+        return Embedded(
+            answer=answer,
+            terms=terms,
+            model=served.label,
+            space=None if apart and terms.index is None else served.planner.space(answer.layers, terms),
+            quality=None if apart else served.planner.quality(answer.layers, terms),
+            device=served.device,
+            characters=sum(map(len, texts.inputs)),
+            tokenization_s=tokenized - began,
+            total_s=total_s,
+        )
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, Result]) -> Result:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import NOT_FOUND, Refusal
-from strata.app.service import Service
+from strata.app.ports import Ports
 from strata.app.ui import files
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)
@@ -17,8 +17,8 @@ router = APIRouter(route_class=PlainRoute, include_in_schema=False)
 @router.get("/ui")
 async def page(request: Request) -> Response:
     """The page. It may load and ask nothing but this server."""
-    service: Service = request.app.state.service
-    port = service.port if service.operations_port is not None else None
+    ports: Ports = request.app.state.ports
+    port = ports.main if ports.operations is not None else None
     content, etag = files.page(str(request.scope.get("root_path", "")), port)
     api = f" http://*:{port} https://*:{port}" if port else ""
     policy = (

@@ -13,8 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strata.app import logs
 from strata.app.api.docs import Endpoint, PlainRoute
 from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, ClientLeft, Refusal, refusal_of, refusal_response
+from strata.app.callers.callers import Callers
+from strata.app.in_flight import InFlight
+from strata.app.metrics import Metrics
+from strata.app.ports import Ports
 from strata.app.request_context import RequestContext
-from strata.app.service import Service
+from strata.app.tracing import Tracing
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _SERVER = "*"  # the target of a request about the server itself, as in `OPTIONS *`
@@ -30,10 +34,23 @@ _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few
 class Gateway:
     """Pure ASGI: a request pays for one call and one header."""
 
-    def __init__(self, app: ASGIApp, service: Service, direct: Mapping[tuple[str, str], Endpoint]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        direct: Mapping[tuple[str, str], Endpoint],
+        callers: Callers,
+        in_flight: InFlight,
+        metrics: Metrics,
+        ports: Ports,
+        tracing: Tracing | None,
+    ) -> None:
         self._app = app
-        self._service = service
         self._direct = direct
+        self._callers = callers
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._ports = ports
+        self._tracing = tracing
         self._methods: dict[str, list[str]] = {}
         for method, path in sorted(direct):
             self._methods.setdefault(path, []).extend(["GET", "HEAD"] if method == "GET" else [method])
@@ -63,7 +80,7 @@ class Gateway:
                 answer = await endpoint(Request(scope, receive))
                 await answer(scope, receive, send_marked)
         except ClientLeft:
-            self._service.metrics.client_left()
+            self._metrics.client_left()
             context.status = _CLIENT_LEFT
         except Exception as error:
             refusal = refusal_of(error)
@@ -72,11 +89,11 @@ class Gateway:
                 logs.event("request_failed", facts, level=logging.ERROR, error=error)
             if context.status:  # the answer had begun; all that is left is to break it off
                 raise
-            self._service.metrics.request_failed(refusal.kind.reason)
+            self._metrics.request_failed(refusal.kind.reason)
             context.facts["error"] = str(refusal)
             await refusal_response(refusal, scope["path"])(scope, receive, send_marked)
         finally:
-            self._service.let_go(context.body_bytes)
+            self._in_flight.release(context.body_bytes)
             self._log(scope, context)
 
     def _plain(self, scope: Scope) -> Scope:
@@ -104,7 +121,7 @@ class Gateway:
 
     def _check(self, scope: Scope, context: RequestContext) -> None:
         """Refuse who has no key, and what is not on this port."""
-        port, path = self._service.operations_port, scope["path"]
+        port, path = self._ports.operations, scope["path"]
         page = path.startswith(_PAGES) and any(path == each or path.startswith(each + "/") for each in _PAGES)
         if port is not None:
             here = scope["server"][1] == port
@@ -114,14 +131,14 @@ class Gateway:
                 return
         if page:
             return
-        context.caller = self._service.callers.caller(scope["headers"])
+        context.caller = self._callers.caller(scope["headers"])
 
     def _log(self, scope: Scope, context: RequestContext) -> None:
         """The request's log line, and its spans where there are any."""
         if scope["path"] in _QUIET:
             return
-        if self._service.tracing:
-            self._service.tracing.record(context, scope["method"], scope["path"], scope["headers"])
+        if self._tracing:
+            self._tracing.record(context, scope["method"], scope["path"], scope["headers"])
         if context.status >= _REFUSED:  # who it was, to tell one client's mistakes from everybody's
             context.facts["client"] = scope["client"][0] if scope["client"] else "local"
             if context.caller:

@@ -13,8 +13,8 @@ from strata.app.api.ask import size_of
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import json_response
-from strata.app.now import EVERY_S, KEPT
-from strata.app.service import Service
+from strata.app.lifecycle import Lifecycle
+from strata.app.now import EVERY_S, KEPT, Recorder
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 
@@ -53,7 +53,7 @@ class Sample(BaseModel):
     at: float = Field(description="Its end, in Unix seconds.")
     seconds: float = Field(description="Its length.")
     requests_per_s: float = Field(description="Requests answered a second.")
-    refused: int = Field(description="Requests refused at the door.")
+    refused: int = Field(description="Requests refused on arrival.")
     expired: int = Field(description="Requests given up while they waited.")
     failed: int = Field(description="Requests that the engine failed on.")
     layers: dict[str, int] = Field(description="Requests answered, by the layers they were run to.")
@@ -88,7 +88,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.get("/now", openapi_extra={"parameters": _DOCS}, responses=_RESPONSES)
 async def now(request: Request) -> Response:
     """Load, depth, times against deadlines, tiers and queue of the last seconds, one sample a second."""
-    service: Service = request.app.state.service
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    recorder: Recorder = request.app.state.recorder
     seconds = size_of(request.scope, "seconds", _USUAL, KEPT)
-    samples = await service.recorder.look(seconds)
-    return json_response({"state": service.state, "model": service.label, "every_s": EVERY_S, "samples": samples})
+    samples = await recorder.look(seconds)
+    return json_response({"state": lifecycle.state, "model": lifecycle.label, "every_s": EVERY_S, "samples": samples})

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
-from strata.app.api.body import Texts, listed, read
+from strata.app.api.body import Inputs, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
-from strata.app.api.embedding import check_size, embed
+from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.output import OutputOptions, check_output, headers, numbers, written
 from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
 from strata.app.api.responses import json_response
-from strata.app.service import Service
+from strata.app.lifecycle import Lifecycle
 
 router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
 
@@ -25,7 +25,7 @@ router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
 class EmbeddingsRequest(TextOptions, OutputOptions, ElasticBody):
     """OpenAI's request. `model` is accepted whatever it says: one model is served, and the answer names it."""
 
-    input: Texts
+    input: Inputs
     model: str | None = None
     normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
     truncation: Annotated[bool | None, Field(description="The same as `truncate`, as Voyage calls it.")] = None
@@ -85,23 +85,23 @@ _DOCS = body_docs(
 @router.post("/v1/embeddings", openapi_extra=_DOCS, responses={200: {"model": EmbeddingsAnswer}, **OPENAI_ERRORS})
 async def create_embeddings(request: Request) -> Response:
     """Embed texts; `dimensions` is the length of the vectors, `layers` how many layers run."""
-    service: Service = request.app.state.service
-    body = await read(request, EmbeddingsRequest, service.settings.payload_limit)
+    embedder: Embedder = request.app.state.embedder
+    body = await read(request, EmbeddingsRequest)
     inputs, method = listed(body.input)
-    check_size(service, len(inputs), "input")
+    embedder.limits.check_texts(len(inputs), "input")
     ask = ask_of(request.scope, body)
-    served, kind = service.served(), ask.output_dtype or "float"
+    served, kind = embedder.served(), ask.output_dtype or "float"
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
     if body.truncate is None:
         body.truncate = body.truncation
-    how = body.encode(service, "input")
-    embedded = await embed(request, inputs, ask, how, method=method, normalize=body.normalize)
+    texts = Texts(inputs, method, body.encode(embedder.limits, "input"), body.normalize)
+    embedded = await embedder.embed(request, texts, ask)
     answer = embedded.answer
     rows = written(numbers(served, embedded, kind, "output_dtype"), body)
     content = {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
-        "model": service.opened().name,
+        "model": served.name,
         "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
     return json_response(content, headers(served, embedded, kind))
@@ -113,18 +113,18 @@ router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include
 @router.get("/v1/models", responses={200: {"model": Models}})
 async def list_models(request: Request) -> Response:
     """The served model."""
-    service: Service = request.app.state.service
-    return json_response({"object": "list", "data": [_model(service)]})
+    return json_response({"object": "list", "data": [_model(request)]})
 
 
 @router.get("/v1/models/{name:path}", responses={200: {"model": Model}}, include_in_schema=False)
 async def get_model(request: Request) -> Response:
     """The served model, by its name."""
-    model = _model(request.app.state.service)
+    model = _model(request)
     if request.path_params["name"] != model["id"]:
         raise Refusal(MODEL_NOT_FOUND, f"the model served is `{model['id']}`", "model")
     return json_response(model)
 
 
-def _model(service: Service) -> dict[str, Any]:
-    return {"id": service.opened().name, "object": "model", "created": service.born, "owned_by": "strata"}
+def _model(request: Request) -> dict[str, Any]:
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    return {"id": lifecycle.opened().name, "object": "model", "created": lifecycle.born, "owned_by": "strata"}

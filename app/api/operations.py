@@ -13,7 +13,11 @@ from strata import __version__
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
 from strata.app.api.responses import json_response
-from strata.app.service import Served, Service
+from strata.app.lifecycle import Lifecycle
+from strata.app.metrics import Metrics
+from strata.app.served import Served
+from strata.app.settings import Settings
+from strata.app.tiers import Tiers
 from strata.model_store.bundle.quality import Quality, Side
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
@@ -28,38 +32,39 @@ async def health(request: Request) -> Response:
 @router.get("/ready", responses={200: {"description": "Requests are served"}, 503: TEI_ERRORS[503]})
 async def ready(request: Request) -> Response:
     """Readiness: loaded, warm, engine alive, not draining. 503 with the reason otherwise."""
-    service: Service = request.app.state.service
-    state = service.state
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    state = lifecycle.state
     if state != "ready":
-        raise Refusal(UNHEALTHY, f"{state}: {service.why_not(state)}")
+        raise Refusal(UNHEALTHY, f"{state}: {lifecycle.why_not(state)}")
     return json_response({"status": "ready"})
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}})
 async def metrics(request: Request) -> Response:
     """All series in Prometheus' text format."""
-    service: Service = request.app.state.service
-    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    found: Metrics = request.app.state.metrics
+    return Response(found.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @router.get("/info", responses={503: TEI_ERRORS[503]})
 async def info(request: Request) -> Response:
     """The model, what it was trained and measured for, what runs it and why, and the limits."""
-    service: Service = request.app.state.service
-    return json_response(described(service, service.opened()))
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    content = described(lifecycle.opened(), request.app.state.settings, request.app.state.tiers)
+    return json_response(content | {"state": lifecycle.state})
 
 
 @router.get("/", include_in_schema=False)
 async def root(request: Request) -> Response:
     """Where to go from here."""
-    service: Service = request.app.state.service
+    settings: Settings = request.app.state.settings
     places = {"docs": "/docs", "guide": "/guide", "info": "/info", "embed": "POST /embed"}
-    return json_response({"strata": __version__, **({"ui": "/ui"} if service.settings.ui else {}), **places})
+    return json_response({"strata": __version__, **({"ui": "/ui"} if settings.ui else {}), **places})
 
 
-def described(service: Service, served: Served) -> dict[str, Any]:
+def described(served: Served, settings: Settings, tiers: Tiers) -> dict[str, Any]:
     """TEI's `/info` fields, then Strata's own."""
-    settings, manifest, choice = service.settings, served.manifest, served.pool.choice
+    manifest, choice = served.manifest, served.pool.choice
     auto = manifest.auto_exit
     return {
         "model_id": served.name,
@@ -77,7 +82,6 @@ def described(service: Service, served: Served) -> dict[str, Any]:
         "version": __version__,
         "sha": None,
         "docker_label": None,
-        "state": service.state,
         "tiers": [
             {
                 "name": tier.name,
@@ -87,9 +91,9 @@ def described(service: Service, served: Served) -> dict[str, Any]:
                 "exits": tier.exits,
                 "input_type": tier.input_type,
                 "task": tier.task,
-                "without_key": tier == service.callers.keyless,
+                "without_key": tier == tiers.callers.keyless,
             }
-            for tier in service.callers.tiers
+            for tier in tiers.callers.tiers
         ],
         "family": manifest.architecture.family,
         "layers": manifest.architecture.layers,

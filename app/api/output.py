@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from strata.app.api.refusals import VALIDATION, Refusal
 from strata.app.api.responses import Embedded
 from strata.app.planning.plan import Ask
-from strata.app.service import Served
+from strata.app.served import Served
 from strata.model_store.bundle.output_types import OUTPUT_TYPES, PACKED, SCALED, OutputType
 from strata.model_store.bundle.quantized import Arrays, quantized
 

@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ask_of, size_of
 from strata.app.api.docs import PlainRoute
+from strata.app.api.limits import RequestLimits
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import json_response
+from strata.app.lifecycle import Lifecycle
 from strata.app.planning.feasibility import check_feasible
 from strata.app.request_context import RequestContext
-from strata.app.service import Service
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth
 
@@ -83,10 +84,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.get("/plan", openapi_extra={"parameters": _DOCS}, responses=_RESPONSES)
 async def plan(request: Request) -> Response:
     """The plan for `texts` texts of `tokens` tokens each, under the budget that the other parameters give."""
-    service: Service = request.app.state.service
-    served, caller = service.served(), RequestContext.of(request.scope).caller
-    assert caller is not None
-    texts = size_of(request.scope, "texts", 1, service.settings.max_client_batch_size)
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    limits: RequestLimits = request.app.state.limits
+    served, caller = lifecycle.served(), RequestContext.of(request.scope).known_caller
+    texts = size_of(request.scope, "texts", 1, limits.texts)
     tokens = size_of(request.scope, "tokens", 32, served.manifest.max_tokens)
     ask = ask_of(request.scope)
     planner, scheduler, lengths = served.planner, served.scheduler, [tokens] * texts

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from strata.app.callers.callers import KeyRefused, TierRefused
 from strata.app.planning.plan import PlanRefused
 from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
-from strata.app.tokenizer import TextRefused
+from strata.app.tokenizer import TextRefused, TokenizerBusy
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,6 +72,8 @@ def refusal_of(error: Exception) -> Refusal:
         case Overloaded():
             kind = TOO_BUSY if isinstance(error, TooBusy) else OVERLOADED
             return Refusal(kind, str(error), headers=retry_after(error.retry_after_s))
+        case TokenizerBusy():
+            return Refusal(OVERLOADED, str(error), headers=retry_after(1))
         case DeadlinePassed():
             return Refusal(DEADLINE_PASSED, str(error))
         case KeyRefused():

@@ -13,10 +13,9 @@ from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
-from strata.app.api.embedding import check_size, embed
+from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
-from strata.app.service import Service
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 
@@ -52,14 +51,14 @@ _DOCS = body_docs(
 @router.post("/similarity", openapi_extra=_DOCS, responses={200: {"model": list[float]}, **TEI_ERRORS})
 async def similarity(request: Request) -> Response:
     """Cosine similarity of one sentence to each of the others, all embedded at the same depth."""
-    service: Service = request.app.state.service
-    body = await read(request, SimilarityRequest, service.settings.payload_limit)
-    check_size(service, len(body.inputs.sentences), "inputs.sentences")
-    how = (body.parameters or TextOptions()).encode(service)
+    embedder: Embedder = request.app.state.embedder
+    body = await read(request, SimilarityRequest)
+    embedder.limits.check_texts(len(body.inputs.sentences), "inputs.sentences")
+    how = (body.parameters or TextOptions()).encode(embedder.limits)
     ask = ask_of(request.scope, body)
     if ask.output_dtype:
         raise Refusal(VALIDATION, "`output_dtype` is of vectors, and the answer here has none", "output_dtype")
     sentences = [body.inputs.source_sentence, *body.inputs.sentences]
-    embedded = await embed(request, sentences, ask, how, method="batch")
+    embedded = await embedder.embed(request, Texts(sentences, "batch", how), ask)
     vectors = embedded.answer.vectors
     return json_response(vectors[1:] @ vectors[0], embedded.headers())

@@ -13,11 +13,15 @@ from starlette.responses import Response
 
 from strata.app.api.body import IdLists, Ids, Strings, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
-from strata.app.api.embedding import check_rate, check_size
+from strata.app.api.limits import RequestLimits
+from strata.app.api.rates import rate_taken
 from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
+from strata.app.in_flight import InFlight
+from strata.app.lifecycle import Lifecycle
+from strata.app.metrics import Metrics
 from strata.app.request_context import RequestContext
-from strata.app.service import Service
+from strata.app.tokenizer import Tokenizer
 
 # Describing a token takes 5 us, for which everybody waits, and 600 bytes.
 _MOST = 200_000
@@ -63,12 +67,11 @@ _DECODE_DOCS = body_docs(DecodeRequest, examples={"one text": {"ids": [101, 2784
 )
 async def tokenize(request: Request) -> Response:
     """The tokens of each text, uncut, and where each lies in it; of at most 200,000 characters in all."""
-    service: Service = request.app.state.service
-    body = await read(request, TokenizeRequest, service.settings.payload_limit)
+    body = await read(request, TokenizeRequest)
     inputs, _ = listed(body.inputs)
     _check_length(inputs, "inputs", "characters")
-    with _admitted(request, len(inputs), "inputs"):
-        tokens = await service.opened().tokenizer.tokens(
+    with _admitted(request, len(inputs), "inputs") as tokenizer:
+        tokens = await tokenizer.tokens(
             inputs,
             add_special_tokens=body.add_special_tokens,
             prompt_name=body.prompt_name,
@@ -79,24 +82,24 @@ async def tokenize(request: Request) -> Response:
 @router.post("/decode", openapi_extra=_DECODE_DOCS, responses={200: {"model": list[str]}, **TEI_ERRORS})
 async def decode(request: Request) -> Response:
     """The texts that token ids stand for; at most 200,000 in all."""
-    service: Service = request.app.state.service
-    body = await read(request, DecodeRequest, service.settings.payload_limit)
+    body = await read(request, DecodeRequest)
     ids, _ = listed(body.ids)
     _check_length(ids, "ids", "ids")
-    with _admitted(request, len(ids), "ids"):
-        return json_response(await service.opened().tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens))
+    with _admitted(request, len(ids), "ids") as tokenizer:
+        return json_response(await tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens))
 
 
 @contextmanager
-def _admitted(request: Request, texts: int, field: str) -> Iterator[None]:
-    """A seat, for as many texts as the server takes and the key's rate allows."""
-    service: Service = request.app.state.service
-    check_size(service, texts, field)
-    caller = RequestContext.of(request.scope).caller
-    assert caller is not None
-    check_rate(caller, texts, service.metrics)
-    with service.seat():
-        yield
+def _admitted(request: Request, texts: int, field: str) -> Iterator[Tokenizer]:
+    """The tokenizer, for as many texts as one request may have and the key's rate allows."""
+    limits: RequestLimits = request.app.state.limits
+    in_flight: InFlight = request.app.state.in_flight
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    metrics: Metrics = request.app.state.metrics
+    limits.check_texts(texts, field)
+    caller = RequestContext.of(request.scope).known_caller
+    with rate_taken(caller, texts, metrics), in_flight.slot():
+        yield lifecycle.opened().tokenizer
 
 
 def _check_length(inputs: list[str] | list[list[int]], field: str, unit: str) -> None:

@@ -93,12 +93,14 @@ class Callers:
             raise KeyRefused(f"the API key is not known; it is read from `Authorization: Bearer KEY`{way}", given=True)
         return caller
 
-    def inherit(self, before: Callers) -> None:
-        """Go on with the levels of ``before`` where a key's rate is still the same."""
-        for start, (digest, caller) in self._keys.items():
-            _, old = before._keys.get(start, (b"", None))
+    def update(self, new: Callers) -> None:
+        """Let in those of ``new`` from now on; a key whose rate is still the same goes on with what it has used."""
+        keys = dict(new._keys)
+        for start, (digest, caller) in new._keys.items():
+            _, old = self._keys.get(start, (b"", None))
             if old and caller.bucket and old.bucket and _same_rate(caller.bucket, old.bucket):
-                self._keys[start] = (digest, replace(caller, bucket=old.bucket))
+                keys[start] = (digest, replace(caller, bucket=old.bucket))
+        self.tiers, self._keys, self._keyless = new.tiers, keys, new._keyless
 
 
 def everybody() -> Callers:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, sync_playwright
 
-from tests.api.test_keys import GOLD, TIERS
+from tests.callers.test_keys import GOLD, TIERS
 from tests.conftest import RunningServer, ServerFactory
 
 

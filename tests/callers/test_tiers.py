@@ -77,13 +77,13 @@ def test_a_wrong_key_is_refused_also_where_no_key_is_needed(tmp_path: Path) -> N
 
 
 def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
-    before, same, other = (read(tmp_path, text) for text in (THREE, THREE, THREE.replace("rate = 10", "rate = 20")))
-    bucket = before.caller(bearer("s1")).bucket
+    callers, same, other = (read(tmp_path, text) for text in (THREE, THREE, THREE.replace("rate = 10", "rate = 20")))
+    bucket = callers.caller(bearer("s1")).bucket
     assert bucket is not None
     assert bucket.take(10) == 0.0
-    assert bucket is not before.caller(bearer("s2")).bucket  # a rate is a key's own
-    for callers, kept in ((same, True), (other, False)):
-        callers.inherit(before)
+    assert bucket is not callers.caller(bearer("s2")).bucket  # a rate is a key's own
+    for new, kept in ((same, True), (other, False)):
+        callers.update(new)
         assert (callers.caller(bearer("s1")).bucket is bucket) is kept
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from httpx import Client
 
-from tests.api.test_keys import TIERS
+from tests.callers.test_keys import TIERS
 from tests.conftest import RunningServer, ServerFactory
 
 STATIC = Path(__file__).parents[2] / "app" / "ui" / "static"

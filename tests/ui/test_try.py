@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from tests.api.test_keys import GOLD, TIERS
+from tests.callers.test_keys import GOLD, TIERS
 from tests.conftest import RunningServer, ServerFactory
 from tests.ui.conftest import Opener
 

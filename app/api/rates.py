@@ -1,0 +1,36 @@
+"""The rate of a key: texts a second, of which none is spent on a request that is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from strata.app.api.refusals import RATE_LIMITED, ClientLeft, Refusal, retry_after
+from strata.app.callers.callers import Caller
+from strata.app.metrics import Metrics
+from strata.app.scheduling.errors import EngineFailure
+
+# What was run for nothing is spent all the same.
+_SPENT = (EngineFailure, ClientLeft)
+
+
+@contextmanager
+def rate_taken(caller: Caller, texts: int, metrics: Metrics) -> Iterator[None]:
+    """Take ``texts`` from the caller's rate, and give them back where the request is refused inside.
+
+    Raises Refusal for texts beyond the rate.
+    """
+    bucket = caller.bucket
+    if bucket is None:
+        yield
+        return
+    if wait := bucket.take(texts):
+        metrics.tier_refused(caller.own.name, "rate")
+        message = f"the rate of {bucket.rate:g} texts/s is used up; {texts} more can come in {wait:.1f} s"
+        raise Refusal(RATE_LIMITED, message, headers=retry_after(wait))
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, _SPENT):
+            bucket.give_back(texts)
+        raise

@@ -1,0 +1,74 @@
+"""The front before an engine that only waits: `strata serve` as it is, without workers and without a log."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from strata.app import listening, logs
+from strata.app.engine.batch import Batch, BatchResult
+from strata.app.engine.choose import EngineChoice
+from strata.app.engine.pool import EnginePool
+from strata.app.server import serve
+from strata.app.settings import Settings
+
+_WORKERS = 2
+
+
+class WaitingPool:
+    """Stands for `EnginePool`: a batch takes as long as it is told, of which no CPU."""
+
+    def __init__(self, bundle: Path, seconds: float) -> None:
+        self.bundle = bundle
+        self.status = "ready"
+        self.size = self.idle = _WORKERS
+        self.choice = EngineChoice("none", "float32", "cpu", _WORKERS, 1, "no engine", ())
+        self.on_event: Callable[..., None] = lambda name, **facts: None
+        self.on_idle: Callable[[], None] = lambda: None
+        self._seconds = seconds
+        row = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
+        self._row = row / np.linalg.norm(row)
+
+    async def start(self) -> None:
+        """Nothing is to be started."""
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+
+    def run(self, batch: Batch, patience_s: float = 0.0) -> Coroutine[None, None, BatchResult]:
+        """Take an idle worker, and answer when the time is over."""
+        self.idle -= 1
+        return self._run(batch)
+
+    async def _run(self, batch: Batch) -> BatchResult:
+        await asyncio.sleep(self._seconds)
+        self.idle += 1
+        self.on_idle()
+        rows = batch.rows
+        return BatchResult([self._row[: row.dim] for row in rows], [row.layers for row in rows], self._seconds, 0)
+
+    def busy_seconds(self) -> Mapping[int, float]:
+        """Nobody looks at it here."""
+        return {}
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """Likewise."""
+        return {}
+
+
+def main(bundle: Path, engine_s: float) -> int:
+    """Serve on a free port of loopback, which is printed first."""
+    settings = Settings(port=0, log_requests=False)
+    listeners = listening.bind(settings)
+    print(listeners[0].socket.getsockname()[1], flush=True)
+    logs.configure("text", "error", requests=False)
+    return serve(settings, cast(EnginePool, WaitingPool(bundle, engine_s)), listeners)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
