@@ -48,6 +48,9 @@ class Backend(Protocol):
     def padding(self, state: Any) -> int:
         """Token places that a block computes over and that hold no token."""
 
+    def sizes(self, most: int) -> list[int]:
+        """Numbers of tokens up to ``most`` whose first batch sets something up; others are computed as one of them."""
+
     def healthy(self) -> bool:
         """Whether the device still works, asked after a batch that raised."""
 
@@ -62,6 +65,10 @@ class Encoder:
     def healthy(self) -> bool:
         """Whether the device still works, asked after a batch that raised."""
         return self._backend.healthy()
+
+    def sizes(self, most: int) -> list[int]:
+        """Numbers of tokens up to ``most`` whose first batch sets something up; others are computed as one of them."""
+        return self._backend.sizes(most)
 
     def run(self, batch: Batch) -> BatchResult:
         """Embed a batch. Each row is pooled, cut and normalised at its own exit and costs nothing after it.

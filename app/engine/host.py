@@ -37,6 +37,8 @@ from strata.model_store.bundle.bundle import Bundle
 
 T = TypeVar("T")
 
+_BATCH_TOKENS = 512  # of a batch on a CPU, at most, unless one text has more
+_TEXT_TOKENS = (64, 32)  # of each text of a batch at warm-up, in turns
 _POLITE = 5  # nice value while loading: a quarter of a core that others want, all of one that they do not
 
 
@@ -61,6 +63,7 @@ class Host:
         for encoder in self._encoders.values() if warm else ():
             _warm_up(encoder, self._bundle)
         gc.collect()
+        self._bundle.weights.let_go()
         _give_back_memory()
         gc.freeze()  # the collector must not touch, and so copy, pages that workers share
 
@@ -106,14 +109,20 @@ def _give_back_memory() -> None:
 
 
 def _warm_up(encoder: Encoder, bundle: Bundle) -> None:
-    """Run every block once over mixed lengths, so that no request pays for first-time set-up."""
+    """Run every block once, and one block at every size of a batch.
+
+    So no request pays for what is set up once, and workers that are forked later share the memory that it takes.
+    """
     m = bundle.manifest
+
+    def run(lengths: list[int], layers: int) -> None:
+        encoder.run(Batch([Row(np.zeros(length, np.int32), layers, m.full_dim) for length in lengths]))
+
     longest = min(48, m.max_tokens)
-    rows = [
-        Row(np.full(length, i % m.architecture.vocab_size, np.int32), m.architecture.layers, m.full_dim)
-        for i, length in enumerate((longest, max(longest // 3, 1), max(longest // 4, 1)))
-    ]
-    encoder.run(Batch(rows))
+    run([longest, max(longest // 3, 1), max(longest // 4, 1)], m.architecture.layers)
+    for number, size in enumerate(encoder.sizes(_BATCH_TOKENS)):
+        usual = min(_TEXT_TOKENS[number % len(_TEXT_TOKENS)], m.max_tokens)
+        run([usual] * (size // usual) + [size % usual] * (size % usual > 0), 1)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,13 @@ class TensorFile:
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             self._header = json.loads(file.read(header_size))
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._header.pop("__metadata__", None)
-        self._data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + header_size)
+        self._data = np.frombuffer(self._map, np.uint8, offset=8 + header_size)
+
+    def let_go(self) -> None:
+        """Give back the pages that were read; whatever is read again comes from the system's cache."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def names(self) -> list[str]:
         """Names of the tensors in the file."""

@@ -12,8 +12,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.backends.torch_blocks import PlainBlocks
 from strata.app.engine.backends.torch_cpu import CpuBlocks
-from strata.app.engine.backends.torch_dense import can_pack
-from strata.app.engine.backends.torch_pooling import Exits
+from strata.app.engine.backends.torch_dense import can_pack, packed_product
+from strata.app.engine.backends.torch_pooling import Exits, MakeProduct
 from strata.app.engine.encoder import Backend
 from strata.app.engine.exits import finish
 from strata.app.engine.flat import FlatBatch, Index, Layout
@@ -26,10 +26,14 @@ THREADS_SURVIVE_FORK = True  # its pool is made when first used, in the worker
 class Blocks(Protocol):
     """The encoder's blocks on one kind of device, with an attention of their own."""
 
-    step: int  # hidden states have a multiple of this many lines; those after the last token mean nothing
-
     def place(self, layout: Layout) -> Any:
         """What ``block`` needs to know of the rows that are in; computed once for all blocks that run on them."""
+
+    def lines(self, tokens: int) -> int:
+        """Lines of the hidden states of so many tokens; those after the last token mean nothing."""
+
+    def sizes(self, most: int) -> list[int]:
+        """Numbers of lines up to ``most`` whose first product sets something up that later ones use."""
 
     def block(self, index: int, hidden: torch.Tensor, place: Any) -> torch.Tensor:
         """Block ``index`` (0-based) over the tokens of all rows: [lines, hidden] -> [lines, hidden]."""
@@ -53,7 +57,16 @@ class _State:
 class TorchBackend:
     """Plain torch; weights are held once, in ``dtype``."""
 
-    def __init__(self, bundle: Bundle, blocks: Blocks, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        blocks: Blocks,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        product: MakeProduct | None = None,
+    ) -> None:
+        """``product`` makes the product with a head's weight."""
         self.a = bundle.manifest.architecture
         self._blocks = blocks
         self._dtype = dtype
@@ -64,7 +77,7 @@ class TorchBackend:
         self._embedding = {
             k: torch.tensor(v, dtype=torch.float32, device=device) for k, v in embedding_parts(bundle).items()
         }
-        self._exits = Exits(bundle, dtype=dtype, device=device)
+        self._exits = Exits(bundle, dtype=dtype, device=device, product=product)
 
     @torch.inference_mode()
     def embed(self, flat: FlatBatch) -> _State:
@@ -77,7 +90,7 @@ class TorchBackend:
         return self._state(hidden.to(self._dtype), flat.layout, flat, [])
 
     def _state(self, hidden: torch.Tensor, layout: Layout, flat: FlatBatch, pooled: list[torch.Tensor]) -> _State:
-        lines = layout.tokens + -layout.tokens % self._blocks.step
+        lines = self._blocks.lines(layout.tokens)
         if lines > len(hidden):
             hidden = F.pad(hidden, (0, 0, 0, lines - len(hidden)))
         return _State(hidden[:lines], layout, self._blocks.place(layout), flat, pooled)
@@ -126,6 +139,10 @@ class TorchBackend:
         """As the protocol says."""
         return self._device.type != "cuda" or cuda_works(self._device)
 
+    def sizes(self, most: int) -> list[int]:
+        """As the protocol says."""
+        return self._blocks.sizes(most)
+
     def padding(self, state: _State) -> int:
         """As the protocol says."""
         return self._blocks.padding(state.place)
@@ -153,10 +170,10 @@ def build(bundle: Bundle, *, dtype: str, device: str, threads: int) -> Backend:
     packed = where.type == "cpu" and can_pack(kind)
     if int8 and not (packed and bundle.manifest.int8_scales):
         raise ValueError(f"int8 on torch runs on a CPU with oneDNN, by scales that {bundle.path} must have")
-    blocks: Blocks = (
-        CpuBlocks(bundle, dtype=kind, int8=int8) if packed else PlainBlocks(bundle, dtype=kind, device=where)
-    )
-    return TorchBackend(bundle, blocks, dtype=kind, device=where)
+    if packed:
+        blocks = CpuBlocks(bundle, dtype=kind, int8=int8)
+        return TorchBackend(bundle, blocks, dtype=kind, device=where, product=packed_product)
+    return TorchBackend(bundle, PlainBlocks(bundle, dtype=kind, device=where), dtype=kind, device=where)
 
 
 def set_threads(threads: int) -> None:

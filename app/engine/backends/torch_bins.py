@@ -6,7 +6,7 @@ the softmax is fast only where its rows are a multiple of 32 wide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from strata.app.engine.attention import rotary_table
 from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
 from strata.app.engine.backends.torch_attention import rotate
+from strata.app.engine.backends.torch_dense import bins_of
 from strata.app.engine.flat import Index, Int32, Layout
 from strata.app.engine.weights import Array, relative_bias
 from strata.model_store.bundle.bundle import Bundle
@@ -68,6 +69,7 @@ class BinnedAttention:
         for rows, width in _classes(layout.lengths):
             part, tokens = layout.take(rows)
             pack = pack_rows(part, width, step=_STEP)
+            pack = replace(pack, bins=bins_of(pack.bins))
             back[tokens] = pack.place + begin
             begin += pack.places
             padding += pack.padding

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.attention import is_local
 from strata.app.engine.backends.torch_attention import Group, GroupedAttention
+from strata.app.engine.backends.torch_dense import lines_of
 from strata.app.engine.flat import Layout
 from strata.app.engine.weights import block_parts
 from strata.model_store.bundle.bundle import Bundle
@@ -20,17 +21,13 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": F.relu,
 }
 
-# oneDNN, which has the CPU's bf16 products, keeps code and scratch memory for each of the last 1,024 shapes: with any
-# number of lines a worker grew to 1.1 GB within a minute; with multiples of this it stays at 0.46, as fast.
-_STEP = 16
-
 
 class PlainBlocks:
     """Weights by block, in ``dtype`` on ``device``."""
 
     def __init__(self, bundle: Bundle, *, dtype: torch.dtype, device: torch.device) -> None:
         self.a = bundle.manifest.architecture
-        self.step = _STEP if device.type == "cpu" and dtype == torch.bfloat16 else 1
+        self._few = device.type == "cpu" and dtype == torch.bfloat16  # the products are oneDNN's
         # On a CPU what lies between two products should fit the second-level cache: 256 x 1536 floats is 1.5 MB.
         self._lines = 256 if device.type == "cpu" else 1 << 30
         self._activation = ACTIVATIONS[self.a.activation]
@@ -43,6 +40,14 @@ class PlainBlocks:
     def place(self, layout: Layout) -> list[Group]:
         """The rows in groups of like length."""
         return self._attention.groups(layout)
+
+    def lines(self, tokens: int) -> int:
+        """One of few numbers where that matters."""
+        return lines_of(tokens) if self._few else tokens
+
+    def sizes(self, most: int) -> list[int]:
+        """None that is worth the time."""
+        return []
 
     def padding(self, place: list[Group]) -> int:
         """Places of the groups that hold no token."""

@@ -6,15 +6,40 @@ names are private, which is why torch is pinned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 # An activation's name in a manifest -> oneDNN's name and algorithm.
 POST_OPS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
 NOTHING = ("none", "")
 
 _mkldnn: Any = torch.ops.mkldnn
+_LEAST_STEP = 16
+
+
+def lines_of(count: int) -> int:
+    """How many lines ``count`` are computed as: oneDNN keeps memory for every number of lines that it has seen.
+
+    Multiples of 16 up to 256, then 8 numbers to every doubling.
+    """
+    return _rounded(count, max(_LEAST_STEP, _power(count, 4)))
+
+
+def bins_of(count: int) -> int:
+    """The same for products that run side by side: 4 numbers to every doubling."""
+    return _rounded(count, _power(count, 3))
+
+
+def _power(count: int, bits: int) -> int:
+    """A multiple of which has so many significant bits, if it is about ``count``."""
+    return 1 << max(0, (count - 1).bit_length() - bits)
+
+
+def _rounded(count: int, step: int) -> int:
+    return count + -count % step
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -22,6 +47,16 @@ def can_pack(dtype: torch.dtype) -> bool:
     if not torch._C._has_mkldnn or not hasattr(_mkldnn, "_reorder_linear_weight"):
         return False
     return dtype != torch.bfloat16 or bool(_mkldnn._is_mkldnn_bf16_supported())
+
+
+def packed_product(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """``x @ weight.T`` for any number of rows, by a weight [out, in] laid out once."""
+    dense = PackedDense(weight, None)
+
+    def product(x: torch.Tensor) -> torch.Tensor:
+        return dense(F.pad(x, (0, 0, 0, lines_of(len(x)) - len(x))))[: len(x)]
+
+    return product
 
 
 class Dense(Protocol):

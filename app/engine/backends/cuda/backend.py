@@ -129,6 +129,10 @@ class CudaBackend:
         left.hidden[: layout.tokens] = state.buffers.hidden[torch.from_numpy(tokens).to(left.hidden.device)]
         return _State(left, layout, layout.rows, recorded=False)
 
+    def sizes(self, most: int) -> list[int]:
+        """As the protocol says."""
+        return []
+
     def healthy(self) -> bool:
         """As the protocol says."""
         return self._device.type != "cuda" or cuda_works(self._device)
