@@ -24,7 +24,7 @@ _BENCHMARKS = {
     "depth": "time at fewer layers as a share of full depth",
     "overhead": "throughput through the server as a share of the bare engine's",
     "front": "CPU time that a request costs the process that speaks HTTP, before an engine that only waits",
-    "peers": "throughput against Infinity's, same model, texts and machine",
+    "peers": "speed beside Infinity, sentence-transformers and OpenVINO, same model, texts and machine",
     "footprint": "time until ready, and resident memory under load",
     "pictures": "the pictures of README and guides, from the bundle, this machine and a report of slo",
     "look": "what it costs to serve while somebody looks at the explorer's Now",
@@ -35,6 +35,8 @@ _BENCHMARKS = {
     "gpu": "the engine on one GPU: true at every exit, its speed beside sentence-transformers, and behind HTTP",
     "slo": "deadlines under open-loop load: depth chosen by the server against depth fixed by clients",
 }
+
+PEERS = ("infinity", "torch", "openvino", "openvino-int8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,14 +93,18 @@ def _add_front(parser: argparse.ArgumentParser) -> None:
 def _add_peers(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=5)
     parser.add_argument(
-        "--peer-venv", type=Path, metavar="DIR", help="keep Infinity's virtual environment here (default: made anew)"
+        "--peers", nargs="+", choices=PEERS, default=PEERS, metavar="PEER", help=f"of {', '.join(PEERS)} (default: all)"
     )
     parser.add_argument(
-        "--peer-python", default=sys.executable, metavar="PATH", help="Python 3.10-3.12 to make it with"
+        "--peer-venv", type=Path, metavar="DIR", help="keep the peers' virtual environments here (default: made anew)"
     )
     parser.add_argument(
-        "--peer-model", type=Path, metavar="DIR", help="folder Infinity serves (default: the bundle Strata serves)"
+        "--peer-python", default=sys.executable, metavar="PATH", help="Python 3.10-3.12 to make them with"
     )
+    parser.add_argument(
+        "--peer-model", type=Path, metavar="DIR", help="folder the peers load (default: the bundle Strata serves)"
+    )
+    parser.add_argument("--turn-texts", type=int, default=512, metavar="N", help="texts a library's turn (%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="load a turn (%(default)s)")
 
 

@@ -1,12 +1,13 @@
-"""Strata against Infinity: the same model, texts, protocol and machine, in turns."""
+"""Strata against what a user would have without it: Infinity, and libraries; the same model, texts and machine."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -15,7 +16,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from strata.loadtest import infinity
+from strata.loadtest import infinity, libraries, library
 from strata.loadtest.closed_loop import Sample, run_for
 from strata.loadtest.connection import Address, LoadError, fetch
 from strata.loadtest.family import cpu_seconds
@@ -27,11 +28,15 @@ from strata.loadtest.rounds import interleave
 from strata.loadtest.texts import digest, load_texts, stretch
 
 SAME_WORK = 0.999  # least cosine of two servers' vectors at which they are said to do the same work
+INFINITY = "infinity"
 _COMPARED_TEXTS = 64
 _NEXT_ROUND = 509  # texts further on each round starts
 _WARM_UP_S = 3.0
 _COMPILES_S = 15.0  # a compiled model is compiled again for the first few shapes it meets
 _TRIAL_S = 5.0  # of each load on each of the peer's settings, while the best is looked for
+
+
+_TIMES_INFINITY = {"bfloat16": 5.0, "int8": 8.0}
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,12 +46,12 @@ class Load:
     name: str
     texts: int  # a request
     connections: int
-    at_least: float | None = None  # times the peer's throughput
+    at_least: Mapping[str, float] = field(default_factory=dict)  # times the peer's throughput, by our dtype
 
 
 LOADS = (
-    Load("single texts, 32 connections", 1, 32, at_least=6.0),
-    Load("requests of 32, 4 connections", 32, 4, at_least=5.0),
+    Load("single texts, 32 connections", 1, 32, at_least=_TIMES_INFINITY),
+    Load("requests of 32, 4 connections", 32, 4, at_least=_TIMES_INFINITY),
     Load("requests of 32, 1 connection", 32, 1),
     Load("single texts, 1 connection", 1, 1),
 )
@@ -91,19 +96,35 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     model = args.peer_model or served_folder(args)
     async with AsyncExitStack() as stack:
         folder = args.peer_venv or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strata-peer-")))
-        report.tell(f"infinity-emb {infinity.VERSION} in {folder}: installed unless it is there")
-        program = await asyncio.to_thread(infinity.install, folder, args.peer_python)
-
         process = await stack.enter_async_context(own_server(args))
-        names = (await fetch(process.address, process.address.get("/v1/models"))).json()
-        strata = Server(process, "/v1/embeddings", names["data"][0]["id"])
+        info = (await fetch(process.address, process.address.get("/info"))).json()
+        dtype = info["model_dtype"]
+        report.facts["engine"] = f"{info['engine']['backend']} {dtype}, {info['engine']['workers']} workers"
+        figures: list[Figure] = []
+        kinds = [kind for kind in libraries.KINDS if kind in args.peers]
+        if kinds:
+            place = folder / "libraries"
+            report.tell(f"sentence-transformers {library.VERSION} in {place}: installed unless it is there")
+            program = await asyncio.to_thread(library.install, place, args.peer_python)
+            async with libraries.side(args, process.address, info, texts) as ours:
+                figures += await libraries.compare(ours, kinds, library.Place(program, model), args, report)
+        if INFINITY in args.peers:
+            strata = Server(process, "/v1/embeddings", info["model_id"])
+            figures += await _against_infinity(strata, dtype, folder / INFINITY, model, texts, args, report)
+        return figures
 
-        setting = await _best_setting(program, model, strata, texts, report)
-        report.facts["peer"] = f"infinity-emb {infinity.VERSION}, {setting}"
-        process = await stack.enter_async_context(infinity.serve(program, model, setting))
+
+async def _against_infinity(
+    strata: Server, dtype: str, folder: Path, model: Path, texts: list[str], args: argparse.Namespace, report: Report
+) -> list[Figure]:
+    report.tell(f"infinity-emb {infinity.VERSION} in {folder}: installed unless it is there")
+    program = await asyncio.to_thread(infinity.install, folder, args.peer_python)
+    setting = await _best_setting(program, model, strata, texts, report)
+    report.facts["infinity"] = f"infinity-emb {infinity.VERSION}, {setting}"
+    async with infinity.serve(program, model, setting) as process:
         peer = Server(process, "/embeddings", infinity.MODEL_NAME)
-        report.facts["least cosine between the two"] = f"{await _agreement(strata, peer, texts):.5f}"
-        return await _compare(strata, peer, texts, args, report)
+        report.facts["infinity: least cosine between the two"] = f"{await _agreement(strata, peer, texts):.5f}"
+        return await _compare(strata, peer, dtype, texts, args, report)
 
 
 async def _best_setting(
@@ -140,7 +161,7 @@ async def _agreement(one: Server, other: Server, texts: list[str]) -> float:
 
 
 async def _compare(
-    strata: Server, peer: Server, texts: list[str], args: argparse.Namespace, report: Report
+    strata: Server, peer: Server, dtype: str, texts: list[str], args: argparse.Namespace, report: Report
 ) -> list[Figure]:
     for server in (strata, peer):
         for load in LOADS[:2]:
@@ -148,12 +169,12 @@ async def _compare(
     figures = []
     for load in LOADS:
         report.tell(load.name)
-        figures += await _compare_under(load, strata, peer, texts, args, report)
+        figures += await _compare_under(load, strata, peer, dtype, texts, args, report)
     return figures
 
 
 async def _compare_under(
-    load: Load, strata: Server, peer: Server, texts: list[str], args: argparse.Namespace, report: Report
+    load: Load, strata: Server, peer: Server, dtype: str, texts: list[str], args: argparse.Namespace, report: Report
 ) -> list[Figure]:
     per_cpu_second: dict[Server, list[float]] = {strata: [], peer: []}
 
@@ -173,7 +194,7 @@ async def _compare_under(
     rates = {name: [sample.rate * load.texts for sample in found] for name, found in samples.items()}
     report.rounds[load.name] = rates
     ratio = median_ratio(rates["strata"], rates["infinity"])
-    figures = [Figure(f"{load.name}: times the peer", ratio, "x", at_least=load.at_least)]
+    figures = [Figure(f"{load.name}: times infinity", ratio, "x", at_least=load.at_least.get(dtype))]
     for (name, found), server in zip(samples.items(), (strata, peer), strict=True):
         figures.append(Figure(f"  {name}", median(rates[name]), "texts/s"))
         # Says the same on a busy machine, where throughput says who got the cores.
