@@ -40,6 +40,11 @@ class Served:
         return self.pool.choice.device if self.pool.choice else "cpu"
 
     @property
+    def dtype(self) -> str:
+        """The arithmetic of the engine; empty until it has chosen."""
+        return self.pool.choice.dtype if self.pool.choice else ""
+
+    @property
     def engine(self) -> dict[str, object]:
         """What the engine chose to run on, and why; empty until it has."""
         choice = self.pool.choice

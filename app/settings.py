@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from strata.app.engine.options import EngineOptions
+from strata.app.engine.options import FAITHFUL, EngineOptions
 from strata.app.environment import PREFIX, is_link
 
 ENV_PREFIX = PREFIX
@@ -121,8 +121,10 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = _option(
         _ENGINE,
         "auto",
-        "arithmetic, float16 on a GPU alone; auto takes the fastest whose vectors keep cosine 0.9995 to float32 "
-        "(never int8)",
+        "arithmetic, float16 on a GPU alone; auto takes the fastest whose vectors keep --min-cosine to float32",
+    )
+    min_cosine: Annotated[float, Field(gt=0, le=1)] = _option(
+        _ENGINE, FAITHFUL, "how far auto may go from float32, in any vector; below the default int8 may run, too", "X"
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = _option(
         _ENGINE, "auto", "where the model runs: auto, cpu, cuda (every GPU there is), or cuda:N", "DEVICE"
@@ -179,7 +181,7 @@ class Settings(BaseSettings):
     @property
     def engine(self) -> EngineOptions:
         """The part that is the engine's."""
-        return EngineOptions(self.backend, self.dtype, self.device, self.workers, self.threads)
+        return EngineOptions(self.backend, self.dtype, self.device, self.workers, self.threads, self.min_cosine)
 
     @field_validator("served_model_name")
     @classmethod

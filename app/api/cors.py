@@ -16,9 +16,9 @@ _EXPOSED = (
     *("Retry-After", "Server-Timing", "X-Request-Id"),
     *(
         f"X-Strata-{name}"
-        for name in ("Dim", "Input-Type", "Int8-Range", "Layers", "Model", "Output-Dtype", "Predicted-Ms", "Quality")
+        for name in ("Dim", "Dtype", "Input-Type", "Int8-Range", "Layers", "Model", "Output-Dtype", "Predicted-Ms")
     ),
-    *("X-Strata-Shape", "X-Strata-Slack-Ms", "X-Strata-Space", "X-Strata-Task", "X-Strata-Tier"),
+    *("X-Strata-Quality", "X-Strata-Shape", "X-Strata-Slack-Ms", "X-Strata-Space", "X-Strata-Task", "X-Strata-Tier"),
     *("X-Compute-Characters", "X-Compute-Time", "X-Compute-Tokens", "X-Compute-Type", "X-Total-Time"),
     *("X-Inference-Time", "X-Queue-Time", "X-Tokenization-Time"),
 )

@@ -178,6 +178,7 @@ class Embedder:
             space=None if apart and terms.index is None else served.planner.space(answer.layers, terms),
             quality=None if apart else served.planner.quality(answer.layers, terms),
             device=served.device,
+            dtype=served.dtype,
             characters=sum(map(len, texts.inputs)),
             tokenization_s=tokenized - began,
             total_s=total_s,

@@ -27,6 +27,7 @@ class Embedded:
     space: str | None  # of the vectors; None where they are in several
     quality: Worth | None  # as measured for what the engine ran
     device: str
+    dtype: str  # of the engine's arithmetic
     characters: int
     tokenization_s: float
     total_s: float
@@ -39,6 +40,7 @@ class Embedded:
             (b"x-strata-model", self.model.encode()),
             (b"x-strata-layers", ",".join(map(str, answer.depths or (answer.layers,))).encode()),
             (b"x-strata-dim", b"%d" % answer.dim),
+            (b"x-strata-dtype", self.dtype.encode()),
             (b"x-strata-tier", self.terms.tier.encode()),
             (b"x-strata-predicted-ms", b"%.1f" % (answer.predicted_s * 1000)),
             (

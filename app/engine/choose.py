@@ -14,7 +14,6 @@ from strata.app.engine.link import EngineError, Worker
 from strata.model_store.bundle.bundle import Bundle, read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
 
-FAITHFUL = 0.9995  # worst cosine to the fp32 reference, over every exit and text, that auto will accept
 _HOPELESS = 3.0  # times the quickest's time on a small probe, beyond which a candidate is not measured further
 _ROUNDS = 3
 _TIMEOUT_S = 60.0
@@ -43,10 +42,9 @@ class Candidate:
     worst_cosine: float | None
     note: str = ""
 
-    @property
-    def faithful(self) -> bool:
+    def faithful(self, least: float) -> bool:
         """Measured, and true to the reference at every exit."""
-        return self.seconds is not None and (self.worst_cosine or 0.0) >= FAITHFUL
+        return self.seconds is not None and (self.worst_cosine or 0.0) >= least
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,13 +120,14 @@ def _failed(key: tuple[str, str], error: EngineError) -> Candidate:
     return Candidate(*key, None, None, f"failed: {error}")
 
 
-def fastest(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """The fastest faithful candidate, and the reason in words."""
-    best = min((c for c in candidates if c.faithful), key=lambda c: c.seconds or 0.0)
+def fastest(candidates: Sequence[Candidate], least: float) -> tuple[Candidate, str]:
+    """The fastest whose worst cosine is at least this, and the reason in words."""
+    best = min((c for c in candidates if c.faithful(least)), key=lambda c: c.seconds or 0.0)
     told = ", ".join(
-        f"{c.backend} {c.dtype} {1000 * c.seconds:.1f} ms" + ("" if c.faithful else f" (cosine {c.worst_cosine:.4f})")
+        f"{c.backend} {c.dtype} {1000 * c.seconds:.1f} ms"
+        + ("" if c.faithful(least) else f" (cosine {c.worst_cosine:.4f})")
         if c.seconds is not None
         else f"{c.backend} {c.dtype} {c.note}"
         for c in candidates
     )
-    return best, f"the fastest with cosine >= {FAITHFUL} to fp32 at every exit; measured: {told}"
+    return best, f"the fastest with cosine >= {least:g} to fp32 at every exit; measured: {told}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FAITHFUL = 0.9995  # what bfloat16 and float16 keep; int8 does not
+
 
 @dataclass(slots=True, frozen=True)
 class EngineOptions:
@@ -14,3 +16,4 @@ class EngineOptions:
     device: str = "auto"
     workers: int | None = None
     threads: int | None = None
+    min_cosine: float = FAITHFUL  # to float32, of every vector, that "auto" must keep

@@ -18,16 +18,17 @@ from strata.app.engine.cpu import usable_cores
 from strata.app.engine.devices import gpu_count, torch_has_cuda
 from strata.app.engine.link import EngineError, HostLink, Worker, WorkerLost
 from strata.app.engine.memory import resident_bytes
-from strata.app.engine.options import EngineOptions
+from strata.app.engine.options import FAITHFUL, EngineOptions
 from strata.model_store.bundle.bundle import Bundle, BundleError, read_manifest
 
 Status = Literal["loading", "ready", "dead"]
 Event = Callable[..., None]
 
-# The dtypes each backend has; int8 changes vectors more than auto may, so it runs only where it is asked for.
+# The dtypes each backend has.
 _DTYPES = {"torch": ("float32", "bfloat16", "int8"), "onnxruntime": ("float32", "int8")}
 _GPU_DTYPES: Mapping[str, tuple[str, ...]] = {"torch": ("float32", "bfloat16", "float16"), "onnxruntime": ()}
 _AUTO = ("float32", "bfloat16")
+_ROUGH = ("int8",)  # changes vectors more than auto may, unless the operator allows it
 _DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
 _TOGETHER_S = 1.0  # workers that die within it die of one thing
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
@@ -323,12 +324,13 @@ class EnginePool:
         backends = [options.backend] if options.backend != "auto" else ["torch", "onnxruntime"]
         if options.backend == "auto":
             backends = [b for b in backends if find_spec(b) and (self._device == "cpu" or b == "torch")]
-        dtypes = [options.dtype] if options.dtype != "auto" else list(_AUTO)
+        dtypes = [options.dtype] if options.dtype != "auto" else [*_AUTO, *_ROUGH * (options.min_cosine < FAITHFUL)]
         known: Mapping[str, tuple[str, ...]] = _DTYPES if self._device == "cpu" else _GPU_DTYPES
         pairs = [(b, d) for d in dtypes for b in backends if d in known[b]]
         if ("torch", "int8") in pairs:
             # One of the two: their vectors differ, and replicas must not choose by a measurement.
-            pairs = [(b, d) for b, d in pairs if (b == "torch") == self._torch_has_int8()]
+            theirs = "torch" if self._torch_has_int8() else "onnxruntime"
+            pairs = [(b, d) for b, d in pairs if d != "int8" or b == theirs]
             if not pairs:
                 raise EngineError(
                     "dtype int8 is not available (on torch it runs on a CPU, by scales that this bundle lacks; measure "
@@ -377,7 +379,7 @@ class EnginePool:
         finally:
             for worker in workers.values():
                 worker.close()
-        best, reason = fastest(found)
+        best, reason = fastest(found, self._options.min_cosine)
         return found + [Candidate(b, d, None, None, why) for (b, d), why in failed.items()], best, reason
 
 

@@ -34,6 +34,7 @@ def test_one_text_and_many_are_a_list_of_lists(client: Client) -> None:
 def test_nothing_asked_means_full_depth_and_full_length(client: Client) -> None:
     response = client.post("/embed", json={"inputs": TEXT})
     assert (response.headers["x-strata-layers"], response.headers["x-strata-dim"]) == ("4", "32")
+    assert response.headers["x-strata-dtype"] == client.get("/info").json()["model_dtype"]
     assert response.headers["x-strata-quality"] == "1.0000"
 
 

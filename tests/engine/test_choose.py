@@ -12,6 +12,8 @@ import pytest
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import Candidate, fastest, measure, sample_tokens
 from strata.app.engine.link import BatchFailed, EngineError, WorkerLost
+from strata.app.engine.options import FAITHFUL, EngineOptions
+from strata.app.engine.pool import EnginePool
 from strata.model_store.bundle.bundle import Bundle
 
 
@@ -36,9 +38,9 @@ class Machine:
         return BatchResult([vector] * len(batch.rows), [row.layers for row in batch.rows], self.speed * work, 0)
 
 
-def chosen(bundle: Path, machines: dict[tuple[str, str], Machine]) -> tuple[Candidate, str]:
+def chosen(bundle: Path, machines: dict[tuple[str, str], Machine], least: float = FAITHFUL) -> tuple[Candidate, str]:
     opened = Bundle.open(bundle)
-    return fastest(asyncio.run(measure(machines, opened.manifest, sample_tokens(opened))))  # type: ignore[arg-type]
+    return fastest(asyncio.run(measure(machines, opened.manifest, sample_tokens(opened))), least)  # type: ignore[arg-type]
 
 
 def test_the_fastest_that_is_faithful_runs(tiny_bundle: Path) -> None:
@@ -51,6 +53,21 @@ def test_the_fastest_that_is_faithful_runs(tiny_bundle: Path) -> None:
     assert (best.backend, best.dtype) == ("onnxruntime", "float32")
     assert "torch bfloat16" in reason
     assert "cosine 0.995" in reason
+
+
+def test_the_operator_says_how_faithful(tiny_bundle: Path) -> None:
+    machines = {("torch", "float32"): Machine(3e-6), ("torch", "int8"): Machine(1e-6, error=0.07)}
+    assert chosen(tiny_bundle, machines)[0].dtype == "float32"
+    assert chosen(tiny_bundle, machines, 0.995)[0].dtype == "int8"
+
+
+@pytest.mark.parametrize(("min_cosine", "offered"), [(FAITHFUL, False), (0.995, True)])
+def test_auto_offers_int8_only_where_it_is_allowed(tiny_bundle: Path, min_cosine: float, offered: bool) -> None:
+    pool = EnginePool(tiny_bundle, EngineOptions(device="cpu", min_cosine=min_cosine))
+    pairs = pool._candidates()
+    assert (("onnxruntime", "int8") in pairs) is offered
+    assert ("torch", "int8") not in pairs, "the bundle has no scales"
+    assert pairs[0][1] == "float32", "the others are compared with it"
 
 
 @pytest.mark.parametrize("batches", [0, 4, 5, 6])
