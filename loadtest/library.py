@@ -54,8 +54,7 @@ class Setting:
 
 def settings(kind: str, cores: int) -> list[Setting]:
     """Worth trying for many texts: every core for each batch, or a process per core."""
-    found = [Setting(kind, 1, cores), Setting(kind, 1, cores, 8)]
-    return [*found, Setting(kind, cores, 1), Setting(kind, cores, 1, 8)] if cores > 1 else found
+    return [Setting(kind, 1, cores)] + [Setting(kind, cores, 1)] * (cores > 1)
 
 
 def install(folder: Path, python: str = sys.executable) -> Path:

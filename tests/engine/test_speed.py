@@ -13,8 +13,8 @@ from strata.app.engine.backends import torch_backend
 from strata.app.engine.backends.torch_dense import PackedDense
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
+from strata.loadtest.product import useful_operations
 from strata.model_store.bundle.bundle import Bundle
-from strata.model_store.bundle.manifest import Architecture
 from strata.model_store.bundle.registry import DEFAULT, find
 
 # Recorded with the default bundle at full depth, one thread, 2 cores of AMD EPYC (family 25, AVX512-BF16).
@@ -40,16 +40,10 @@ def test_a_batch_runs_near_the_speed_of_a_matrix_product() -> None:
         while len(found) < ATTEMPTS and max(found, default=0) < ALLOWED * RECORDED:
             turns = [(seconds(lambda: product(x)), seconds(lambda: run(batch))) for _ in range(ROUNDS)][1:]
             limit = 2 * x.numel() * a.intermediate_size / min(took for took, _ in turns)
-            found.append(useful_operations(a, batch) / min(took for _, took in turns) / limit)
+            found.append(useful_operations(a, LENGTHS) / min(took for _, took in turns) / limit)
     finally:
         torch.set_num_threads(threads)
     assert max(found) >= ALLOWED * RECORDED, found
-
-
-def useful_operations(a: Architecture, batch: Batch) -> int:
-    """Of the products alone, without padding."""
-    dense = a.hidden_size * (4 * a.hidden_size + 2 * a.intermediate_size) * batch.tokens
-    return 2 * a.layers * (dense + 2 * a.hidden_size * sum(n * n for n in LENGTHS))
 
 
 def seconds(work: Callable[[], object]) -> float:
