@@ -38,6 +38,7 @@ def _quality(manifest: Manifest, quality: Quality) -> list[str]:
         _shares(manifest, quality),
         f"The same at {layers} layers, by dims:\n",
         _table("dims", _columns(quality), {dim: _cells(quality, layers, dim) for dim in manifest.dims}),
+        *_variants(manifest, quality),
         "The sets:\n",
         _table(
             "set",
@@ -45,6 +46,7 @@ def _quality(manifest: Manifest, quality: Quality) -> list[str]:
             {name: _described(each, layers, full) for name, each in quality.sets.items()},
         ),
     ]
+    parts += ["Checked, with each set's files at hand and the source model in BASE, by\n", _command(manifest, quality)]
     if apart := quality.told_apart:
         parts += [
             "An exit is passed over where a shallower one is ahead by more than the sets can tell apart: in at least "
@@ -56,6 +58,32 @@ def _quality(manifest: Manifest, quality: Quality) -> list[str]:
         if each.queries:
             parts += [f"{name}, {each.metric}, {_NAMED['queries']}:\n", _scores(each.queries)]
     return parts
+
+
+def _variants(manifest: Manifest, quality: Quality) -> list[str]:
+    """What other dtypes and types of output keep at full depth."""
+    columns: dict[str, list[Worth | None]] = {}
+    for variant in quality.variants:
+        kind = variant.dtype if variant.output_type == "float" else variant.output_type
+        for side, task in _tables(quality):
+            if side == "alike" and task in quality.tasks(side, variant.dtype, variant.output_type):
+                columns[f"{task}, {kind}"] = [
+                    quality.worth(task, manifest.exits[-1], dim, side, variant.dtype, variant.output_type)
+                    for dim in manifest.dims
+                ]
+    if not columns:
+        return []
+    rows = {dim: [_percent(worths[at]) for worths in columns.values()] for at, dim in enumerate(manifest.dims)}
+    return ["The same in other dtypes and types of output:\n", _table("dims", list(columns), rows)]
+
+
+def _command(manifest: Manifest, quality: Quality) -> str:
+    """The line that works every figure out again."""
+    words = [f"strata profile {manifest.name} --check --no-latency --precision {quality.dtype} --base BASE"]
+    for name, each in quality.sets.items():
+        option, place = ("--sts", "FILE") if each.documents is None else ("--beir", "FOLDER")
+        words.append(f'{option} "{each.task}:{name}={place}"' + ("" if each.decides else f' --tell-only "{name}"'))
+    return "```sh\n" + " \\\n  ".join(words) + "\n```\n"
 
 
 def _shares(manifest: Manifest, quality: Quality) -> str:

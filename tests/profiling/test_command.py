@@ -102,6 +102,9 @@ def test_the_card_says_the_same(measured: Path) -> None:
         assert told[layers] == pytest.approx(row, abs=0.051)
     assert card.count("## Scores") == 1
     assert "Exits that may share an index" in card
+    assert "strata profile tiny --check" in card
+    assert '--sts "similarity:Pairs=FILE"' in card
+    assert '--beir "search:Half=FOLDER"' in card
 
 
 def test_latency_and_picture_are_in_the_cache_and_not_in_the_bundle(

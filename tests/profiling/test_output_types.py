@@ -39,6 +39,11 @@ def test_profile_calibrates_and_measures(
             assert kinds["float32", "binary"][name].scores[layers][32] != exact
     assert quality.worth("search", 4, 32, output_type="int8") is not None
     assert "binary, share less that of float" in capsys.readouterr().out
+    card = (bundle / "README.md").read_text()
+    assert "| dims | search, int8 | search, binary |" in card, "similarity has a set that was not measured so"
+    in_bits = quality.worth("search", 4, 32, output_type="binary")
+    assert in_bits is not None
+    assert f"{100 * in_bits.share:.1f} % |\n\nThe sets:" in card
 
 
 def test_bytes_keep_the_angle_and_bits_much_of_it() -> None:
