@@ -105,7 +105,7 @@ def test_now_moves_while_it_is_seen(opened: Opener, server: RunningServer) -> No
         for _ in range(20):
             server.client.post("/embed?layers=2", json={"inputs": "something to see"})
         depth = page.get_by_role("img", name="depth")
-        expect(depth).to_have_attribute("aria-label", re.compile("most 2 layers, mean 2.0 layers"))
+        expect(depth).to_have_attribute("aria-label", re.compile("most often 2 layers, mean 2.0 layers"))
         page.get_by_role("link", name="Model").click()
         expect(page.locator(".chart .mark")).to_have_count(3)
         looks = len(seen.asked("/now"))

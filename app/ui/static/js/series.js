@@ -25,7 +25,7 @@ function charts(info) {
       name: "depth, share of requests",
       unit: "%",
       lines: (samples) => stacked(deep(samples), info.layers),
-      figures: (s) => [["most", most(s?.layers)], ["mean", mean(s?.layers)]],
+      figures: (s) => [["most often", most(s?.layers)], ["mean", mean(s?.layers)]],
     },
     {
       name: "time, ms",
@@ -137,14 +137,16 @@ export function makeSeries(info) {
         scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => bounds(chart.unit, high) } },
         axes: [
           { ...axis, grid: { show: false }, size: chart.axis ? 24 : 4, space: 90, values: (_u, marks) => marks.map((at) => (chart.axis ? clock(at) : "")) },
-          { ...axis, size: 48, splits: (_u, _i, low, high) => [low, (low + high) / 2, high], values: (_u, marks) => marks.map(short) },
+          { ...axis, size: 56, splits: (_u, _i, low, high) => [low, (low + high) / 2, high], values: (_u, marks) => marks.map((mark) => short(mark) + (chart.unit === "%" ? " %" : "")) },
         ],
         series: [
           {},
           ...lines.map(({ name, colour, filled, solid, dash }) => {
             const stroke = computed(colour.startsWith("--") ? `var(${colour})` : colour);
             const fill = solid ? stroke : filled ? stroke.replace(/^rgb\((.*)\)$/, "rgba($1, 0.12)") : undefined;
-            return { label: name, stroke, width: solid ? 0 : 1.5, fill, dash, points: { show: false }, spanGaps: true };
+            // A share is of one second, so that it is a bar; nothing is drawn where there were no requests.
+            const paths = solid ? window.uPlot.paths.bars({ size: [1, 24], align: -1 }) : undefined;
+            return { label: name, stroke, width: solid ? 0 : 1.5, fill, dash, paths, points: { show: false, filter: alone, size: 4 } };
           }),
         ],
       },
@@ -157,7 +159,7 @@ export function makeSeries(info) {
     const said = chart.figures(sample);
     const key = (name) => {
       const drawn = lines.find((line) => line.name === name);
-      return drawn && h("span", { class: "swatch", style: { background: `var(${drawn.colour})` } });
+      return drawn && h("span", { class: drawn.dash ? "swatch dashed" : "swatch", style: { color: `var(${drawn.colour})` } });
     };
     chart.last.replaceChildren(...said.map(([name, text]) => h("div", {}, h("dt", {}, key(name), name), h("dd", {}, text))));
     chart.place.setAttribute("aria-label", `${chart.name}: ${said.map(([name, text]) => `${name} ${text}`).join(", ") || "nothing yet"}`);
@@ -176,6 +178,12 @@ export function makeSeries(info) {
       if (last) draw(...last);
     },
   };
+}
+
+/** The samples between two seconds without any, which no line reaches. */
+function alone(plot, line) {
+  const values = plot.data[line];
+  return [...values.keys()].filter((i) => values[i] != null && values[i - 1] == null && values[i + 1] == null);
 }
 
 /** From nothing to a round number that holds all; per cent end at a hundred. */

@@ -53,7 +53,7 @@ export function make(info, parameters) {
     series.draw(shown, Number(span.value));
     const last = samples.at(-1);
     words.textContent = last
-      ? `${state === "ready" ? "" : `${state} · `}${plural(last.workers.alive, "worker")}, ${Math.round(last.busy * 100)} % busy · aiming at ${plural(last.level, "layer")}`
+      ? `${state === "ready" ? "" : `${state} · `}${plural(last.workers.alive, "worker")}, ${Math.round(last.busy * 100)} % busy · the last batch ran to ${plural(last.level, "layer")}`
       : "";
   }
 
