@@ -42,6 +42,13 @@ def test_links_between_the_files_lead_somewhere() -> None:
             assert slug in MADE or (DOCS / target).exists(), f"{file.name}: {target}"
 
 
+@pytest.mark.parametrize("file", ["README.md", *sorted(path.name for path in DOCS.glob("*.md"))])
+def test_files_of_the_code_that_are_named_are_there(file: str) -> None:
+    text = (ROOT / file if file == "README.md" else DOCS / file).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:app|model_store|loadtest|docker|tests)(?:/[\w.-]+)+)`", text):
+        assert (ROOT / path).exists(), path
+
+
 def test_every_file_is_in_the_list_of_pages() -> None:
     assert {file.stem for file in DOCS.glob("*.md")} == set(PAGES) - MADE
 
