@@ -32,7 +32,7 @@ class TierCounts:
 def tier_series(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:
     """What was counted of every tier."""
     answered = CounterMetricFamily("strata_tier_answered", "Requests answered", labels=["tier", "in_time"])
-    refused = CounterMetricFamily("strata_tier_refused", "Requests refused at the door", labels=["tier", "reason"])
+    refused = CounterMetricFamily("strata_tier_refused", "Requests refused on arrival", labels=["tier", "reason"])
     expired = CounterMetricFamily("strata_tier_expired", "Requests given up while they waited", labels=["tier"])
     failed = CounterMetricFamily("strata_tier_failed", "Requests that the engine failed on", labels=["tier"])
     waited = HistogramMetricFamily("strata_tier_queue_seconds", "Seconds to the engine's begin", labels=["tier"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from statistics import median
 
 import psutil
 
+from strata.app.metrics import Answered, Standing
+from strata.app.now import sample
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, Connection, fetch
 from strata.loadtest.figures import Figure, median_ratio
@@ -23,6 +26,7 @@ from strata.loadtest.texts import digest, load_texts
 _EVERY_S, _ASKED_S = 1.0, 3  # as the page asks: once a second, for what is new
 _FORGOTTEN_S = 32.0  # after the last look, nothing is recorded any more
 _AT_MOST = 0.01
+_LOOKS, _SAMPLES = 1000, 50  # timed by themselves
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,10 +51,10 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
             requests = [server.address.post(path, {"inputs": text}) for text in texts]
             process = psutil.Process(server.pid)
             before = process.cpu_times()
-            sample = await run_for(server.address, requests, args.connections, seconds)
+            ran = await run_for(server.address, requests, args.connections, seconds)
             after = process.cpu_times()
             spent = after.user + after.system - before.user - before.system
-            return Turn(sample.rate, spent / len(sample.spans) * 1000)
+            return Turn(ran.rate, spent / len(ran.spans) * 1000)
 
         for server in (one, other):
             await turn(server, 2 * args.seconds)  # warm-up
@@ -69,11 +73,17 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
                 )
             for name, each in found.items():
                 turns[name] += each
+        look_ms = await _look_ms(other)
     alone, looked = turns["alone"], turns["looked at"]
     report.rounds["turns"] = {name: [[t.rate, t.front_ms] for t in each] for name, each in turns.items()}
+    rate = median(t.rate for t in alone)
+    record_ms = _record_ms(round(rate))
     front = median_ratio([t.front_ms for t in looked], [t.front_ms for t in alone]) - 1
     return [
-        Figure(f"single texts at {layers} layers, alone", median(t.rate for t in alone), "texts/s"),
+        Figure("one look: the front's CPU time", look_ms, "ms"),
+        Figure(f"recording {rate:.0f} answers: likewise", record_ms, "ms"),
+        Figure("  both, once a second: share of a core", (look_ms + record_ms) / 1000, at_most=_AT_MOST),
+        Figure(f"single texts at {layers} layers, alone", rate, "texts/s"),
         Figure("  the front's CPU time for a text", median(t.front_ms for t in alone), "ms"),
         Figure("looked at: the front's CPU time, more by", front, at_most=_AT_MOST),
         Figure(
@@ -82,6 +92,33 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
             at_most=_AT_MOST,
         ),
     ]
+
+
+async def _look_ms(server: ServerProcess) -> float:
+    """CPU milliseconds that the front takes for one look: the load's noise is larger than it."""
+    process = psutil.Process(server.pid)
+    connection = await Connection.open(server.address)
+    try:
+        before = process.cpu_times()
+        for _ in range(_LOOKS):
+            await connection.send(server.address.get(f"/now?seconds={_ASKED_S}"))
+        after = process.cpu_times()
+    finally:
+        connection.close()
+    return (after.user + after.system - before.user - before.system) / _LOOKS * 1000
+
+
+def _record_ms(answers: int) -> float:
+    """CPU milliseconds of a second's sample of so many answers, and of noting each."""
+    before, now = Standing(), Standing()
+    began = time.process_time()
+    for _ in range(_SAMPLES):
+        noted: list[Answered] = []
+        observer = noted.append
+        for number in range(answers):
+            observer(Answered("default", 12, 0.1, 0.02, 0.001 * (number % 37)))
+        sample(noted, before, now, 1.0)
+    return (time.process_time() - began) / _SAMPLES * 1000
 
 
 @asynccontextmanager

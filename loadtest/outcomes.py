@@ -68,7 +68,7 @@ class Requests:
 
     @property
     def refused(self) -> Mask:
-        """Turned away at the door."""
+        """Refused on arrival."""
         return np.asarray(np.isin(self.status, AT_THE_DOOR))
 
 
@@ -79,7 +79,7 @@ class Summary:
     offered: int
     in_time: int
     late: int  # answered after the deadline
-    refused: Mapping[int, int]  # at the door, by status
+    refused: Mapping[int, int]  # on arrival, by status
     timed_out: int  # 504
     errors: int  # any other status, or no answer
     goodput: float  # answers in time a second

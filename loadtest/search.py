@@ -43,7 +43,7 @@ class Outcome:
     policy: str
     queries: int
     in_time: float  # share
-    refused: float  # share, at the door
+    refused: float  # share, on arrival
     ndcg: float | None  # x 100, of the queries answered in time
     delivered: float
     layers: float | None  # mean, of the queries answered
