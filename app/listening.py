@@ -62,7 +62,7 @@ def beyond_this_machine(settings: Settings) -> bool:
     try:
         return settings.uds is None and not ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
-        return settings.host != "localhost"
+        return settings.host.rstrip(".") != "localhost"
 
 
 def open_to_all(settings: Settings) -> SettingsError:

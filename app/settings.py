@@ -193,6 +193,8 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _bare(cls, host: str) -> str:
+        if not host or re.search(r"/|\s", host) or re.fullmatch(r"[^:]*:\d+|\[.*\]:\d+", host):
+            raise ValueError("must be a name or an address by itself, as 127.0.0.1; the port is --port")
         return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
     @field_validator("root_path")

@@ -98,7 +98,12 @@ def with_variant(quality: Quality, found: Iterable[Found], dtype: Dtype, output_
 
 
 def measured_set(found: Found, reference_score: float) -> MeasuredSet:
-    """A set as the manifest has it."""
+    """A set as the manifest has it. Raises ValueError where the source model's score is nothing to take a share of."""
+    if not reference_score > 0.005:
+        raise ValueError(
+            f"{found.name}: the source model scores {reference_score:.2f} on it, of which there are no shares; "
+            "look whether its labels belong to its texts"
+        )
     return MeasuredSet(
         task=found.task,
         metric=found.metric,

@@ -46,6 +46,8 @@ def read_sts(path: Path, name: str | None = None) -> StsPairs:
     first, second, scores = [], [], []
     for number, row in _named_rows(path):
         texts = [text_field(path, number, column, row[column]) for column in _COLUMNS[1:]]
+        if empty := [column for column, text in zip(_COLUMNS[1:], texts, strict=True) if not text.strip()]:
+            refuse(path, number, f"{empty[0]} is empty; expected a text")
         try:
             score = float(row["score"])
         except (TypeError, ValueError):

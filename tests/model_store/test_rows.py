@@ -104,6 +104,7 @@ def test_texts_and_sts_go_through_the_same_reader(tmp_path: Path) -> None:
         ("score\tsentence1\tsentence2\nhigh\ta\tb\n", "row 2: score is 'high'; expected a number"),
         ("score\tsentence1\tsentence2\nnan\ta\tb\n", "row 2: score is nan; expected a number"),
         ("score\tsentence1\tsentence2\n1\ta\n", "row 2: has 2 fields; expected 3"),
+        ("score\tsentence1\tsentence2\n1\ta\t\n", "row 2: sentence2 is empty; expected a text"),
         ("1\ta\tb\n2\tc\td\n", "row 1: expected the columns score, sentence1, sentence2"),
         ("", "row 1: expected the columns score, sentence1, sentence2"),
         ("score\tsentence1\tsentence2\n1\ta\tb\n1\tc\td\n", "1 different scores"),

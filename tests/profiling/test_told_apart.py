@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from strata.model_store.profiling.found import Found
+from strata.model_store.profiling.quality import measured_set
 from strata.model_store.profiling.told_apart import tell_apart
 
 QUERIES = 200
@@ -46,3 +48,8 @@ def test_pairs_are_drawn_with_their_scores() -> None:
     cells = {(1, 8): good, (2, 8): people + noise(4.0), (3, 8): good + noise(0.01)}
     found = Found("pairs", "similarity", "0" * 64, QUERIES, None, True, cells, people=people)
     assert tell_apart([found], {"pairs": 90.0}, samples=200).alike == {"similarity": {8: {2: 1}}}
+
+
+def test_a_set_that_the_source_model_fails_on_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match=r"law: the source model scores -3.10 on it"):
+        measured_set(searched("law", BASE), -3.1)
