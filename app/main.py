@@ -72,12 +72,12 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         description=_ABOUT,
         version=__version__,
         lifespan=life,
-        root_path=settings.root_path,
         docs_url=None,
         openapi_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the gateway reads both, and knows nothing of the scheme that a proxy speaks
     )
+    app.root_path = settings.root_path  # as an argument it brings a warning that no operator can do anything about
     # What endpoints may take, each what it names.
     app.state.settings, app.state.limits, app.state.ports, app.state.tiers = settings, limits, ports, tiers
     app.state.lifecycle, app.state.in_flight = lifecycle, in_flight

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -18,6 +18,7 @@ from strata.app.environment import PREFIX, is_link
 ENV_PREFIX = PREFIX
 
 _LONGEST_NAME = 200
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SettingsError(ValueError):
@@ -97,7 +98,7 @@ class Settings(BaseSettings):
         _HTTP, None, "origins whose pages may call this from a browser, with commas between; * is every one", "ORIGIN"
     )
 
-    client_seconds: PositiveFloat = _option(
+    client_seconds: _Seconds = _option(
         _HTTP,
         60.0,
         "longest a client may take to send a whole request, or to take its answer and send the next",
@@ -156,7 +157,7 @@ class Settings(BaseSettings):
     tokenization_workers: PositiveInt = _option(_REQUESTS, 2, "threads that tokenize long requests")
 
     ui: bool = _option(_RUN, True, "serve the explorer at /ui")
-    drain_seconds: PositiveFloat = _option(
+    drain_seconds: _Seconds = _option(
         _RUN, 30.0, "at SIGTERM, longest wait for accepted requests to be answered", "SECONDS"
     )
     log_format: Literal["text", "json"] = _option(_RUN, "text", "one line an event, for people or for machines")

@@ -83,8 +83,12 @@ def read_tiers(path: Path) -> Callers:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TiersError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # not TOML, or not UTF-8
+    except UnicodeDecodeError as error:
+        raise TiersError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from error
+    except ValueError as error:  # not TOML
         raise TiersError(f"{path}: {error}") from error
+    if not raw:
+        raise TiersError(f"{path}: has no [[tier]]; docker/tiers.toml is an example")
     try:
         entries = _File.model_validate(raw).tier
     except ValidationError as error:

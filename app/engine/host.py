@@ -147,7 +147,8 @@ def main() -> None:
             _politely(partial(host.load, command["dtypes"], warm=command["warm"]))
             control.sendall(json_frame({"ok": True}))
         except Exception as error:
-            control.sendall(json_frame({"error": f"{type(error).__name__}: {error}"}))
+            with suppress(OSError):  # the front is gone: there is nobody to tell
+                control.sendall(json_frame({"error": f"{type(error).__name__}: {error}"}))
 
 
 def _fork(control: socket.socket, host: Host, dtype: str, device: str) -> None:

@@ -104,7 +104,9 @@ def test_origins_that_are_named_may_call_it_with_a_key(start_server: ServerFacto
 def test_a_root_path_is_served_with_and_without_being_taken_off(
     start_server: ServerFactory, tiny_bundle: Path, prefix: str
 ) -> None:
-    client = start_server(tiny_bundle, "--root-path", "/strata/").client
+    server = start_server(tiny_bundle, "--root-path", "/strata/")
+    assert "Warning" not in server.text()
+    client = server.client
     assert client.post(f"{prefix}/embed", json={"inputs": "a"}).status_code == 200
     assert client.get(f"{prefix}/v1/models/tiny").status_code == 200
     assert client.get(f"{prefix}/health").status_code == 200

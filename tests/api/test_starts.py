@@ -65,6 +65,8 @@ def refused(*flags: str, **env: str) -> str:
         (("--served-model-name", "two\nlines"), "--served-model-name: must be one line"),
         (("--served-model-name", "tab\there"), "--served-model-name: must be one line"),
         (("--served-model-name", " "), "--served-model-name: must be one line"),
+        (("--client-seconds", "inf"), "--client-seconds: Input should be a finite number"),
+        (("--drain-seconds", "inf"), "--drain-seconds: Input should be a finite number"),
         (("--root-path", "strata"), "--root-path: must be a path that begins with a slash"),
         (("--cors-origin", "example.org"), "--cors-origin: must be * or origins"),
         (("--api-key", "secret key"), "--api-key: must be printable ASCII"),

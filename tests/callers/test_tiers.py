@@ -143,3 +143,18 @@ def test_the_example_serves_the_model_that_ships_and_lets_nobody_in_with_a_key()
     check_tiers(EXAMPLE, callers, Planner(read_manifest(find(DEFAULT)), "x@y"))
     assert not callers.with_keys
     assert callers.keyless == callers.tiers[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "has no [[tier]]"),
+        ("[[tier]]".encode("utf-16"), "is not UTF-8"),
+        (b'[[tier]]\nname = "\xe9"\n', "is not UTF-8"),
+    ],
+)
+def test_a_file_without_tiers_or_in_another_encoding_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    file = tmp_path / "tiers.toml"
+    file.write_bytes(content)
+    with pytest.raises(TiersError, match=re.escape(told)):
+        read_tiers(file)
