@@ -11,10 +11,10 @@ const content = document.getElementById("content");
 const made = {};
 let served = null;
 let shown = null;
-let turn = 0;
+let attempt = 0;
 
 async function start() {
-  const mine = ++turn;
+  const mine = ++attempt;
   try {
     served = await info();
   } catch (error) {
@@ -22,7 +22,7 @@ async function start() {
     tell(error.status === 401 ? "needs a key" : "no answer", true);
     return content.replaceChildren(notice(error, start));
   }
-  if (mine !== turn) return;
+  if (mine !== attempt) return;
   const engine = served.engine;
   document.getElementById("model").textContent = `${served.model_id}@${served.model_sha}`;
   const facts = engine ? [engine.backend, engine.dtype, engine.device, plural(engine.workers, "worker")] : [];

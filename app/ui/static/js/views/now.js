@@ -57,17 +57,17 @@ export function make(info, parameters) {
       : "";
   }
 
-  async function turn() {
+  async function poll() {
     const began = performance.now();
     await look();
-    if (looking) timer = setTimeout(turn, Math.max(0, EVERY_MS - (performance.now() - began)));
+    if (looking) timer = setTimeout(poll, Math.max(0, EVERY_MS - (performance.now() - began)));
   }
 
   function seen() {
     problem.replaceChildren();
     if (looking) return;
     looking = true;
-    turn();
+    poll();
   }
 
   function stop() {
