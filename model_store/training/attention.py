@@ -38,10 +38,17 @@ def packed_attention(
         found = varlen_attn(query, key, value, packed.starts, packed.starts, packed.longest, packed.longest)
         assert isinstance(found, Tensor)
         return found[None], None
-    query = query * query.shape[-1] ** -0.5
     rows = zip(*(torch.split(part[0], list(packed.lengths), dim=1) for part in (query, key, value)), strict=True)
-    mixed = [(q @ k.transpose(1, 2)).softmax(-1) @ v for q, k, v in rows]
+    mixed = [_among_itself(*row) for row in rows]
     return torch.cat(mixed, dim=1).transpose(0, 1)[None], None
+
+
+def _among_itself(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of one row's [heads, tokens, size], laid out anew: products of strided parts take twice the time."""
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+    scale = query.shape[-1] ** -0.5
+    scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scale)
+    return torch.bmm(scores.softmax(-1), value)
 
 
 @functools.cache

@@ -17,7 +17,8 @@ class Muon:
 
     What ``torch.optim.Muon`` does with ``adjust_lr_fn="match_rms_adamw"``, but that one goes matrix by matrix, and its
     products are in bf16, which a CPU without it emulates at a fiftieth of fp32's speed. ``matrices`` are of one shape
-    [rows, columns]; ``arithmetic`` is that of the products.
+    [rows, columns]; ``arithmetic`` is that of the products. ``stacked``: all in one product, where a GPU would wait for
+    launches; else one after the other, each from a CPU core's own cache.
     """
 
     def __init__(
@@ -26,12 +27,14 @@ class Muon:
         weight_decay: float,
         momentum: float = 0.95,
         arithmetic: torch.dtype = torch.float32,
+        stacked: bool = True,
     ) -> None:
         self.matrices = matrices
         self.momentum = torch.zeros(len(matrices), *matrices[0].shape, device=matrices[0].device)
         self._decay = weight_decay
         self._kept = momentum
         self._arithmetic = arithmetic
+        self.stacked = stacked
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -41,19 +44,21 @@ class Muon:
             raise ValueError("Muon moves all its matrices or none, and some have no gradient")
         gradient = torch.stack(gradients)
         self.momentum.lerp_(gradient, 1 - self._kept)
-        update = orthogonal(gradient.lerp(self.momentum, self._kept).to(self._arithmetic)).to(gradient.dtype)
+        ahead = gradient.lerp(self.momentum, self._kept).to(self._arithmetic)
+        update = (orthogonal(ahead) if self.stacked else torch.stack(list(map(orthogonal, ahead)))).to(gradient.dtype)
         torch._foreach_mul_(self.matrices, 1 - rate * self._decay)
         scale = -0.2 * math.sqrt(max(gradient.shape[1:])) * rate
         torch._foreach_add_(self.matrices, list(update.unbind()), alpha=scale)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices [count, rows, columns] with all singular values brought near 1 (0.7 to 1.2), in their own arithmetic."""
+    """Matrices [..., rows, columns] with all singular values brought near 1 (0.7 to 1.2), in their own arithmetic."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     found = matrices.transpose(-2, -1) if tall else matrices
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # no singular value above 1
+    plus_product = torch.addmm if found.dim() == 2 else torch.baddbmm
     a, b, c = _COEFFICIENTS
     for _ in range(_STEPS):
         gram = found @ found.transpose(-2, -1)
-        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+        found = plus_product(found, plus_product(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return found.transpose(-2, -1) if tall else found

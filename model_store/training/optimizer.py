@@ -40,8 +40,8 @@ class Optimizer:
             [g for g in groups if g["params"]], betas=recipe.betas, weight_decay=0.0, fused=True
         )
         arithmetic = torch.bfloat16 if lanes.precision == "bf16" else torch.float32
-        self._muons = [
-            Muon(part, recipe.weight_decay, arithmetic=arithmetic)
+        self.muons = [
+            Muon(part, recipe.weight_decay, arithmetic=arithmetic, stacked=part[0].device.type != "cpu")
             for alike in _by_shape(self._matrices)
             for part in (alike[at :: lanes.count] for at in range(min(lanes.count, len(alike))))
         ]
@@ -58,14 +58,14 @@ class Optimizer:
             else:
                 muon.step(rate * self._recipe.matrix_rate)
 
-        self._lanes.map(update, [None, *self._muons])
+        self._lanes.map(update, [None, *self.muons])
         for weight in self._weights:
             weight.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps, whatever the number of lanes."""
         held = {
-            id(m): momentum for muon in self._muons for m, momentum in zip(muon.matrices, muon.momentum, strict=True)
+            id(m): momentum for muon in self.muons for m, momentum in zip(muon.matrices, muon.momentum, strict=True)
         }
         return {"adam": self._adam.state_dict(), "momentum": [held[id(matrix)] for matrix in self._matrices]}
 
@@ -73,7 +73,7 @@ class Optimizer:
         """Go on from what a checkpoint kept."""
         self._adam.load_state_dict(state["adam"])
         held = {id(m): momentum for m, momentum in zip(self._matrices, state["momentum"], strict=True)}
-        for muon in self._muons:
+        for muon in self.muons:
             muon.momentum.copy_(torch.stack([held[id(matrix)] for matrix in muon.matrices]))
 
 

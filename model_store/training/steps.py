@@ -22,7 +22,7 @@ from strata.model_store.training.packing import Packed, pack
 _BIN = 512  # tokens of a bin where a step is one batch
 _SLACK = 1.02  # room in the bins, so that all rows find theirs
 _CHUNK = 32  # texts tokenized at once
-_SHARES = 2  # micro-batches of a lane
+_SHARES = 2  # micro-batches of a lane, where rows are padded and no two batches take the same time
 _AHEAD = 4  # steps that each process makes ahead
 
 
@@ -62,12 +62,15 @@ class Steps(Dataset[bytes]):
         if self._layout.one_batch:
             width = max(_BIN, recipe.max_tokens)
             return [pack(rows, max(1, round(recipe.step_tokens * _SLACK / width)), width, self._pad_id)]
-        # Some for each lane: with a few large ones a lane would wait for the last.
-        fair = min(max(map(len, rows)) + tokens // (_SHARES * self._layout.lanes), self._layout.lane_tokens)
-        lengths = [len(row) for row in rows]
-        groups = even_groups(lengths, fair) if self._layout.side_by_side else buckets(lengths, fair)
+        groups = self._groups([len(row) for row in rows])
         batches = [[rows[i] for i in group] for group in groups]
         return [pack(batch, 1, sum(map(len, batch)), self._pad_id) for batch in batches]
+
+    def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        lanes, most, tokens = self._layout.lanes, self._layout.lane_tokens, sum(lengths)
+        if self._layout.side_by_side:  # as many for every lane: none waits while another runs its last
+            return even_groups(lengths, lanes * -(-tokens // (lanes * most)))
+        return buckets(lengths, min(max(lengths) + tokens // (_SHARES * lanes), most))
 
     def ahead(self, numbers: Sequence[int], workers: int) -> Iterator[list[Packed]]:
         """The steps of ``numbers`` in their order, made by ``workers`` processes (0: by this one, when asked)."""
@@ -83,9 +86,9 @@ class Steps(Dataset[bytes]):
         return map(pickle.loads, loader)
 
 
-def even_groups(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Rows in as few groups as would hold ``most`` tokens each, or a little more, all of nearly one size."""
-    groups: list[list[int]] = [[] for _ in range(-(-sum(lengths) // most))]
+def even_groups(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Rows in at most ``count`` groups of nearly one size in tokens."""
+    groups: list[list[int]] = [[] for _ in range(count)]
     room = [(0, at) for at in range(len(groups))]
     for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         tokens, at = heapq.heappop(room)

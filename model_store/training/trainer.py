@@ -36,7 +36,7 @@ from strata.model_store.training.student import ExitHeads, Student
 
 LOG = "log.jsonl"
 _LOG_EVERY = 10  # steps: reading a loss makes a GPU's queue run dry
-_LANE_TOKENS = {"cpu": 1536, "cuda": 16384}  # of a micro-batch: enough of them to share a step among lanes
+_LANE_TOKENS = {"cpu": 2048, "cuda": 16384}  # of a micro-batch, at most, or a little more
 _RIDGE_STEP = 1 << 40  # data position of the texts the heads are fitted on: beyond any run's steps
 
 

@@ -113,7 +113,7 @@ def test_buckets_hold_every_row_once_with_little_padding() -> None:
 
 def test_even_groups_hold_every_row_once_and_are_alike() -> None:
     lengths = [5, 90, 7, 88, 6, 85, 5, 30, 29, 31, 28, 120]
-    made = even_groups(lengths, most=150)
+    made = even_groups(lengths, count=4)
     assert sorted(row for group in made for row in group) == list(range(len(lengths)))
     tokens = [sum(lengths[row] for row in group) for group in made]
     assert len(tokens) == 4
