@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
-from strata.loadtest import mix, policies
+from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
 from strata.loadtest.scenarios import SCENARIOS
 
@@ -124,14 +124,8 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add("--peak", type=float, metavar="X", help="highest load of any second, likewise")
     add("--cv2", type=float, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
     add("--capacity", type=float, metavar="N", help="texts/s full depth can carry (default: measured first)")
-    add(
-        "--tiers",
-        type=Path,
-        default=mix.TIERS,
-        metavar="FILE",
-        help="tiers of the server (default: three that come with this)",
-    )
-    add("--mix", nargs="+", default=mix.DEFAULT, metavar="TIER=SHARE[:KEY]", help="who sends how much (%(default)s)")
+    add("--tiers", type=Path, metavar="FILE", help="tiers of the server (default: those of the scenario)")
+    add("--mix", nargs="+", metavar="TIER=SHARE[:KEY]", help="who sends how much (default: as the scenario says)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
     add("--seed", type=int, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
     add("--out", type=Path, metavar="DIR", help="report.html and report.json go here (default: runs/slo-SCENARIO-TIME)")
@@ -140,11 +134,23 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     add = parser.add_argument
-    add("--replicas", type=int, default=64, metavar="N", help="servers of two workers (%(default)s)")
-    add("--mean", type=float, default=0.7, metavar="X", help="load, times what full depth carries (%(default)s)")
-    add("--rate", type=float, metavar="N", help="texts a second instead")
-    add("--cv2", type=float, default=8.0, metavar="N", help="burstiness of the arrivals (%(default)s)")
-    add("--seconds", type=int, default=20, metavar="S", help="virtual length (%(default)s)")
+    add("--scenario", choices=SCENARIOS, default="burst-gamma", help="the load, as for slo (%(default)s)")
+    add("--trace", type=Path, metavar="FILE", help="CSV with a TIMESTAMP column, for burst-trace")
+    add("--seconds", type=int, metavar="S", help="virtual length")
+    add("--mean", type=float, metavar="X", help="mean load, times what full depth can carry")
+    add("--peak", type=float, metavar="X", help="highest load of any second, likewise")
+    add("--cv2", type=float, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
+    add("--mix", nargs="+", metavar="TIER=SHARE", help="who sends how much (default: as the scenario says)")
+    add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
+    add("--replicas", type=int, default=1, metavar="N", help="servers of two workers (%(default)s)")
+    add(
+        "--front-ms",
+        type=float,
+        default=0.5,
+        metavar="MS",
+        help="of the workers' cores, for each request (%(default)s)",
+    )
+    add("--oracle", action="store_true", help="compare with the most quality that knowing all arrivals could reach")
     add("--seed", type=int, default=1, metavar="N", help="of arrivals and lengths (%(default)s)")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,9 @@ from strata.app.safe_path import module_command
 from strata.loadtest.connection import Address, LoadError
 from strata.loadtest.open_loop import OpenRun, Trip, run_open
 
-CONNECTIONS = 128
+# A connection that has to be opened in a burst waits for a server that is busy with the burst: the load would not be open.
+_MOST_CONNECTIONS = 4096
+_IDLE_S = 45.0  # Strata hangs up after a minute (--client-seconds)
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,7 +32,8 @@ class Order:
     due: Sequence[float]
     way: Sequence[int]
     text: Sequence[int]
-    patience_s: float  # after the last request
+    deadline_s: float  # the longest
+    patience_s: float  # after the last request, and its deadline
 
     def requests(self) -> list[bytes]:
         """Ready to be written."""
@@ -37,6 +41,12 @@ class Order:
             self.address.post(self.ways[way][0], {"inputs": self.corpus[text]}, self.ways[way][1])
             for way, text in zip(self.way, self.text, strict=True)
         ]
+
+    @property
+    def connections(self) -> int:
+        """As many as requests may be under way at once, if each is over by the longest deadline."""
+        most = max((at - bisect_left(self.due, due - self.deadline_s) for at, due in enumerate(self.due)), default=0)
+        return min(most + 1, _MOST_CONNECTIONS)
 
 
 async def generate(order: Order) -> OpenRun:
@@ -67,7 +77,14 @@ def main() -> None:
     given = json.load(sys.stdin)
     order = Order(**{**given, "address": Address(**given["address"])})
     run = asyncio.run(
-        run_open(order.address, order.requests(), order.due, connections=CONNECTIONS, patience_s=order.patience_s)
+        run_open(
+            order.address,
+            order.requests(),
+            order.due,
+            connections=order.connections,
+            patience_s=order.deadline_s + order.patience_s,
+            idle_s=_IDLE_S,
+        )
     )
     json.dump({**asdict(run), "trips": [list(asdict(trip).values()) for trip in run.trips]}, sys.stdout)
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TIERS = Path(__file__).with_name("tiers.toml")
+FOLDER = Path(__file__).with_name("tiers")
+TIERS = FOLDER / "three.toml"
 DEFAULT = ("interactive=0.3", "standard=0.4", "bulk=0.3")
 
 

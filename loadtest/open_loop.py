@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from strata.loadtest.connection import Address, Connection, LoadError, Response
 
 _SETTLE_S = 0.3  # from the last connection opened to the first request
-_IDLE_S = 4.0  # servers hang up after 5 s or more (uvicorn's default); a request must not cross that on its way
+IDLE_S = 4.0  # servers hang up after 5 s or more (uvicorn's default); a request must not cross that on its way
 _UNSENT = -1.0
 
 
@@ -48,8 +48,9 @@ class OpenRun:
 class _Connections:
     """Keep-alive connections, used in turn so that none stays idle for long; more are opened when all are in use."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, idle_s: float) -> None:
         self._address = address
+        self._idle_s = idle_s
         self._free: deque[tuple[Connection, float]] = deque()  # and since when
         self.opened = 0
 
@@ -60,7 +61,7 @@ class _Connections:
     async def take(self) -> Connection:
         while self._free:
             connection, since = self._free.popleft()
-            if connection.open_still and time.perf_counter() - since < _IDLE_S:
+            if connection.open_still and time.perf_counter() - since < self._idle_s:
                 return connection
             connection.close()
         self.opened += 1
@@ -81,14 +82,15 @@ async def run_open(
     *,
     connections: int,
     patience_s: float,
+    idle_s: float = IDLE_S,
     heard: Callable[[int, Response], object] = lambda number, response: None,
 ) -> OpenRun:
     """Send each request when it is due (seconds from the start, ascending), and await every answer.
 
     A request that has no answer ``patience_s`` after the last was due counts as unanswered. ``heard`` gets each answer
-    and the number of its request.
+    and the number of its request. A connection idle for ``idle_s`` is not used again.
     """
-    pool = _Connections(address)
+    pool = _Connections(address, idle_s)
     await pool.prepare(connections)
     run = OpenRun([Trip() for _ in requests])
     tasks: set[asyncio.Task[None]] = set()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from strata.loadtest import mix
 from strata.loadtest.policies import EVERY
 
 # Time as a share of the length, rate as a share of the mean or peak; straight lines between, a step where times repeat.
@@ -23,6 +25,8 @@ class Scenario:
     cv2: float | None = None  # squared coefficient of variation of the gaps between arrivals; 1: Poisson
     traced: bool = False
     shape: tuple[tuple[float, float], ...] = CONSTANT
+    tiers: Path = mix.TIERS
+    mix: tuple[str, ...] = mix.DEFAULT  # who sends how much of it
     min_layers: int | None = None  # floor for every tier where the server chooses
     policies: tuple[str, ...] = EVERY
     # Bars on the elastic policy; None: not promised under this load.
@@ -32,6 +36,7 @@ class Scenario:
     fewer_misses: float | None = None  # times, against the best fixed depth of no less mean quality
     goodput: float | None = None  # times full depth's
     full_depth: float | None = None  # share of answers
+    first: tuple[float, float] | None = None  # of the first tier in the mix: share in time of all, mean depth
 
     def with_options(self, **given: float | None) -> Scenario:
         """With the options given (not None). Raises ValueError for one that this load has no use for."""
@@ -67,4 +72,44 @@ SCENARIOS = {
     ),
     "ramp": Scenario("Poisson arrivals, linearly up to the peak and down again", 80, peak=3.0, cv2=1.0, shape=RAMP),
     "steps": Scenario("Poisson arrivals, between quiet and the peak in steps", 80, peak=3.0, cv2=1.0, shape=STEPS),
+    "one-tier": Scenario(
+        "gamma arrivals with CV^2 8, one tier with 100 ms and a floor of 2 layers",
+        60,
+        mean=0.7,
+        cv2=8.0,
+        tiers=mix.FOLDER / "one.toml",
+        mix=("only=1",),
+        attainment=0.995,
+        refused=0.003,
+        first=(0.0, 8.0),
+    ),
+    "two-tiers": Scenario(
+        "a tier within its share of nine tenths beside one that offers 1.2 times capacity",
+        30,
+        mean=1.8,
+        cv2=1.0,
+        tiers=mix.FOLDER / "two.toml",
+        mix=("large=0.6", "small=1.2"),
+        policies=("elastic",),
+        first=(0.99, 11.0),
+    ),
+    "two-tiers-flood": Scenario(
+        "the same, and the other offers 2.5 times capacity",
+        30,
+        mean=3.1,
+        cv2=1.0,
+        tiers=mix.FOLDER / "two.toml",
+        mix=("large=0.6", "small=2.5"),
+        policies=("elastic",),
+        first=(0.99, 11.0),
+    ),
+    "ten-tiers": Scenario(
+        "ten tiers of as many deadlines, floors and shares, between quiet and the peak in steps",
+        60,
+        peak=3.0,
+        cv2=2.0,
+        shape=STEPS,
+        tiers=mix.FOLDER / "ten.toml",
+        mix=tuple(f"t{i}=0.1" for i in range(10)),
+    ),
 }

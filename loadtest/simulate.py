@@ -1,4 +1,4 @@
-"""The scheduler past this machine: many replicas behind a balancer, before computed engines and a virtual clock."""
+"""The scheduler past this machine: the scenarios of `slo` before computed engines and a virtual clock."""
 
 from __future__ import annotations
 
@@ -6,72 +6,140 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 
-from strata.app.callers.tiers_file import read_tiers
 from strata.app.planning.plan import Ask, Terms
 from strata.app.planning.planner import Planner
-from strata.loadtest import arrivals, mix
-from strata.loadtest.figures import Figure, percentile
+from strata.app.callers.tier import Tier
+from strata.app.callers.tiers_file import read_tiers
+from strata.loadtest import policies
+from strata.loadtest.figures import Figure
+from strata.loadtest.mix import Sender, senders
 from strata.loadtest.options import served_folder
+from strata.loadtest.outcomes import TIMED_OUT, Requests, summarize
+from strata.loadtest.policies import ELASTIC, Policy
 from strata.loadtest.report import Report
+from strata.loadtest.scenarios import SCENARIOS
+from strata.loadtest.schedule import Schedule
 from strata.loadtest.simulation.engine import Speed
 from strata.loadtest.simulation.traffic import Call, Replica, simulate
+from strata.loadtest.slo import describe, plan
+from strata.loadtest.slo_figures import compare, short_matrix
 from strata.model_store.bundle.bundle import Bundle
 
 _WORKERS = 2  # of a replica
 _MEAN_TOKENS, _SPREAD = 30.0, 0.6  # of a text: median, and standard deviation of the logarithm
 _QUEUED = 1000
+_STATUS = {"answered": 200, "refused": 429, "full": 429, "unavailable": 503, "expired": TIMED_OUT, "failed": 500}
 
 
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     """The figures of `strata loadtest simulate`."""
-    speed = Speed()
-    random = np.random.default_rng(args.seed)
+    scenario = SCENARIOS[args.scenario].with_options(seconds=args.seconds, mean=args.mean, peak=args.peak, cv2=args.cv2)
     manifest = Bundle.open(served_folder(args), checksums=False).manifest
     full = manifest.architecture.layers
     planner = Planner(manifest, manifest.name)
-    tiers = {tier.name: tier for tier in read_tiers(mix.TIERS).tiers}
-    senders = mix.senders(mix.TIERS, mix.DEFAULT)
-    served = [planner.terms(Ask(), tiers[sender.tier]) for sender in senders]
-    capacity = _capacity(speed, full)
-    rate = args.rate or args.mean * args.replicas * capacity
-    report.facts["a replica at full depth"] = f"{capacity:.1f} texts/s"
-    report.facts["load"] = f"{rate:.0f} texts/s on {args.replicas} replicas, CV^2 {args.cv2:g}, {args.seconds} s"
-
-    times = arrivals.draw([(0.0, rate), (float(args.seconds), rate)], args.cv2, random)
-    who = random.choice(len(senders), len(times), p=[sender.share for sender in senders])
-    calls = [Call(float(at), (_length(random),), served[i]) for at, i in zip(times, who, strict=True)]
-    report.tell(f"{len(calls)} requests, {rate / capacity / args.replicas:.2f} x capacity")
-    began = time.perf_counter()
+    speed = Speed()
+    who = senders(scenario.tiers, args.mix or scenario.mix)
+    capacity = args.replicas * capacity_of(speed, full)
+    schedule = plan(scenario, capacity, who, 1, args)
+    describe(schedule, capacity, who, report)
+    tiers = {tier.name: tier for tier in read_tiers(scenario.tiers).tiers}
     shares = {tier.name: tier.share for tier in tiers.values()}
-    fleet = await asyncio.to_thread(
-        simulate, calls, layers=full, replicas=args.replicas, workers=_WORKERS, shares=shares, seed=args.seed
-    )
-    report.tell(f"simulated in {time.perf_counter() - began:.0f} s")
-    figures = [figure for tier in served for figure in _of_tier(calls, tier)]
-    figures.append(Figure("mean quality of the answers in time", _quality(calls)))
-    figures.append(Figure("busy", _busy(fleet, args.seconds)))
-    return figures + await asyncio.to_thread(_decisions, served[-1], full, random)
+    chosen = policies.parse(args.policies or scenario.policies, manifest.exits, len(who), scenario.min_layers)
+    front = replace(speed, steal=1 / _WORKERS) if args.front_ms else speed
+    found: dict[str, list[Call]] = {}
+    fleets: dict[str, list[Replica]] = {}
+    for policy in chosen:
+        calls = found[policy.name] = calls_of(schedule, who, tiers, planner, policy, args.seed)
+        began = time.perf_counter()
+        fleets[policy.name] = await asyncio.to_thread(
+            simulate,
+            calls,
+            layers=full,
+            replicas=args.replicas,
+            workers=_WORKERS,
+            shares=shares,
+            seed=args.seed,
+            front_s=args.front_ms / 1e3,
+            speed=speed,
+            real_speed=front,
+        )
+        report.tell(f"{policy.name}: simulated in {time.perf_counter() - began:.1f} s")
+    summaries = {}
+    for name, calls in found.items():
+        requests = requests_of(calls, schedule, who)
+        parts = {"all": requests, **{s.tier: requests.where(requests.tier == i) for i, s in enumerate(who)}}
+        summaries[name] = {tier: summarize(part, schedule.seconds, full) for tier, part in parts.items()}
+    report.rounds["policies"] = {
+        name: {tier: summary.written() for tier, summary in of_policy.items()} for name, of_policy in summaries.items()
+    }
+    report.tables["Policies and tiers"] = short_matrix(summaries)
+    figures = []
+    if ELASTIC in found:
+        fixed = {policy.name: summaries[policy.name] for policy in chosen if policy.layers}
+        figures = compare(summaries[ELASTIC], fixed, f"always-{full}", scenario)
+        figures.append(Figure("busy", _busy(fleets[ELASTIC], schedule.seconds)))
+        if args.oracle:
+            most = await asyncio.to_thread(_most, found[ELASTIC], speed, args.replicas)
+            figures.append(Figure("quality, share of an oracle's", quality(found[ELASTIC]) / most, at_least=0.98))
+    terms = planner.terms(Ask(), tiers[who[-1].tier])
+    return figures + await asyncio.to_thread(_decisions, terms, full, np.random.default_rng(args.seed))
 
 
-def _of_tier(calls: Sequence[Call], terms: Terms) -> list[Figure]:
-    own = [call for call in calls if call.terms is terms]
-    accepted = [call for call in own if call.outcome not in ("refused", "full")]
-    in_time = sum(call.in_time for call in accepted)
+def calls_of(
+    schedule: Schedule,
+    who: Sequence[Sender],
+    tiers: dict[str, Tier],
+    planner: Planner,
+    policy: Policy,
+    seed: int,
+) -> list[Call]:
+    """The requests of a schedule under a policy; lengths of texts are drawn."""
+    random = np.random.default_rng(seed)
+    if policy.layers is None:
+        asks = [Ask(min_layers=policy.min_layers)] * len(who)
+    else:
+        asks = [Ask(layers=layers) for layers in policy.layers]
+    served = [planner.terms(ask, tiers[sender.tier]) for ask, sender in zip(asks, who, strict=True)]
     return [
-        Figure(f"{terms.tier}: in time, of the accepted", in_time / max(1, len(accepted)), at_least=0.99),
-        Figure("  refused, of all", 1 - len(accepted) / max(1, len(own)), at_most=0.01),
-        Figure("  p99", 1000 * percentile([call.seconds for call in accepted], 0.99), "ms"),
-        Figure("  mean depth", float(np.mean([call.layers for call in accepted if call.layers])), "layers"),
+        Call(float(at), (_length(random),), served[tier], caller=who[tier].key)
+        for at, tier in zip(schedule.times, schedule.tiers.tolist(), strict=True)
     ]
 
 
-def _quality(calls: Sequence[Call]) -> float:
-    found = [call.terms.quality[call.terms.exits.index(call.layers)] for call in calls if call.in_time]
-    return float(np.mean([worth.share for worth in found if worth]))
+def requests_of(calls: Sequence[Call], schedule: Schedule, who: Sequence[Sender]) -> Requests:
+    """What became of the calls, as the load generator would have seen it."""
+    answered = np.array([call.outcome == "answered" for call in calls])
+    return Requests(
+        due=schedule.times,
+        lag=np.zeros(len(calls)),
+        latency=np.array([call.seconds for call in calls]),
+        tier=schedule.tiers,
+        deadline=np.array([sender.deadline_s for sender in who])[schedule.tiers],
+        status=np.array([_STATUS[call.outcome] for call in calls]),
+        layers=np.where(answered, [call.layers for call in calls], np.nan),
+        quality=np.where(answered, [_worth(call) for call in calls], np.nan),
+    )
+
+
+def quality(calls: Sequence[Call]) -> float:
+    """Summed over the answers in time."""
+    return sum(_worth(call) for call in calls if call.in_time)
+
+
+def _worth(call: Call) -> float:
+    worth = call.terms.quality[call.terms.exits.index(call.layers)] if call.layers else None
+    return worth.share if worth else float("nan")
+
+
+def _most(calls: Sequence[Call], speed: Speed, replicas: int) -> float:
+    from strata.loadtest.simulation.oracle import most_quality
+
+    return most_quality(calls, speed, replicas * _WORKERS)
 
 
 def _busy(fleet: Sequence[Replica], seconds: float) -> float:
@@ -94,7 +162,7 @@ def _length(random: np.random.Generator) -> int:
     return int(np.clip(random.lognormal(np.log(_MEAN_TOKENS), _SPREAD), 4, 400))
 
 
-def _capacity(speed: Speed, layers: int) -> float:
+def capacity_of(speed: Speed, layers: int) -> float:
     """Texts a second of a replica at full depth: batches of four texts, as short deadlines make them."""
     mean = _MEAN_TOKENS * float(np.exp(_SPREAD**2 / 2))
     each = mean * (speed.token + speed.token_layer * layers) + (speed.batch + speed.layer * layers) / 4

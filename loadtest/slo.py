@@ -73,7 +73,8 @@ class Trial:
             part.times.tolist(),
             part.tiers.tolist(),
             part.texts.tolist(),
-            max(sender.deadline_s for sender in self.senders) + _PATIENCE_S,
+            max(sender.deadline_s for sender in self.senders),
+            _PATIENCE_S,
         )
         before = cpu_seconds(self.process) if self.process else 0.0
         run = await generate(order)
@@ -91,7 +92,8 @@ class Trial:
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     """The figures of `strata loadtest slo`."""
     scenario = SCENARIOS[args.scenario].with_options(seconds=args.seconds, mean=args.mean, peak=args.peak, cv2=args.cv2)
-    mix = senders(args.tiers, args.mix)
+    tiers = args.tiers or scenario.tiers
+    mix = senders(tiers, args.mix or scenario.mix)
     texts = load_texts(args.texts)
     out = args.out or Path("runs") / f"slo-{args.scenario}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     out.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     report.facts["report"] = str(args.html)
     report.facts["scenario"] = f"{args.scenario}: {scenario.summary}"
     report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
-    async with any_server(args, "--tiers", str(args.tiers), *_ROOM) as server:
+    async with any_server(args, "--tiers", str(tiers), *_ROOM) as server:
         address = server.address
         info = await _info(address, mix[-1])
         report.facts["model"], report.facts["engine"] = info["model_id"], info["engine"]["reason"]
