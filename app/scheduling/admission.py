@@ -10,7 +10,7 @@ within their shares: capacity that nobody wants is free, and nothing is remember
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 
@@ -91,6 +91,7 @@ def _of_others(newcomer: Newcomer, moment: Moment) -> float:
         texts = coming(kind.rates, 0.0, span)
         if kind.tier == newcomer.tier:
             texts = max(0.0, texts - coming(newcomer.own_rates, 0.0, span))
+        texts += moment.policy.beyond_sigmas * sqrt(texts)
         each = kind.top_work if kind.tier in moment.kept else kind.floor_work
         found += min(texts * each, kind.share * moment.engine.workers * span)
     return found
