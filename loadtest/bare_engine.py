@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from strata.app.engine.batch import Batch, Row
+from strata.app.engine.batch import Batch, BatchResult, Row
 
 if TYPE_CHECKING:
     from strata.app.engine.batch import TokenIds
@@ -29,7 +29,7 @@ class BareEngine:
         """Seconds to run all texts with at most ``outstanding`` waiting or running at a time."""
         coming = iter([Row(ids, layers, dim) for ids in texts])
         waiting: deque[Row] = deque()
-        running: dict[asyncio.Task[object], int] = {}
+        running: dict[asyncio.Future[BatchResult], int] = {}
         began = time.perf_counter()
         free = outstanding
         while True:
@@ -37,7 +37,7 @@ class BareEngine:
             free = 0
             while waiting and self._pool.idle:
                 batch = self._next_batch(waiting)
-                running[asyncio.ensure_future(self._pool.run(batch))] = len(batch.rows)
+                running[self._pool.run(batch)] = len(batch.rows)
             if not running:
                 return time.perf_counter() - began
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

@@ -17,7 +17,7 @@ from strata.app.safe_path import module_command
 from strata.loadtest.connection import Address, LoadError
 from strata.loadtest.open_loop import OpenRun, Trip, run_open
 
-# A connection that has to be opened in a burst waits for a server that is busy with the burst: the load would not be open.
+# A connection that has to be opened in a burst waits for a server that is busy with it: the load would not be open.
 _MOST_CONNECTIONS = 4096
 _IDLE_S = 45.0  # Strata hangs up after a minute (--client-seconds)
 

@@ -11,10 +11,10 @@ from statistics import median
 
 import numpy as np
 
-from strata.app.planning.plan import Ask, Terms
-from strata.app.planning.planner import Planner
 from strata.app.callers.tier import Tier
 from strata.app.callers.tiers_file import read_tiers
+from strata.app.planning.plan import Ask, Terms
+from strata.app.planning.planner import Planner
 from strata.loadtest import policies
 from strata.loadtest.figures import Figure
 from strata.loadtest.mix import Sender, senders

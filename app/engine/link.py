@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from strata.app.safe_path import module_command, safe_environment
 
 T = TypeVar("T")
 
+_READ_BYTES = 1 << 18  # of an answer at once
 _LOAD_S = 600.0  # for a host to load a model from a slow disk
 _FORK_S = 20.0  # for a host to fork
 _WORKER_READY_S = 120.0  # for a worker that sets up a GPU
@@ -50,94 +52,154 @@ class WorkerLost(EngineError):  # noqa: N818 - reads as what happened
     """The worker died or hung with a batch in hand."""
 
 
-class _Frames(asyncio.Protocol):
-    """One answer at a time from a socket; tells when the other end is gone."""
-
-    def __init__(self) -> None:
-        self.on_lost: Callable[[], None] = lambda: None
-        self._buffer = bytearray()
-        self._waiting: asyncio.Future[tuple[Kind, bytes]] | None = None
-        self._lost = False
-
-    def answer(self) -> asyncio.Future[tuple[Kind, bytes]]:
-        """The next frame; raises ConnectionResetError when the other end goes first."""
-        self._waiting = asyncio.get_running_loop().create_future()
-        self._settle()
-        return self._waiting
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._settle()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._settle()
-        self.on_lost()
-
-    def _settle(self) -> None:
-        if self._waiting is None or self._waiting.done():
-            return
-        if len(self._buffer) >= HEAD.size:
-            size, kind = HEAD.unpack_from(self._buffer)
-            end = HEAD.size + size
-            if len(self._buffer) >= end:
-                payload = bytes(memoryview(self._buffer)[HEAD.size : end])
-                del self._buffer[:end]
-                self._waiting.set_result((Kind(kind), payload))
-                return
-        if self._lost:
-            self._waiting.set_exception(ConnectionResetError())
+Done = Callable[[BatchResult | EngineError], None]  # how a batch ended
 
 
 class Worker:
-    """One forked engine worker."""
+    """One forked engine worker. It has at most one batch, whose end is told once.
 
-    def __init__(self, pid: int, transport: asyncio.Transport, frames: _Frames) -> None:
+    Its socket is read by the loop, and by `look` in between: a loop that has hundreds of callers to read in one turn
+    would let a worker wait for its next batch until it is through with them.
+    """
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
         self.pid = pid
-        self._transport = transport
-        self._frames = frames
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._unsent = b""
+        self._tell: Callable[[Kind, bytes], None] | None = None  # who waits for the frame that comes next
+        self._fail: Callable[[str], None] = lambda reason: None
+        self._overdue: asyncio.TimerHandle | None = None
+        self._gone = False
+        self._when_lost: Callable[[], None] = lambda: None
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self.look)
 
     @classmethod
     async def connect(cls, pid: int, sock: socket.socket) -> Worker:
         """Take over a worker's socket and wait until it is ready. Raises WorkerLost."""
-        transport, frames = await asyncio.get_running_loop().create_unix_connection(_Frames, sock=sock)
-        worker = cls(pid, transport, frames)
-        await worker._answer_within(_WORKER_READY_S)
+        worker = cls(pid, sock)
+        ready: asyncio.Future[None] = worker._loop.create_future()
+        worker._await(_WORKER_READY_S, lambda kind, payload: settle(ready, None), lambda why: settle(ready, why))
+        await ready
         return worker
 
-    async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
-        """Run one batch. Raises BatchFailed, or WorkerLost (the worker is then ended)."""
-        if self._transport.is_closing():  # it died after it was picked and before this turn of the loop
-            raise WorkerLost(f"engine worker {self.pid} died")
-        self._transport.write(frame(Kind.BATCH, encode_batch(batch)))
-        kind, payload = await self._answer_within(timeout_s)
-        if kind is Kind.FAILURE:
-            raise BatchFailed(payload.decode())
-        return decode_result(payload)
+    def start(self, batch: Batch, timeout_s: float, done: Done) -> None:
+        """Run one batch; ``done`` gets its result, or BatchFailed, or WorkerLost (the worker is then ended)."""
 
-    async def _answer_within(self, timeout_s: float) -> tuple[Kind, bytes]:
+        def tell(kind: Kind, payload: bytes) -> None:
+            done(BatchFailed(payload.decode()) if kind is Kind.FAILURE else decode_result(payload))
+
+        self._await(timeout_s, tell, lambda reason: done(WorkerLost(reason)))
+        if not self._gone:
+            self._send(frame(Kind.BATCH, encode_batch(batch)))
+
+    async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
+        """The same, awaited."""
+        ended: asyncio.Future[BatchResult] = self._loop.create_future()
+        self.start(batch, timeout_s, partial(settle, ended))
+        return await ended
+
+    def look(self) -> None:
+        """Read what has come of an answer, without waiting."""
+        while not self._gone:
+            try:
+                data = self._sock.recv(_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._lose(f"engine worker {self.pid} died")
+                return
+            self._buffer += data
+            if self._whole():
+                return
+
+    def _whole(self) -> bool:
+        """Tell of a frame that is complete; whether there was one."""
+        if len(self._buffer) < HEAD.size:
+            return False
+        size, kind = HEAD.unpack_from(self._buffer)
+        end = HEAD.size + size
+        if len(self._buffer) < end:
+            return False
+        payload = bytes(memoryview(self._buffer)[HEAD.size : end])
+        del self._buffer[:end]
+        tell = self._rest()
+        if tell:
+            tell(Kind(kind), payload)
+        return True
+
+    def _await(self, timeout_s: float, tell: Callable[[Kind, bytes], None], fail: Callable[[str], None]) -> None:
+        self._tell, self._fail = tell, fail
+        if self._gone:  # it died after it was picked and before this turn of the loop
+            self._loop.call_soon(self._lose, f"engine worker {self.pid} died")
+        else:
+            late = f"no answer from engine worker {self.pid} within {timeout_s:.0f} s"
+            self._overdue = self._loop.call_later(timeout_s, self._lose, late)
+
+    def _rest(self) -> Callable[[Kind, bytes], None] | None:
+        """Nobody waits any more."""
+        tell, self._tell = self._tell, None
+        if self._overdue:
+            self._overdue.cancel()
+        return tell
+
+    def _send(self, data: bytes) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._frames.answer()
-        except TimeoutError as error:
-            self.kill()
-            raise WorkerLost(f"no answer from engine worker {self.pid} within {timeout_s:.0f} s") from error
-        except OSError as error:
-            raise WorkerLost(f"engine worker {self.pid} died") from error
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            return  # it died: the reader hears of it
+        self._unsent = data[sent:]
+        if self._unsent:
+            self._loop.add_writer(self._sock, self._send_on)
+
+    def _send_on(self) -> None:
+        self._loop.remove_writer(self._sock)
+        self._send(self._unsent)
+
+    def _lose(self, reason: str) -> None:
+        waited = self._rest()
+        self.kill()
+        if waited:
+            self._fail(reason)
+        else:
+            self._when_lost()
 
     def when_lost(self, call: Callable[[], None]) -> None:
-        """Call back when the worker's end of the socket closes."""
-        self._frames.on_lost = call
+        """Call back when the worker dies between two batches."""
+        self._when_lost = call
 
     def close(self) -> None:
         """Let the worker end by itself, once its batch is done."""
-        self._transport.close()
+        if not self._gone:
+            self._gone = True
+            self._rest()
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
 
     def kill(self) -> None:
         """End the worker at once."""
-        self._transport.abort()
+        self.close()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+
+def settle(future: asyncio.Future[T], found: T | str | EngineError) -> None:
+    """What came of it, or why nothing did; nobody may wait any more."""
+    if future.done():
+        return
+    if isinstance(found, EngineError):
+        future.set_exception(found)
+    elif isinstance(found, str):
+        future.set_exception(WorkerLost(found))
+    else:
+        future.set_result(found)
 
 
 class HostLink:

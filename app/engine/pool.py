@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,7 @@ from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_tokens
 from strata.app.engine.cpu import usable_cores
 from strata.app.engine.devices import gpu_count, torch_has_cuda
-from strata.app.engine.link import EngineError, HostLink, Worker, WorkerLost
+from strata.app.engine.link import Done, EngineError, HostLink, Worker, WorkerLost, settle
 from strata.app.engine.memory import resident_bytes
 from strata.app.engine.options import FAITHFUL, EngineOptions
 from strata.model_store.bundle.bundle import Bundle, BundleError, read_manifest
@@ -32,7 +32,7 @@ _ROUGH = ("int8",)  # changes vectors more than auto may, unless the operator al
 _DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
 _TOGETHER_S = 1.0  # workers that die within it die of one thing
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
-_PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
+PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
 _PAUSE_S, _PAUSES_S = 0.5, 10.0  # between attempts to start a host, at first and at most
 _DOWN_S = 60.0  # without a single worker, after which the engine is given up
 
@@ -149,33 +149,39 @@ class EnginePool:
         if self._host:
             await self._host.stop()
 
-    def run(self, batch: Batch, patience_s: float = _PATIENCE_S) -> Coroutine[None, None, BatchResult]:
-        """Take an idle worker (there must be one) and run a batch on it. Raises BatchFailed or WorkerLost.
+    def start_batch(self, batch: Batch, patience_s: float, done: Done) -> None:
+        """Run a batch on an idle worker (there must be one); ``done`` is called when it has ended, one way or another.
 
         A worker without an answer after ``patience_s`` is held to hang, and replaced.
         """
-        return self._run(self._idle.pop(), batch, patience_s)
-
-    async def _run(self, worker: Worker, batch: Batch, patience_s: float) -> BatchResult:
+        worker = self._idle.pop()
         self._began[worker] = time.monotonic()
-        try:
-            result = await worker.run(batch, patience_s)
-        except WorkerLost as error:
+        worker.start(batch, patience_s, partial(self._ended, worker, done))
+
+    def run(self, batch: Batch) -> asyncio.Future[BatchResult]:
+        """The same, to be awaited; the worker is taken here and now. Raises BatchFailed or WorkerLost, awaited."""
+        ended: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+        self.start_batch(batch, PATIENCE_S, partial(settle, ended))
+        return ended
+
+    def look(self) -> None:
+        """Take the answers that have come meanwhile: to be called now and then by whoever keeps the loop busy."""
+        for worker in list(self._began):
+            worker.look()
+
+    def _ended(self, worker: Worker, done: Done, found: BatchResult | EngineError) -> None:
+        if isinstance(found, WorkerLost):
             self._drop(worker)
-            self._mend(str(error))
-            raise
-        except asyncio.CancelledError:
-            # Half an answer may be on its way: this worker's socket cannot be trusted any more.
-            self._drop(worker)
-            worker.kill()
-            self._mend("its batch was cancelled")
-            raise
-        except BaseException:
-            self._release(worker)
-            raise
-        self._deaths.clear()
-        self._release(worker)
-        return result
+            self._mend(str(found))
+        else:
+            self._rests(worker)
+            if worker in self._workers:
+                self._idle.append(worker)
+            if not isinstance(found, EngineError):
+                self._deaths.clear()
+        done(found)
+        if not isinstance(found, WorkerLost):
+            self.on_idle()
 
     def _drop(self, worker: Worker) -> None:
         self._rests(worker)
@@ -188,18 +194,13 @@ class EnginePool:
         if began is not None and worker in self._places:
             self._busy[self._places[worker]] += time.monotonic() - began
 
-    def _release(self, worker: Worker) -> None:
-        self._rests(worker)
-        if worker in self._workers:
-            self._idle.append(worker)
-            self.on_idle()
-
     def _join(self, worker: Worker) -> None:
         self._workers.add(worker)
         place = self._places[worker] = self._free_place()
         self._busy.setdefault(place, 0.0)
         self._down_since = None
-        self._release(worker)
+        self._idle.append(worker)
+        self.on_idle()
         worker.when_lost(lambda: self._lost_idle(worker))
 
     def _lost_idle(self, worker: Worker) -> None:

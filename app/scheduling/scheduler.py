@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 
 from strata.app.engine.batch import Batch, BatchResult, TokenIds
 from strata.app.engine.link import EngineError
-from strata.app.engine.pool import EnginePool
+from strata.app.engine.pool import PATIENCE_S, EnginePool
 from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel, Load
 from strata.app.planning.plan import Plan, Terms
@@ -28,6 +28,7 @@ from strata.app.scheduling.ticket import Admitted, Ticket, worths
 
 # A request takes two rounds of the loop from its socket to the queue. No wait window: an idle loop goes round at once.
 _ROUNDS = 3
+_ROUNDS_S = 0.002  # but no longer than this, where hundreds of callers make a round long
 _FIT_AT, _FIT_BY = 16, 64  # batches until the costs are fitted anew: when nothing waits, and whatever waits
 
 
@@ -60,8 +61,7 @@ class Scheduler:
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
         self._woken: float | None = None  # when what waits was noticed; None: nothing new waits
         self._idle_since: deque[float] = deque()  # of workers that ended a batch while something waited
-        self._tasks: set[asyncio.Task[None]] = set()
-        pool.on_idle = self._wake
+        pool.on_idle = self._worker_free
 
     @property
     def waiting_tickets(self) -> int:
@@ -107,6 +107,7 @@ class Scheduler:
 
     def check_room(self, texts: int, tokens: int, flow: tuple[str, str] = ("default", "")) -> None:
         """Raise Overloaded when the queue cannot take this much more, NotServing while no worker lives."""
+        self._pool.look()  # between any two requests, so that a flood of them does not starve the engine
         if self._pool.status == "dead":
             raise NotServing("the engine is dead")
         if not self._pool.size:
@@ -131,10 +132,12 @@ class Scheduler:
         """
         request = self._admit(texts, terms, normalize, arrived, (terms.tier, caller))
         self._queue.add(request)
-        if self._decisions.full_batch and self._pool.idle:
-            self._schedule()
-        else:
-            self._wake()
+        if self._pool.idle:
+            late = self._woken is not None and self._clock() - self._woken > _ROUNDS_S
+            if late or self._decisions.full_batch:
+                self._schedule()
+            else:
+                self._wake()
         expiry = None
         if terms.deadline_s:
             expiry = asyncio.get_running_loop().call_later(request.deadline - self._clock(), self._expire, request)
@@ -191,17 +194,26 @@ class Scheduler:
             self._round(_ROUNDS)
 
     def _round(self, left: int) -> None:
-        asyncio.get_running_loop().call_soon(*((self._round, left - 1) if left else (self._schedule,)))
+        asyncio.get_running_loop().call_soon(*((self._round, left - 1) if left else (self._rounds_over,)))
 
-    def _schedule(self) -> None:
-        """Give every idle worker the next batch."""
+    def _rounds_over(self) -> None:
         if self._woken is not None:
             now = self._clock()
             self._learnt.was_busy((now - self._woken) / 2, now)  # of the rounds, what came waited half of the first
             self._woken = None
+        self._schedule()
+
+    def _worker_free(self) -> None:
+        """A worker is free: what waits already has waited long enough."""
         if self._pool.status == "dead":
             for request in self._queue.drain():
                 self._fail(request, "the engine is dead")
+        elif self._queue:
+            self._schedule()
+        self._do_when_idle()
+
+    def _schedule(self) -> None:
+        """Give every idle worker the next batch."""
         while self._pool.idle and self._anything_waits():
             began = perf_counter()
             choice = self._decisions.next_batch()
@@ -209,10 +221,16 @@ class Scheduler:
             self._metrics.decided(perf_counter() - began)
         if not self._queue:
             self._idle_since.clear()
-        unfitted = self._learnt.cost.unfitted
-        if unfitted >= _FIT_BY or (unfitted >= _FIT_AT and not self._queue):
+        if self._learnt.cost.unfitted >= _FIT_BY:
             self._learnt.cost.fit()
-        if self._shadow and not self._queue and self._pool.idle == self._pool.size > 0:
+
+    def _do_when_idle(self) -> None:
+        """What can wait until nobody does."""
+        if self._queue:
+            return
+        if self._learnt.cost.unfitted >= _FIT_AT:
+            self._learnt.cost.fit()
+        if self._shadow and self._pool.idle == self._pool.size > 0:
             self._run_shadow()
 
     def _anything_waits(self) -> bool:
@@ -234,30 +252,17 @@ class Scheduler:
         for ticket in tickets:
             ticket.running += 1
             ticket.request.sent(now)
-        batch = Batch([ticket.row() for ticket in tickets])
-        running = Running(tickets, batch, choice.load, predicted, now)
-        # The pool marks a worker busy here and now; the task only awaits its answer.
-        self._keep(self._finish(running, self._started(batch, predicted)), running)
+        running = Running(tickets, Batch([ticket.row() for ticket in tickets]), choice.load, predicted, now)
+        self._start(running, partial(self._finish, running))
         if predicted:
             wait = max(self._policy.overdue_s, self._policy.overdue * predicted)
             running.overdue = asyncio.get_running_loop().call_later(wait, self._run_elsewhere, running)
 
-    def _started(self, batch: Batch, predicted: float) -> Coroutine[None, None, BatchResult]:
-        if not predicted:
-            return self._pool.run(batch)
-        return self._pool.run(batch, max(self._policy.hangs_s, self._policy.hangs * predicted))
-
-    def _keep(self, work: Coroutine[None, None, None], running: Running) -> None:
+    def _start(self, running: Running, done: Callable[[BatchResult | EngineError], None]) -> None:
+        predicted = running.predicted_s
+        patience_s = max(self._policy.hangs_s, self._policy.hangs * predicted) if predicted else PATIENCE_S
         self._running.add(running)
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-
-        def over(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            running.end()
-            self._running.discard(running)
-
-        task.add_done_callback(over)
+        self._pool.start_batch(running.batch, patience_s, done)
 
     def _run_elsewhere(self, running: Running) -> None:
         """A batch is overdue: let another worker run it, too. Whichever is first answers."""
@@ -268,21 +273,30 @@ class Scheduler:
         if again:
             self._wake()
 
-    async def _finish(self, running: Running, answered: Coroutine[None, None, BatchResult]) -> None:
-        """Answer what a batch completes, and learn from what it took."""
-        try:
-            result = await answered
-        except Exception as error:  # whatever it is, the callers must hear of it
-            running.end()
-            self._running.discard(running)
-            self._try_again(running.tickets, error)
-            return
+    def _finish(self, running: Running, result: BatchResult | EngineError) -> None:
+        """Learn from what a batch took, keep its worker busy, and answer what it completes."""
         now = self._clock()
-        took = now - running.sent
         running.end()
         self._running.discard(running)
+        if isinstance(result, EngineError):
+            self._try_again(running.tickets, result)
+            return
+        for ticket in running.tickets:
+            ticket.running -= 1
+            if ticket.waiting:  # it was put back as overdue
+                self._queue.withdraw(ticket)
+        self._learn(running, result, now - running.sent)
         if self._queue:
             self._idle_since.append(now)
+            self._schedule()  # first of all: the engine waits for it, and hundreds of callers may be to be answered
+        for ticket, vector, layers in zip(running.tickets, result.vectors, result.layers, strict=True):
+            request = ticket.request
+            request.inference_s = max(request.inference_s, now - running.sent)
+            self._shadow.offer(ticket.tokens, vector, layers)
+            if request.settle(ticket.index, vector, layers):
+                self._answered(request, now)
+
+    def _learn(self, running: Running, result: BatchResult, took: float) -> None:
         batch, load, predicted = running.batch, running.load, running.predicted_s
         self._metrics.batch_done(len(batch.rows), batch.tokens, result.padded_tokens, result.seconds, result.layers)
         if any(row.threshold is not None for row in batch.rows):  # how deep they would go, nobody knew
@@ -290,15 +304,6 @@ class Scheduler:
             predicted = self._learnt.cost.costs.seconds(load)
         self._metrics.batch_predicted(predicted, took)
         self._learnt.cost.observe(load, took)
-        for ticket, vector, layers in zip(running.tickets, result.vectors, result.layers, strict=True):
-            request = ticket.request
-            ticket.running -= 1
-            if ticket.waiting:  # it was put back as overdue
-                self._queue.withdraw(ticket)
-            request.inference_s = max(request.inference_s, took)
-            self._shadow.offer(ticket.tokens, vector, layers)
-            if request.settle(ticket.index, vector, layers):
-                self._answered(request, now)
 
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
@@ -317,13 +322,13 @@ class Scheduler:
         row, vector, layers = self._shadow.next()
         load = Load.of([(len(row.tokens), row.layers)])
         running = Running([], Batch([row]), load, self._learnt.cost.costs.seconds(load), self._clock())
-        answered = self._started(running.batch, running.predicted_s)
 
-        async def compare() -> None:
-            with suppress(EngineError):  # nobody waits for it
-                self._shadow.compare(await answered, vector, layers)
+        def compare(result: BatchResult | EngineError) -> None:
+            self._running.discard(running)
+            if not isinstance(result, EngineError):  # nobody waits for it
+                self._shadow.compare(result, vector, layers)
 
-        self._keep(compare(), running)
+        self._start(running, compare)
 
     def _expire(self, request: Admitted) -> None:
         """The deadline passed, or cannot be met: the caller hears of it now, whatever holds the request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from strata.app.engine.batch import Batch, BatchResult
-from strata.app.engine.link import WorkerLost
+from strata.app.engine.link import BatchFailed, Done, WorkerLost
 from strata.app.planning.cost import Load
 
 
@@ -60,15 +60,21 @@ class SimulatedPool:
         self.hangs: Callable[[Batch], float] = lambda batch: 0.0  # seconds that a batch's worker stands still; inf
         self._speed = speed
         self._rng = rng
+        self._tasks: set[asyncio.Task[None]] = set()
         self._hands: list[asyncio.Event] = []  # of the batches under way: set when the worker is killed
 
-    def run(self, batch: Batch, patience_s: float = inf) -> Coroutine[None, None, BatchResult]:
-        """Take an idle worker and run a batch on it. Raises WorkerLost where that takes longer than ``patience_s``."""
+    def start_batch(self, batch: Batch, patience_s: float, done: Done) -> None:
+        """Run a batch on an idle worker; ``done`` is called when it has ended, WorkerLost after ``patience_s``."""
         assert self.idle > 0, "a batch was sent to a busy engine"
         self.idle -= 1
         killed = asyncio.Event()
         self._hands.append(killed)
-        return self._run(batch, patience_s, killed)
+        task = asyncio.get_running_loop().create_task(self._run(batch, patience_s, killed, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def look(self) -> None:
+        """Answers are told the moment they are there."""
 
     def kill(self) -> None:
         """End a worker: a busy one, if there is any."""
@@ -78,7 +84,7 @@ class SimulatedPool:
             self.idle -= 1
             self._lose()
 
-    async def _run(self, batch: Batch, patience_s: float, killed: asyncio.Event) -> BatchResult:
+    async def _run(self, batch: Batch, patience_s: float, killed: asyncio.Event, done: Done) -> None:
         load = Load.of((len(row.tokens), row.layers) for row in batch.rows)
         seconds = self._speed.seconds(load) * float(np.exp(self._speed.noise * self._rng.standard_normal()))
         if self._speed.stall and self._rng.random() < self._speed.stall:
@@ -89,15 +95,19 @@ class SimulatedPool:
         self.busy_s += seconds
         if ended or wait >= patience_s:
             self._lose()
-            raise WorkerLost("the simulated worker was killed" if ended else "the simulated worker hung")
+            done(WorkerLost("the simulated worker was killed" if ended else "the simulated worker hung"))
+            return
+        if not self._speed.gap:
+            self.idle += 1
+        if self.fails(batch):
+            done(BatchFailed("the simulated engine failed"))
+        else:
+            vectors = [np.zeros(row.dim, np.float32) for row in batch.rows]
+            done(BatchResult(vectors, [row.layers for row in batch.rows], seconds, 0))
         if self._speed.gap:
             asyncio.get_running_loop().call_later(self._speed.gap, self._free)
         else:
-            self._free()
-        if self.fails(batch):
-            raise RuntimeError("the simulated engine failed")
-        vectors = [np.zeros(row.dim, np.float32) for row in batch.rows]
-        return BatchResult(vectors, [row.layers for row in batch.rows], seconds, 0)
+            self.on_idle()
 
     async def _pass(self, seconds: float, killed: asyncio.Event) -> bool:
         """Let so much of a worker's time pass, longer while the front takes part of the core; whether it was killed."""
