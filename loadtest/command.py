@@ -127,6 +127,7 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add("--tiers", type=Path, metavar="FILE", help="tiers of the server (default: those of the scenario)")
     add("--mix", nargs="+", metavar="TIER=SHARE[:KEY]", help="who sends how much (default: as the scenario says)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
+    add("--faults", choices=("kill", "stop"), help="end a worker every 2 s, or let one stand still for 3 s")
     add("--seed", type=int, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
     add("--out", type=Path, metavar="DIR", help="report.html and report.json go here (default: runs/slo-SCENARIO-TIME)")
 

@@ -18,6 +18,7 @@ from strata.loadtest.arrivals import busiest
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, LoadError, fetch
 from strata.loadtest.family import cpu_seconds
+from strata.loadtest.faults import faults
 from strata.loadtest.figures import Figure
 from strata.loadtest.generator import Order, generate
 from strata.loadtest.mix import Sender, senders
@@ -57,6 +58,7 @@ class Trial:
     texts: list[str]
     senders: list[Sender]
     segments: list[Schedule]
+    faults: str | None = None  # what happens to its workers meanwhile
     cpu_s: dict[str, float] = field(default_factory=lambda: {"generator": 0.0, "server": 0.0, "wall": 0.0})
     opened: int = 0
     problems: dict[str, str] = field(default_factory=dict)  # by policy and status, the first of each
@@ -77,7 +79,8 @@ class Trial:
             _PATIENCE_S,
         )
         before = cpu_seconds(self.process) if self.process else 0.0
-        run = await generate(order)
+        async with faults(self.faults, self.process):
+            run = await generate(order)
         self.cpu_s["server"] += cpu_seconds(self.process) - before if self.process else 0.0
         self.cpu_s["generator"] += run.cpu_s
         self.cpu_s["wall"] += run.took_s
@@ -92,6 +95,8 @@ class Trial:
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     """The figures of `strata loadtest slo`."""
     scenario = SCENARIOS[args.scenario].with_options(seconds=args.seconds, mean=args.mean, peak=args.peak, cv2=args.cv2)
+    if args.faults and args.url:
+        raise ValueError("--faults: only of a server that this command starts itself; leave --url out")
     tiers = args.tiers or scenario.tiers
     mix = senders(tiers, args.mix or scenario.mix)
     texts = load_texts(args.texts)
@@ -112,7 +117,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
         schedule = plan(scenario, capacity, mix, len(texts), args)
         describe(schedule, capacity, mix, report)
         process = server.pid if isinstance(server, ServerProcess) else None
-        trial = Trial(address, process, texts, mix, schedule.cut(args.rounds))
+        trial = Trial(address, process, texts, mix, schedule.cut(args.rounds), args.faults)
         found = await interleave(
             {policy.name: partial(trial.segment, policy) for policy in policies},
             args.rounds,

@@ -70,7 +70,16 @@ def compare(elastic: Tiers, fixed: Mapping[str, Tiers], full: str, scenario: Sce
         for tier, summary in elastic.items()
         if tier != "all"
     ]
+    if scenario.first:
+        tier = next(tier for tier in elastic if tier != "all")
+        attained, depth = scenario.first
+        figures += [
+            Figure(f"in time, of all that {tier} offered", 1 - elastic[tier].missed_share, at_least=attained),
+            Figure(f"mean depth of {tier}", elastic[tier].depth, "layers", at_least=depth),
+        ]
     figures += [
+        Figure("answered late", ours.late),
+        Figure("errors and requests without an answer", ours.errors),
         Figure("share refused", ours.refused_share, at_most=scenario.refused),
         Figure("share at full depth", ours.full_depth, at_least=scenario.full_depth),
     ]

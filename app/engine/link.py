@@ -89,7 +89,15 @@ class Worker:
         """Run one batch; ``done`` gets its result, or BatchFailed, or WorkerLost (the worker is then ended)."""
 
         def tell(kind: Kind, payload: bytes) -> None:
-            done(BatchFailed(payload.decode()) if kind is Kind.FAILURE else decode_result(payload))
+            if kind is Kind.FAILURE:
+                done(BatchFailed(payload.decode()))
+                return
+            try:
+                result = decode_result(payload)
+            except Exception as error:  # whatever it is, the callers must hear of it
+                done(BatchFailed(f"{type(error).__name__}: {error}"))
+            else:
+                done(result)
 
         self._await(timeout_s, tell, lambda reason: done(WorkerLost(reason)))
         if not self._gone:

@@ -113,15 +113,17 @@ class Pricing:
 def choose(columns: Columns, moment: Moment, curves: Curves, enough_tokens: float) -> Depths:
     """The depth of each request, from the head of the queue up to at least ``enough_tokens`` of them."""
     pricing = Pricing(columns, moment, curves)
-    floor_late = pricing.late(pricing.layers(0))
+    hopeless = pricing.late(pricing.layers(0))
+    if pricing.any_kept:  # the others are not saved by the depth of those within their share
+        hopeless = np.where(pricing.kept, hopeless, pricing.late(pricing.layers(pricing.span)))
     tokens = np.cumsum(np.where(pricing.real, pricing.tokens, 0.0))
     levels = np.full(len(pricing.slack), pricing.top, np.intp)
     start = 0
 
     def misses(level: int) -> npt.NDArray[np.intp]:
-        """Places from ``start`` on that would be late with all of them at this level but would not at their floor."""
+        """Places from ``start`` on that would be late with all of them at this level, and need not be."""
         levels[start:] = level
-        late = pricing.late(pricing.layers(levels)) & ~floor_late
+        late = pricing.late(pricing.layers(levels)) & ~hopeless
         return start + np.flatnonzero(late[start:])
 
     for _ in range(moment.policy.most_segments):
@@ -139,10 +141,12 @@ def choose(columns: Columns, moment: Moment, curves: Curves, enough_tokens: floa
         start = int(binding[-1]) + 1
         if start >= len(levels) or tokens[start - 1] >= enough_tokens:
             break
-    # Those late even at their floor hurry as much as they can, and so does all that is due before them.
-    behind = np.flatnonzero(floor_late & pricing.real)
-    if len(behind):
-        levels[: int(behind[-1]) + 1] = 0
+    # Those late whatever is done hurry as much as they can, and so does all that is due before them.
+    for kept, most in ((True, 0), (False, pricing.span if pricing.any_kept else 0)):
+        behind = np.flatnonzero(hopeless & pricing.real & (pricing.kept == kept))
+        if len(behind):
+            head = levels[: int(behind[-1]) + 1]
+            np.minimum(head, most, out=head)
     layers = pricing.layers(levels)
     found = np.zeros(len(columns), np.intp)
     found[pricing.place[pricing.real]] = layers[pricing.real].astype(np.intp)

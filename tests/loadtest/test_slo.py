@@ -87,3 +87,27 @@ def test_the_capacity_is_measured_when_it_is_not_given(
     assert capacity > 0
     assert float(facts["capacity afterwards"].split()[0]) > 0
     assert abs(int(facts["offered"].split()[0]) - 0.2 * capacity) <= 1
+
+
+@pytest.mark.parametrize("kind", ["kill", "stop"])
+def test_workers_that_die_or_stand_still_lose_nobodys_answer(
+    kind: str, tiny_bundle: Path, tiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strata.loadtest.faults.KILL_EVERY_S", 0.5)
+    monkeypatch.setattr("strata.loadtest.faults._STOP_AFTER_S", 0.5)
+    load = ["--scenario", "overload", "--mean", "1", "--capacity", "60", "--seconds", "3", "--rounds", "1"]
+    who = ["--tiers", str(tiers), "--mix", "fast=1", "slow=1", "--policies", "elastic", "--faults", kind]
+    serve = ["--", "--model", str(tiny_bundle), *_SERVE[:-4], "--workers", "2", "--threads", "1"]
+    assert main(["loadtest", "slo", *load, *who, "--out", str(tmp_path), *serve]) == 0
+    found = json.loads((tmp_path / "report.json").read_text())["rounds"]["policies"]["elastic"]["all"]
+    assert found["offered"] == 180
+    assert (found["errors"], found["late"]) == (0, 0)
+    assert found["in_time"] >= 0.97 * found["offered"]
+
+
+def test_faults_are_only_for_a_server_of_its_own(
+    server: RunningServer, tiers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--tiers", str(tiers), "--mix", "fast=1", "--faults", "kill", "--out", str(tmp_path)]
+    assert main(["loadtest", "slo", "--url", server.url, *options]) == 1
+    assert "--faults" in capsys.readouterr().err
