@@ -18,7 +18,9 @@ _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
 _MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to the margin
-_LAG_S = 2.0  # how long a busy moment of this process is remembered
+# What comes waits for the end of a turn of this process's loop until it is read, and an answer until it is sent.
+_TURNS = 2.0
+_LAG_S = 1.0  # how long a long turn is remembered
 
 Flow = tuple[str, str]  # tier, and the caller in it
 
@@ -72,7 +74,7 @@ class Learnt:
     clocks: dict[Flow, float] = field(default_factory=dict)  # when a server of its own would be done with each flow
     shares: Mapping[str, float] = field(default_factory=dict)  # of the tiers, relative to one another
     _gap: tuple[float, float] = (0.0, -inf)  # of a worker between two batches; and when one was seen
-    _lag: tuple[float, float] = (0.0, 0.0)  # the longest turn of this process's loop lately, and when
+    _lag: tuple[float, float] = (0.0, 0.0)  # the most that a request waited for this process lately, and when
     _margin: tuple[float, float] = (0.0, 0.0)
     _deadlines: dict[int, float] = field(default_factory=dict)  # weight of deadlines by their logarithm
     _weight: float = 1.0
@@ -121,10 +123,10 @@ class Learnt:
         gap = self.gap(now)
         self._gap = (gap + _GAP * (min(seconds, _GAP_MOST_S) - gap), now)
 
-    def was_busy(self, seconds: float, now: float) -> None:
-        """This process did not look at what came for so long."""
-        if seconds >= self.lag(now):
-            self._lag = (seconds, now)
+    def loop_turned(self, seconds: float, now: float) -> None:
+        """A turn of this process's loop took so long."""
+        if (lag := _TURNS * seconds) >= self.lag(now):
+            self._lag = (lag, now)
 
     def missed(self, now: float) -> None:
         """A request that was let in was not answered in time: the forecasts were too hopeful."""

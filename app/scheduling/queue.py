@@ -69,23 +69,23 @@ class Columns:
         )
 
 
+# Rows of the queue's array.
+_DUE, _DEADLINE, _TOKENS, _TEXTS, _FLOOR, _CURVE, _TIER, _WITHIN = range(8)
+
+
 class DeadlineQueue:
     """Requests ordered by due time; a request whose caller left, or that is over, is not in it.
 
-    Parallel lists, so that a decision over a thousand requests starts with a few array conversions.
+    What decisions need of them is kept in one array, so that neither a newcomer nor a decision over a thousand
+    requests converts a thousand numbers first.
     """
 
     def __init__(self, curves: Curves) -> None:
         self._curves = curves
         self.requests: list[Admitted] = []
         self._dues: list[float] = []
-        self._deadlines: list[float] = []
-        self._tokens: list[int] = []
-        self._texts: list[int] = []
-        self._floors: list[int] = []
-        self._rows: list[int] = []
-        self._tiers: list[str] = []
-        self._within: list[bool] = []
+        self._table = np.zeros((8, 64))
+        self._tiers: dict[str, int] = {}
         self.texts = 0
         self.tokens = 0
         self.flows: Counter[Flow] = Counter()  # texts that wait, of each,
@@ -102,16 +102,23 @@ class DeadlineQueue:
         """Put a request with its waiting tickets in its place."""
         if self._curves.full():
             self._forget_curves()
-        at = self.place(request.due)
+        at, count = self.place(request.due), len(self.requests)
+        if count == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+        table = self._table
+        table[:, at + 1 : count + 1] = table[:, at:count]
+        table[:, at] = (
+            request.due,
+            request.deadline,
+            request.waiting_tokens,
+            len(request.waiting),
+            request.exits[0],
+            self._curves.number(request.exits, request.quality),
+            self._tiers.setdefault(request.flow[0], len(self._tiers)),
+            request.within,
+        )
         self.requests.insert(at, request)
         self._dues.insert(at, request.due)
-        self._deadlines.insert(at, request.deadline)
-        self._tokens.insert(at, request.waiting_tokens)
-        self._texts.insert(at, len(request.waiting))
-        self._floors.insert(at, request.exits[0])
-        self._rows.insert(at, self._curves.number(request.exits, request.quality))
-        self._tiers.insert(at, request.flow[0])
-        self._within.insert(at, request.within)
         self._count(request, 1)
 
     def remove(self, request: Admitted) -> bool:
@@ -125,17 +132,18 @@ class DeadlineQueue:
         return False
 
     def columns(self, kept: Collection[str]) -> Columns:
-        """The columns as arrays; ``kept``: the tiers that keep their depth."""
-        tiers = [tier in kept for tier in self._tiers] if kept else [False] * len(self._tiers)
+        """The columns until the queue changes; ``kept``: the tiers that keep their depth."""
+        table = self._table[:, : len(self.requests)]
+        tiers = [number for tier, number in self._tiers.items() if tier in kept]
         return Columns(
-            np.array(self._dues, np.float64),
-            np.array(self._deadlines, np.float64),
-            np.array(self._tokens, np.float64),
-            np.array(self._texts, np.float64),
-            np.array(self._floors, np.float64),
-            np.array(self._rows, np.intp),
-            np.array(tiers, np.bool_),
-            np.array(self._within, np.bool_),
+            table[_DUE],
+            table[_DEADLINE],
+            table[_TOKENS],
+            table[_TEXTS],
+            table[_FLOOR],
+            table[_CURVE].astype(np.intp),
+            np.isin(table[_TIER], tiers) if tiers else np.zeros(table.shape[1], np.bool_),
+            table[_WITHIN] > 0,
         )
 
     def take(self, chosen: Iterable[tuple[Admitted, int, int]]) -> list[Ticket]:
@@ -182,17 +190,11 @@ class DeadlineQueue:
 
     def _delete(self, at: int) -> None:
         request = self.requests.pop(at)
-        for column in (
-            self._dues,
-            self._deadlines,
-            self._tokens,
-            self._texts,
-            self._floors,
-            self._rows,
-            self._tiers,
-            self._within,
-        ):
-            del column[at]
+        del self._dues[at]
+        count = len(self.requests)
+        self._table[:, at:count] = self._table[:, at + 1 : count + 1]
+        if not count:
+            self._tiers.clear()
         self._count(request, -1)
 
     def _count(self, request: Admitted, sign: int) -> None:
@@ -206,4 +208,4 @@ class DeadlineQueue:
 
     def _forget_curves(self) -> None:
         self._curves.forget_all_but({(r.exits, r.quality) for r in self.requests})
-        self._rows = [self._curves.number(r.exits, r.quality) for r in self.requests]
+        self._table[_CURVE, : len(self.requests)] = [self._curves.number(r.exits, r.quality) for r in self.requests]

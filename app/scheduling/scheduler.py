@@ -59,6 +59,7 @@ class Scheduler:
         self._decisions = Decisions(pool, limits, self._policy, self._learnt, self._running, layers, clock)
         self._queue = self._decisions.queue
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
+        self._turn_began: float | None = None
         self._woken: float | None = None  # when what waits was noticed; None: nothing new waits
         self._idle_since: deque[float] = deque()  # of workers that ended a batch while something waited
         pool.on_idle = self._worker_free
@@ -108,6 +109,7 @@ class Scheduler:
     def check_room(self, texts: int, tokens: int, flow: tuple[str, str] = ("default", "")) -> None:
         """Raise Overloaded when the queue cannot take this much more, NotServing while no worker lives."""
         self._pool.look()  # between any two requests, so that a flood of them does not starve the engine
+        self._time_turn()
         if self._pool.status == "dead":
             raise NotServing("the engine is dead")
         if not self._pool.size:
@@ -197,11 +199,20 @@ class Scheduler:
         asyncio.get_running_loop().call_soon(*((self._round, left - 1) if left else (self._rounds_over,)))
 
     def _rounds_over(self) -> None:
-        if self._woken is not None:
-            now = self._clock()
-            self._learnt.was_busy((now - self._woken) / 2, now)  # of the rounds, what came waited half of the first
-            self._woken = None
+        self._woken = None
         self._schedule()
+
+    def _time_turn(self) -> None:
+        """Take the time of the loop's turn, unless it is being taken already: all who come in it wait for its end."""
+        if self._turn_began is None:
+            self._turn_began = self._clock()
+            asyncio.get_running_loop().call_soon(self._turn_over)
+
+    def _turn_over(self) -> None:
+        if self._turn_began is not None:
+            now = self._clock()
+            self._learnt.loop_turned(now - self._turn_began, now)
+            self._turn_began = None
 
     def _worker_free(self) -> None:
         """A worker is free: what waits already has waited long enough."""
