@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import exp, inf, log
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +85,7 @@ class Costs:
     text_layer: float = 0.0
     token_layer: float = 0.0
     square_layer: float = 0.0
+    alone: float = 1.0  # times as long takes a batch that has the machine to itself: no other worker runs one
     spread: float = _SPREAD  # mean of |log(real / predicted)| of late: how far a prediction is out
 
     @property
@@ -153,30 +155,41 @@ class CostModel:
         self._gram: Floats = np.zeros((_PARTS, _PARTS))
         self._target: Floats = np.zeros(_PARTS)
         self._log_ratio = 0.0
+        self._log_alone = 0.0
         self._spread = _SPREAD
         self.unfitted = 0  # batches since the shape was last fitted
         self.costs = Costs()  # what is known now
 
-    def measured(self, samples: Iterable[tuple[Load, float]]) -> None:
-        """Begin with what was measured at warm-up: loads and their seconds."""
+    def measured(self, samples: Iterable[tuple[Load, float]], alone: Iterable[tuple[Load, float]] = ()) -> None:
+        """Begin with what was measured at warm-up: loads and their seconds, all workers busy; then one ``alone``."""
         for load, seconds in samples:
             self._add(load, seconds)
         self._weights = _non_negative(self._gram, self._target)
         self._gram *= _HOLD
         self._target *= _HOLD
         self._settle()
+        errors = [log(seconds / predicted) for load, seconds in alone if (predicted := self.costs.seconds(load)) > 0]
+        if errors:
+            self._log_alone = median(errors)
+            self._settle()
 
-    def observe(self, load: Load, seconds: float) -> None:
-        """A batch of this load took this long, from being handed to a worker to its answer."""
-        raw = self.costs.seconds(load)
+    def observe(self, load: Load, seconds: float, *, alone: bool = False) -> None:
+        """A batch of this load took this long, from being handed to a worker to its answer.
+
+        ``alone``: the other workers, of which there are some, had nothing to do.
+        """
+        raw = self.costs.seconds(load) * (self.costs.alone if alone else 1.0)
         if raw > 0:
             # The logarithm, so that twice as slow and twice as fast weigh the same; clipped: one stall is not a trend.
             error = min(max(log(seconds / raw), -1.5), 1.5)
-            self._log_ratio += _QUICK * error
             self._spread += _SLOW * (abs(error) - self._spread)
+            if alone:
+                self._log_alone += _QUICK * error
+            else:
+                self._log_ratio += _QUICK * error
         self._gram *= _FORGET
         self._target *= _FORGET
-        self._add(load, seconds)
+        self._add(load, seconds / self.costs.alone if alone else seconds)
         self.unfitted += 1
         if raw == 0:
             self.fit()
@@ -194,7 +207,7 @@ class CostModel:
 
     def _settle(self) -> None:
         a, b, c, d, e, f, g = (exp(self._log_ratio) * self._weights).tolist()
-        self.costs = Costs(a, b, c, d, e, f, g, self._spread)
+        self.costs = Costs(a, b, c, d, e, f, g, exp(self._log_alone), self._spread)
 
     def _add(self, load: Load, seconds: float) -> None:
         x = (

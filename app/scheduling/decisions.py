@@ -149,7 +149,22 @@ class Decisions:
 
     def alone(self, lengths: Sequence[int], layers: int) -> float:
         """`forecast.alone`, now."""
-        return forecast.alone(lengths, layers, self._learnt.cost.costs, max(1, self._pool.size), self.batch_tokens)
+        return forecast.alone(
+            lengths,
+            layers,
+            self._learnt.cost.costs,
+            max(1, self._pool.size),
+            batch_tokens=self.batch_tokens,
+            least_split_tokens=self._policy.least_split_tokens,
+            busy=bool(self._running),
+        )
+
+    def _deepest(self, terms: Terms, lengths: Sequence[int], slack_s: float, moment: Moment) -> int:
+        """`forecast.deepest_in_time`, now."""
+        engine = moment.engine
+        return forecast.deepest_in_time(
+            terms, slack_s, engine.lag_s, engine.costs.spread, lambda layers: self.alone(lengths, layers)
+        )
 
     def behind(self, terms: Terms, lengths: Sequence[int]) -> float:
         """Seconds to the answer at these terms, behind what waits."""
@@ -159,7 +174,7 @@ class Decisions:
         """Seconds to the answer of a newcomer, at the present price: quick, and near enough."""
         engine, queue = moment.engine, self.queue
         if not queue and self._pool.idle:
-            layers = forecast.deepest_in_time(terms, lengths, slack_s, engine, self.batch_tokens)
+            layers = self._deepest(terms, lengths, slack_s, moment)
             return self.alone(lengths, layers) + engine.lag_s
         row = self._curves.row(terms.exits, worths(terms))
         layers = int(row[self._level if queue else _TOP])
@@ -175,7 +190,7 @@ class Decisions:
         moment, now = self.moment(), self._clock()
         slack = terms.deadline_s or math.inf
         if not self.queue and self._pool.idle:
-            layers = forecast.deepest_in_time(terms, lengths, slack, moment.engine, self.batch_tokens)
+            layers = self._deepest(terms, lengths, slack, moment)
             predicted = self.alone(lengths, layers) + moment.engine.lag_s
         else:
             deadline = now + slack
@@ -228,7 +243,7 @@ class Decisions:
         else:
             lengths = [len(ticket.tokens) for ticket in first.waiting]
             slack = first.deadline - moment.now
-            layers = forecast.deepest_in_time(first.terms, lengths, slack, moment.engine, self.batch_tokens)
+            layers = self._deepest(first.terms, lengths, slack, moment)
         self._level, self.depth = _TOP, layers
         return form([(first, layers)], bounds, moment.engine.costs, moment.now, self._policy.batch_part)
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from strata.app.planning.cost import Costs, Load
 from strata.app.planning.plan import Terms
-from strata.app.scheduling.snapshot import Engine
 
 
-def alone(lengths: Sequence[int], layers: int, costs: Costs, workers: int, batch_tokens: int) -> float:
-    """Seconds until texts of these token lengths are run at a depth, with nothing else to do."""
+def alone(
+    lengths: Sequence[int],
+    layers: int,
+    costs: Costs,
+    workers: int,
+    *,
+    batch_tokens: int,
+    least_split_tokens: int,
+    busy: bool,
+) -> float:
+    """Seconds until texts of these token lengths are run at a depth, with nothing else to do.
+
+    ``busy``: a worker has a batch in hand, beside which others take longer than alone.
+    """
     load = Load(
         layers,
         len(lengths),
@@ -22,18 +33,22 @@ def alone(lengths: Sequence[int], layers: int, costs: Costs, workers: int, batch
     )
     batches = max(1, math.ceil(tokens / batch_tokens))
     work = costs.seconds(load) + (batches - 1) * costs.seconds(Load(layers))  # what every batch costs
-    if batches == 1 and len(lengths) == 1:
-        return work
-    longest = max(lengths)
-    return max(work / min(workers, len(lengths)), costs.seconds(Load.alike(1, longest, layers)))
+    parts = min(workers, len(lengths), math.ceil(tokens / least_split_tokens))
+    if parts <= 1:
+        return work if busy or workers == 1 else work * costs.alone
+    return max(work / parts, costs.seconds(Load.alike(1, max(lengths), layers)))
 
 
-def deepest_in_time(terms: Terms, lengths: Sequence[int], slack_s: float, engine: Engine, batch_tokens: int) -> int:
-    """The deepest exit that is in time with nothing else to do, the prediction's error counted; else the floor."""
+def deepest_in_time(
+    terms: Terms, slack_s: float, lag_s: float, spread: float, seconds: Callable[[int], float]
+) -> int:
+    """The deepest exit that is in time with nothing else to do, the prediction's error counted; else the floor.
+
+    ``seconds`` foretells a depth.
+    """
     if slack_s == math.inf:
         return terms.exits[-1]
-    doubt = 1 + engine.costs.spread
-    for layers in reversed(terms.exits):
-        if doubt * alone(lengths, layers, engine.costs, engine.workers, batch_tokens) <= slack_s - engine.lag_s:
-            return layers
-    return terms.exits[0]
+    return next(
+        (layers for layers in reversed(terms.exits) if (1 + spread) * seconds(layers) <= slack_s - lag_s),
+        terms.exits[0],
+    )

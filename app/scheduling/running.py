@@ -19,6 +19,7 @@ class Running:
     load: Load
     predicted_s: float
     sent: float
+    alone: bool = False  # no other worker had a batch when it was sent
     overdue: asyncio.TimerHandle | None = None  # goes off when it should long have been answered
 
     @property

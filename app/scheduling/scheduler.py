@@ -259,15 +259,21 @@ class Scheduler:
         tickets = self._queue.take(choice.parts)
         if self._idle_since:
             self._learnt.was_idle(now - self._idle_since.popleft(), now)
-        predicted = self._learnt.cost.costs.seconds(choice.load)
         for ticket in tickets:
             ticket.running += 1
             ticket.request.sent(now)
-        running = Running(tickets, Batch([ticket.row() for ticket in tickets]), choice.load, predicted, now)
+        running = self._running_with(tickets, Batch([ticket.row() for ticket in tickets]), choice.load)
+        predicted = running.predicted_s
         self._start(running, partial(self._finish, running))
         if predicted:
             wait = max(self._policy.overdue_s, self._policy.overdue * predicted)
             running.overdue = asyncio.get_running_loop().call_later(wait, self._run_elsewhere, running)
+
+    def _running_with(self, tickets: list[Ticket], batch: Batch, load: Load) -> Running:
+        alone = not self._running and self._pool.size > 1
+        costs = self._learnt.cost.costs
+        predicted = costs.seconds(load) * (costs.alone if alone else 1.0)
+        return Running(tickets, batch, load, predicted, self._clock(), alone)
 
     def _start(self, running: Running, done: Callable[[BatchResult | EngineError], None]) -> None:
         predicted = running.predicted_s
@@ -312,9 +318,10 @@ class Scheduler:
         self._metrics.batch_done(len(batch.rows), batch.tokens, result.padded_tokens, result.seconds, result.layers)
         if any(row.threshold is not None for row in batch.rows):  # how deep they would go, nobody knew
             load = Load.of((len(row.tokens), ran) for row, ran in zip(batch.rows, result.layers, strict=True))
-            predicted = self._learnt.cost.costs.seconds(load)
+            costs = self._learnt.cost.costs
+            predicted = costs.seconds(load) * (costs.alone if running.alone else 1.0)
         self._metrics.batch_predicted(predicted, took)
-        self._learnt.cost.observe(load, took)
+        self._learnt.cost.observe(load, took, alone=running.alone)
 
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
@@ -332,7 +339,7 @@ class Scheduler:
     def _run_shadow(self) -> None:
         row, vector, layers = self._shadow.next()
         load = Load.of([(len(row.tokens), row.layers)])
-        running = Running([], Batch([row]), load, self._learnt.cost.costs.seconds(load), self._clock())
+        running = self._running_with([], Batch([row]), load)
 
         def compare(result: BatchResult | EngineError) -> None:
             self._running.discard(running)

@@ -1,4 +1,4 @@
-"""The cost model's first measurement: a few batches on every worker at once, as they will run."""
+"""The cost model's first measurement: a few batches on every worker at once, and on one alone."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ async def measure(
         ([short] * 24, half),
     ]
     found: list[tuple[Load, float]] = []
+    alone: list[tuple[Load, float]] = []
 
-    async def timed(batch: Batch) -> None:
+    async def timed(batch: Batch, found: list[tuple[Load, float]]) -> None:
         began = perf_counter()
         await pool.run(batch)
         found.append((Load.of((len(row.tokens), row.layers) for row in batch.rows), perf_counter() - began))
@@ -51,7 +52,9 @@ async def measure(
     for number in range(1 + _ROUNDS):
         for texts, depth in shapes:
             batch = Batch([Row(ids, depth, dim) for ids in texts])
-            await asyncio.gather(*(timed(batch) for _ in range(pool.idle)))
+            await asyncio.gather(*(timed(batch, found) for _ in range(pool.idle)))
+            if number and pool.size > 1:
+                await timed(batch, alone)
         if not number:
             found.clear()  # the first of each shape pays for what is set up once
-    cost.measured(found)
+    cost.measured(found, alone)
