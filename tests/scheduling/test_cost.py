@@ -118,3 +118,21 @@ def test_a_stall_is_not_a_trend() -> None:
     before = cost.costs.seconds(load)
     cost.observe(load, 60.0)
     assert cost.costs.seconds(load) < 1.5 * before
+
+
+def test_a_batch_that_has_the_machine_to_itself_is_foretold_apart() -> None:
+    speed = Speed()
+    cost = model(speed)
+    loads = batches(60, 7)
+    for load in loads:
+        cost.observe(load, 0.5 * speed.seconds(load), alone=True)
+    assert cost.costs.alone == pytest.approx(0.5, rel=0.05)
+    ratios = [cost.costs.seconds(load) / speed.seconds(load) for load in batches(30, 8)]
+    assert np.median(ratios) == pytest.approx(1.0, rel=0.1), "what runs beside others is foretold as before"
+
+
+def test_warm_up_tells_how_much_faster_one_worker_is_alone() -> None:
+    speed, cost = Speed(), CostModel()
+    samples = [(load, speed.seconds(load)) for load in batches(20, 9)]
+    cost.measured(samples, [(load, 0.6 * seconds) for load, seconds in samples])
+    assert cost.costs.alone == pytest.approx(0.6, rel=0.02)

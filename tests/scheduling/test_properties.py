@@ -10,7 +10,7 @@ from strata.app.engine.batch import Batch
 from strata.app.scheduling.limits import Limits
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import Call, simulate
-from tests.scheduling.callers import EXITS, terms
+from tests.scheduling.callers import EXITS, poisson, terms
 
 exits = st.sets(st.sampled_from(EXITS), min_size=1).map(lambda found: tuple(sorted(found)))
 calls = st.builds(
@@ -72,3 +72,47 @@ def test_the_queue_never_holds_more_than_its_limits(given_calls: list[Call]) -> 
     fleet = simulate(given_calls, limits=limits, speed=Speed(noise=0.3), watch=lambda s: seen.append(s))
     assert all(texts <= 12 and tokens <= 900 for texts, tokens in seen)
     assert fleet[0].scheduler.waiting_tickets == 0
+
+
+@given(st.lists(calls, min_size=10, max_size=60), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_no_worker_is_idle_while_anything_waits(given_calls: list[Call], workers: int) -> None:
+    """Work conservation: whatever the shares, depths and deadlines are."""
+    pools: list[SimulatedPool] = []
+    times = iter(sorted(call.at for call in given_calls))
+    last = -1.0
+
+    def watch(waiting: tuple[int, int]) -> None:
+        nonlocal last
+        now = next(times)
+        if now > last:  # before what comes now is let in
+            assert not waiting[0] or not pools[0].idle, f"at {now} s {waiting[0]} texts wait"
+        last = now
+
+    simulate(given_calls, workers=workers, prepare=pools.append, watch=watch, shares={"gold": 3.0})
+
+
+flood = st.tuples(
+    st.sets(st.sampled_from(EXITS), min_size=1).map(lambda found: tuple(sorted(found))),
+    st.none() | st.floats(0.2, 4.0),  # deadline
+    st.floats(20, 400),  # texts a second
+)
+
+
+@given(st.lists(flood, min_size=1, max_size=4), st.sampled_from([1, 3, 6]), st.floats(0.3, 0.9), st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_whoever_stays_within_its_share_is_in_time_whatever_the_others_send(
+    floods: list[tuple[tuple[int, ...], float | None, float]], depth: int, share: float, seed: int
+) -> None:
+    """The bound of guaranteed-rate scheduling: a server of its own, as fast as its share, and one batch of others."""
+    carried = 2 / (36 * 6.8e-5 * depth + 0.003)  # texts a second of two workers at this depth, about
+    own = poisson(0.6 * share * carried, 4, terms((depth,), 1.0, "own"), seed=seed)
+    others = [
+        call
+        for number, (exits, deadline_s, rate) in enumerate(floods)
+        for call in poisson(rate, 4, terms(exits, deadline_s, f"other{number}"), seed=seed + 1 + number)
+    ]
+    rest = (1 - share) / len(floods)
+    simulate(own + others, shares={"own": share, **{f"other{number}": rest for number in range(len(floods))}})
+    missed = [call for call in own if not call.in_time]
+    assert len(missed) <= 0.01 * len(own) + 1, f"{len(missed)} of {len(own)}"
