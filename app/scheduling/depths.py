@@ -76,7 +76,9 @@ class Pricing:
         usual = costs.per_layer(np.array([engine.bounds.text_tokens]))
         length = self.tokens / np.maximum(self.texts, 1e-9)
         self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
-        spare = np.minimum((1 - moment.policy.headroom) * self.slack, moment.policy.headroom_s)
+        policy = moment.policy
+        headroom = np.where(self.kept, policy.kept_headroom, policy.headroom)
+        spare = np.minimum((1 - headroom) * self.slack, policy.headroom_s)
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))

@@ -39,9 +39,7 @@ def alone(
     return max(work / parts, costs.seconds(Load.alike(1, max(lengths), layers)))
 
 
-def deepest_in_time(
-    terms: Terms, slack_s: float, lag_s: float, spread: float, seconds: Callable[[int], float]
-) -> int:
+def deepest_in_time(terms: Terms, slack_s: float, lag_s: float, spread: float, seconds: Callable[[int], float]) -> int:
     """The deepest exit that is in time with nothing else to do, the prediction's error counted; else the floor.
 
     ``seconds`` foretells a depth.

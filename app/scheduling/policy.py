@@ -33,6 +33,7 @@ class Policy:
     headroom: float = (
         0.25  # of the time left by which all must be predicted to be answered, or depth falls: bursts come
     )
+    kept_headroom: float = 0.5  # the same for tiers that keep their depth: what may come of them is within their share
     headroom_s: float = 0.8  # the most that is kept free so
     horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen
     most_segments: int = 3  # times a queue is levelled: what is due much later is looked at next time
