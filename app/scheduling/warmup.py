@@ -12,7 +12,7 @@ from strata.app.engine.batch import Batch, Row, TokenIds
 from strata.app.engine.pool import EnginePool
 from strata.app.planning.cost import CostModel, Load
 
-_ROUNDS = 2
+_ROUNDS = 1  # that count: the host has run every size of a batch before its workers were forked
 _MOST = 256  # tokens of the longest
 _LONG, _SHORT = (
     6,
