@@ -245,6 +245,8 @@ def _calibrate(args: argparse.Namespace) -> int:
     else:
         worst = ", ".join(f"{exit_} = {cosine:.4f}" for exit_, cosine in found.worst_cosine.items())
         print(f"Calibrated {path} on {found.count} texts of {found.texts}; worst cosine to float32 by exit: {worst}")
+        if found.wide:
+            print(f"Left out of int8, as they cost most of it: {', '.join(found.wide)}")
     return 0
 
 

@@ -48,10 +48,13 @@ def tensor_names(index: int, part: str) -> tuple[str, str]:
 
 
 def read_scales(file: TensorFile, a: Architecture, index: int) -> dict[str, InputScale]:
-    """The scales of block ``index`` by part. Raises ValueError where the file lacks one."""
+    """The scales of block ``index`` by part; a part that has none is not to run in int8."""
     found = {}
+    held = set(file.names())
     for part in PARTS:
         smooth, reach = tensor_names(index, part)
+        if reach not in held:
+            continue
         low, high = file.float32(reach).tolist()
         found[part] = InputScale(file.float32(smooth) if has_smooth(a, part) else None, scale_of(low, high))
     return found

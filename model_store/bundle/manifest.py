@@ -100,6 +100,7 @@ class Int8Scales(Strict):
     texts: str
     count: PositiveInt
     worst_cosine: dict[PositiveInt, float]
+    wide: list[str] = Field(default_factory=list)  # dense layers that have no scales, and are not to run in int8
 
 
 class FileRecord(Strict):

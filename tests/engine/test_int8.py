@@ -13,6 +13,7 @@ from strata.app.engine.encoder import Encoder
 from strata.model_store.bundle.bundle import Bundle, read_manifest, read_tokenizer
 from strata.model_store.importing.importer import import_model
 from strata.model_store.importing.overrides import Overrides
+from strata.model_store.profiling import calibration
 from strata.model_store.profiling.calibration import calibrate
 from strata.model_store.profiling.texts import Texts
 from tests.tiny_models import tiny_encoder
@@ -21,7 +22,11 @@ TEXTS = [f"{'word ' * (i % 7)}the cat number {i} sat on mat {i * 7 % 13}" for i 
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_int8_is_near_float32_at_every_exit_alone_and_in_a_batch(tmp_path: Path, family: str) -> None:
+@pytest.mark.parametrize("aim", [0.0, 2.0], ids=["all", "some_wide"])
+def test_int8_is_near_float32_at_every_exit_alone_and_in_a_batch(
+    tmp_path: Path, family: str, aim: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "_AIM", aim)
     tiny_encoder(tmp_path / "source", family, layers=3, hidden=32)
     overrides = Overrides(pooling="mean", exit_norm="none" if family == "modernbert" else None, exits=(1, 2, 3))
     import_model(tmp_path / "source", tmp_path / "bundle", overrides=overrides)
@@ -32,6 +37,7 @@ def test_int8_is_near_float32_at_every_exit_alone_and_in_a_batch(tmp_path: Path,
     bundle = Bundle.open(tmp_path / "bundle")
     assert bundle.manifest.revision == before.revision
     assert set(told.worst_cosine) == {1, 2, 3}
+    assert len(told.wide) == (4 if aim else 0), "of twelve dense layers"
     run = {
         dtype: Encoder(bundle.manifest, torch_backend.build(bundle, dtype=dtype, device="cpu", threads=1)).run
         for dtype in ("float32", "int8")

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from strata.app.engine.attention import is_local
 from strata.app.engine.backends.torch_bins import Binned, BinnedAttention
 from strata.app.engine.backends.torch_dense import Dense, PackedDense, lines_of
-from strata.app.engine.backends.torch_int8 import Int8Dense
+from strata.app.engine.backends.torch_int8 import Int8Dense, WideDense
 from strata.app.engine.flat import Layout
 from strata.app.engine.weights import Array, block_parts
 from strata.model_store.bundle.bundle import Bundle
@@ -33,7 +33,7 @@ class CpuBlocks:
     """Weights by block, laid out for oneDNN, in ``dtype``: float32 or bfloat16.
 
     With ``int8`` dense layers are in int8, by the scales that the bundle must have, and all between them in float32,
-    but for attention, which is in bfloat16 where the CPU has its products.
+    but for attention and layers that have no scales, which are in bfloat16 where the CPU has its products.
     """
 
     def __init__(self, bundle: Bundle, *, dtype: torch.dtype, int8: bool = False) -> None:
@@ -53,8 +53,10 @@ class CpuBlocks:
             bias = torch.tensor(parts[f"{part}.bias"], dtype=dtype) if f"{part}.bias" in parts else None
             if scales is None:
                 return PackedDense(weight, bias, activation)
-            given, after = scales[part], None
-            if part == "up" and not a.pre_norm:  # bytes straight out of the activation
+            given, after = scales.get(part), None
+            if given is None:
+                return WideDense(weight, bias, activation, self._scores)
+            if part == "up" and not a.pre_norm and "down" in scales:  # bytes straight out of the activation
                 after = scales["down"].scale
             smooth = None if given.smooth is None else torch.tensor(given.smooth)
             made = self._scores if part == "qkv" else dtype

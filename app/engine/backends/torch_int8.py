@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from strata.app.engine.backends.torch_dense import NOTHING, POST_OPS
+from strata.app.engine.backends.torch_dense import NOTHING, POST_OPS, PackedDense
 from strata.app.engine.cpu import byte_steps
 from strata.model_store.bundle.int8 import Scale
 
@@ -68,3 +68,25 @@ class Int8Dense:
             return x
         even = x.float() if self._shrink is None else x * self._shrink
         return torch.quantize_per_tensor(even, self._scale.step, self._scale.zero, torch.quint8).int_repr()
+
+
+class WideDense:
+    """A layer that int8 would harm, among layers in int8: in ``dtype``, and the residual in float32."""
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, activation: str | None, dtype: torch.dtype
+    ) -> None:
+        self._dense = PackedDense(weight.to(dtype), None if bias is None else bias.to(dtype), activation)
+        self._dtype = dtype
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[lines, in] of any dtype -> [lines, out] of its own, through the activation where there is one."""
+        return self._dense(x.to(self._dtype))
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product plus ``other`` [lines, out] float32."""
+        return self(x) + other
+
+    def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product times ``other`` [lines, out] float32."""
+        return self(x) * other
