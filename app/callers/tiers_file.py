@@ -87,7 +87,7 @@ def read_tiers(path: Path) -> Callers:
         raise TiersError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from error
     except ValueError as error:  # not TOML
         raise TiersError(f"{path}: {error}") from error
-    if not raw:
+    if "tier" not in raw:
         raise TiersError(f"{path}: has no [[tier]]; docker/tiers.toml is an example")
     try:
         entries = _File.model_validate(raw).tier

@@ -90,10 +90,10 @@ def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "tier: Field required"),
+        ("", "has no [[tier]]"),
         ("tier = []", "tier: "),
         ("[[tier]", "tiers.toml: "),
-        ("[[tiers]]\nname = 'a'", "tier: Field required"),
+        ("[[tiers]]\nname = 'a'", "has no [[tier]]"),
         ("[[tier]]\ndeadline_ms = 5", "tier number 1: name: Field required"),
         ("[[tier]]\nname = 'A tier'", 'tier "A tier": name: '),
         ("[[tier]]\nname = 'a'\ndeadline = 5", 'tier "a": deadline: no such field'),
@@ -145,16 +145,9 @@ def test_the_example_serves_the_model_that_ships_and_lets_nobody_in_with_a_key()
     assert callers.keyless == callers.tiers[-1]
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"", "has no [[tier]]"),
-        ("[[tier]]".encode("utf-16"), "is not UTF-8"),
-        (b'[[tier]]\nname = "\xe9"\n', "is not UTF-8"),
-    ],
-)
-def test_a_file_without_tiers_or_in_another_encoding_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+@pytest.mark.parametrize("content", ["[[tier]]".encode("utf-16"), b'[[tier]]\nname = "\xe9"\n'])
+def test_a_file_in_another_encoding_is_told(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "tiers.toml"
     file.write_bytes(content)
-    with pytest.raises(TiersError, match=re.escape(told)):
+    with pytest.raises(TiersError, match=r"is not UTF-8 .* save it as UTF-8"):
         read_tiers(file)
