@@ -79,3 +79,24 @@ def test_the_bundle_lists_what_it_was_trained_on() -> None:
     assert manifest.provenance.data
     assert manifest.elastic
     assert json.loads((find(DEFAULT) / "config.json").read_text())["num_hidden_layers"] == manifest.exits[-1]
+
+
+def test_what_types_of_numbers_cost_is_what_the_manifest_says() -> None:
+    text = (Path(__file__).parents[1] / "app" / "docs" / "choosing.md").read_text()
+    manifest = read_manifest(find(DEFAULT))
+    quality = manifest.quality
+    assert quality is not None
+    rows = re.findall(r"(?m)^\| (int8|binary) \| (\d+) \| (\S+) to (\S+) \| (\S+) to (\S+) \|$", text)
+    assert len(rows) == 4
+    for kind, dim, *told in rows:
+        lost = []
+        for task in ("similarity", "search"):
+            points = []
+            for layers in manifest.exits:
+                as_float = quality.worth(task, layers, int(dim))
+                as_told = quality.worth(task, layers, int(dim), output_type=kind)
+                assert as_float is not None
+                assert as_told is not None
+                points.append(100 * (as_float.share - as_told.share))
+            lost += [min(points), max(points)]
+        assert [float(figure) for figure in told] == pytest.approx(lost, abs=0.051), (kind, dim)
