@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
-from starlette.types import Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from strata.app import logs
-from strata.app.transport import JoiningTransport
+from strata.app.departure import ON_DEPARTURE
+from strata.app.response_writer import ResponseWriter
 from strata.app.upgrades import DecliningParser
 
 _SWEEP_S = 1.0
@@ -88,22 +90,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.parser = cast(httptools.HttpRequestParser, DecliningParser(self))
         self._bounds = bounds
+        self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def joined(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._joining.hold()
-            await send(message)
-
-        await self._answers(scope, receive, joined)
+        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]
+        scope[ON_DEPARTURE] = self._on_departure
+        await self._answers(scope, receive, ResponseWriter(cycle))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client must send."""
         super().connection_made(transport)
-        self._joining = JoiningTransport(transport)
-        self.transport = cast(asyncio.Transport, self._joining)
         self._bounds.opened(self)
         self._settle()
 
@@ -111,6 +109,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Nobody's turn any more."""
         self._bounds.closed(self)
         super().connection_lost(exc)
+        if self._departed is not None:
+            self._departed()
+
+    def _on_departure(self, callback: Callable[[], None] | None) -> None:
+        self._departed = callback
 
     def data_received(self, data: bytes) -> None:
         """More of a request; of what is neither a head nor a body yet, only so much."""
@@ -153,7 +156,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The client must take the answer, and may send the next request."""
-        self._joining.flush()  # an answer to HEAD has no body to go with
         super().on_response_complete()
         self._settle()
 

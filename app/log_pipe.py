@@ -5,8 +5,10 @@ A write to a full pipe waits for its reader, and everything would wait with it: 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
+from threading import Lock
 from time import monotonic
 
 _PIECE = select.PIPE_BUF  # what a pipe that is ready for writing surely takes
@@ -21,18 +23,28 @@ class LogPipe:
         self.dropped = 0  # lines, in all
         self._descriptor = descriptor
         self._kept = bytearray()
+        self._drains_in: asyncio.AbstractEventLoop | None = None  # at the end of its turn
+        self._writing = Lock()
         self._ready = select.poll()
         self._ready.register(descriptor, select.POLLOUT)
 
     def write(self, line: str) -> bool:
         """Write a line, or keep it until it can be written; False where it is dropped."""
         data = line.encode("utf-8", "backslashreplace")
-        self._drain(0)
+        if len(self._kept) + len(data) > _MOST:
+            self._drain(0)
         if len(self._kept) + len(data) > _MOST:
             self.dropped += 1
             return False
         self._kept += data
-        self._drain(0)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a thread, or the process before and after it serves
+            self._drain(0)
+            return True
+        if self._drains_in is not loop:  # lines of one turn of the loop are written together
+            self._drains_in = loop
+            loop.call_soon(self._end_of_turn)
         return True
 
     @property
@@ -46,7 +58,15 @@ class LogPipe:
         while self._kept and (left := end - monotonic()) > 0:
             self._drain(left)
 
+    def _end_of_turn(self) -> None:
+        self._drains_in = None
+        self._drain(0)
+
     def _drain(self, wait_s: float) -> None:
+        with self._writing:
+            self._write(wait_s)
+
+    def _write(self, wait_s: float) -> None:
         while self._kept and self._ready.poll(wait_s * 1000):
             try:
                 done = os.write(self._descriptor, self._kept[:_PIECE])

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from strata import __version__
 from strata.app.api import (
@@ -44,6 +46,22 @@ from strata.app.tracing import Tracing
 _ABOUT = """Embeddings from the first N layers of a 2D Matryoshka encoder: as deep, and as long, as you can afford."""
 
 
+class Application(FastAPI):
+    """FastAPI, behind an entry of its own: on the way to most endpoints a request meets none of its layers."""
+
+    entry: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Requests go to the entry, the lifespan to FastAPI."""
+        if scope["type"] == "http":
+            scope["app"] = self
+            if self.root_path:
+                scope["root_path"] = self.root_path
+            await self.entry(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
     """The application serving the pool's bundle; the model is loaded while it already answers `/health`.
 
@@ -67,7 +85,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         if tracing:
             await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(
+    app = Application(
         title="Strata",
         description=_ABOUT,
         version=__version__,
@@ -90,9 +108,8 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         routers.append(explorer.router)
     for router in routers:
         app.include_router(router)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(
-        Gateway,
+    app.entry = Gateway(
+        ExceptionMiddleware(app.router, {HTTPException: _refused}),
         direct=direct(routers),
         callers=tiers.callers,
         in_flight=in_flight,
@@ -100,7 +117,8 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         ports=ports,
         tracing=tracing,
     )
-    app.add_middleware(Cors, origins=settings.origins, ports=ports)
+    if settings.origins or settings.operations_port is not None:
+        app.entry = Cors(app.entry, settings.origins, ports)
     return app
 
 

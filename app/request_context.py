@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from secrets import token_hex
+from random import Random
 from time import perf_counter
 
 from starlette.types import Scope
@@ -13,6 +13,7 @@ from strata.app.headers import header_text
 
 _KEY = "strata.context"
 _LONGEST_ID = 128
+_IDS = Random()  # nothing depends on whether an id can be guessed, and the system's own costs ten times as much
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class RequestContext:
         """The context of a new request, kept in its scope; its id is the caller's X-Request-Id where that is safe."""
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         if not 0 < len(given) <= _LONGEST_ID or not header_text(given).isprintable():
-            given = token_hex(8).encode()
+            given = b"%016x" % _IDS.getrandbits(64)
         context = cls(header_text(given), given)
         scope[_KEY] = context
         return context

@@ -10,7 +10,9 @@ from starlette.requests import Request
 
 from strata.app.api.limits import RequestLimits
 from strata.app.api.negotiation import as_utf8, check_encoding
-from strata.app.api.refusals import TOO_LARGE, ClientLeft, Refusal, misread
+from strata.app.api.refusals import TOO_LARGE, Refusal, misread
+from strata.app.departure import ClientLeft
+from strata.app.headers import header_values
 from strata.app.in_flight import InFlight
 from strata.app.request_context import RequestContext
 
@@ -68,7 +70,7 @@ async def read(request: Request, model: type[Body]) -> Body:
 
     Raises Overloaded when the bodies in flight are as much as it holds.
     """
-    check_encoding(request.headers.getlist("content-encoding"))
+    check_encoding(header_values(request.scope, b"content-encoding"))
     raw = as_utf8(await _bytes(request))
     try:
         return model.model_validate_json(raw)
@@ -80,8 +82,8 @@ async def _bytes(request: Request) -> bytes:
     limits: RequestLimits = request.app.state.limits
     in_flight: InFlight = request.app.state.in_flight
     limit = limits.body_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    announced = header_values(request.scope, b"content-length")
+    if announced and announced[0].isdigit() and int(announced[0]) > limit:
         raise _too_large(limit)
     context = RequestContext.of(request.scope)
     chunks, size, more = [], 0, True

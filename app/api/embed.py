@@ -18,6 +18,7 @@ from strata.app.api.negotiation import preferred
 from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import JSON, RAW, json_response, raw_response
+from strata.app.headers import header_values
 from strata.app.tokenizer import Encode
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
@@ -88,7 +89,7 @@ async def embed_texts(request: Request) -> Response:
     texts = Texts(inputs, method, body.encode(embedder.limits), body.normalize)
     embedded = await embedder.embed(request, texts, ask)
     rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)
-    if preferred(request.headers.getlist("accept"), (JSON, RAW)) == RAW:
+    if preferred(header_values(request.scope, b"accept"), (JSON, RAW)) == RAW:
         return raw_response(little_endian(rows), head)
     return json_response(written(rows, body), head)
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.types import Receive
 
 from strata.app.api.limits import RequestLimits
 from strata.app.api.rates import rate_taken
-from strata.app.api.refusals import ClientLeft
 from strata.app.api.responses import Embedded
 from strata.app.callers.callers import Caller
+from strata.app.departure import while_connected
 from strata.app.engine.batch import TokenIds
 from strata.app.in_flight import InFlight
 from strata.app.lifecycle import Lifecycle
@@ -29,8 +26,6 @@ from strata.app.scheduling.errors import DeadlinePassed, Overloaded, TooBusy
 from strata.app.scheduling.result import Answer
 from strata.app.served import Served
 from strata.app.tokenizer import Encode
-
-Result = TypeVar("Result")
 
 _COUNTED_S = 0.05  # shorter deadlines are judged once the texts are counted: no server might meet them
 
@@ -97,7 +92,7 @@ class Embedder:
                 normalize=texts.normalize,
                 caller=caller.key or "",
             )
-            answer = await while_connected(request.receive, submitted)
+            answer = await while_connected(request, submitted)
         return self._record(planned, answer, began, tokenized)
 
     def _plan(self, request: Request, texts: Texts, ask: Ask) -> _Planned:
@@ -176,38 +171,10 @@ class Embedder:
             terms=terms,
             model=served.label,
             space=None if apart and terms.index is None else served.planner.space(answer.layers, terms),
-            quality=None if apart else served.planner.quality(answer.layers, terms),
+            quality=None if apart else terms.quality[terms.exits.index(answer.layers)],
             device=served.device,
             dtype=served.dtype,
             characters=sum(map(len, texts.inputs)),
             tokenization_s=tokenized - began,
             total_s=total_s,
         )
-
-
-async def while_connected(receive: Receive, work: Coroutine[None, None, Result]) -> Result:
-    """Await ``work``, but cancel it and raise ClientLeft when the client closes its connection first.
-
-    The body must have been read: all that can still be received is that the client left. The work stays in the
-    request's own task and only the watching gets another, which costs a request 5 us; racing two tasks costs 20.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    left = False
-
-    async def watch() -> None:
-        nonlocal left
-        await receive()
-        left = True
-        task.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not left:
-            raise
-        task.uncancel()
-        raise ClientLeft from None
-    finally:
-        watcher.cancel()

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strata.app import logs
 from strata.app.api.docs import Endpoint, PlainRoute
-from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, ClientLeft, Refusal, refusal_of, refusal_response
+from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, Refusal, refusal_of, refusal_response
 from strata.app.callers.callers import Callers
+from strata.app.departure import ClientLeft
 from strata.app.in_flight import InFlight
 from strata.app.metrics import Metrics
 from strata.app.ports import Ports
@@ -78,7 +79,9 @@ class Gateway:
                 await self._app(scope, receive, send_marked)
             else:
                 answer = await endpoint(Request(scope, receive))
-                await answer(scope, receive, send_marked)
+                answer.raw_headers.append((b"x-request-id", context.echoed))
+                context.status = answer.status_code
+                await answer(scope, receive, send)
         except ClientLeft:
             self._metrics.client_left()
             context.status = _CLIENT_LEFT

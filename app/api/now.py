@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -11,7 +9,7 @@ from starlette.responses import Response
 
 from strata.app.api.ask import size_of
 from strata.app.api.docs import PlainRoute
-from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
 from strata.app.now import EVERY_S, KEPT, Recorder
@@ -79,13 +77,7 @@ class NowAnswer(BaseModel):
     samples: list[Sample]
 
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": NowAnswer},
-    **{status: TEI_ERRORS[status] for status in (401, 422)},
-}
-
-
-@router.get("/now", openapi_extra={"parameters": _DOCS}, responses=_RESPONSES)
+@router.get("/now", openapi_extra={"parameters": _DOCS}, responses=answers(NowAnswer, 401, 422))
 async def now(request: Request) -> Response:
     """Load, depth, times against deadlines, tiers and queue of the last seconds, one sample a second."""
     lifecycle: Lifecycle = request.app.state.lifecycle

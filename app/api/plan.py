@@ -12,7 +12,7 @@ from starlette.responses import Response
 from strata.app.api.ask import ASK_DOCS, ask_of, size_of
 from strata.app.api.docs import PlainRoute
 from strata.app.api.limits import RequestLimits
-from strata.app.api.refusals import TEI_ERRORS
+from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
 from strata.app.planning.feasibility import check_feasible
@@ -75,13 +75,7 @@ class PlanAnswer(BaseModel):
     alternatives: list[Alternative]
 
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": PlanAnswer},
-    **{status: TEI_ERRORS[status] for status in (401, 403, 422, 503)},
-}
-
-
-@router.get("/plan", openapi_extra={"parameters": _DOCS}, responses=_RESPONSES)
+@router.get("/plan", openapi_extra={"parameters": _DOCS}, responses=answers(PlanAnswer, 401, 403, 422, 503))
 async def plan(request: Request) -> Response:
     """The plan for `texts` texts of `tokens` tokens each, under the budget that the other parameters give."""
     lifecycle: Lifecycle = request.app.state.lifecycle

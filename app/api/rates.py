@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from strata.app.api.refusals import RATE_LIMITED, ClientLeft, Refusal, retry_after
+from strata.app.api.refusals import RATE_LIMITED, Refusal, retry_after
 from strata.app.callers.callers import Caller
+from strata.app.departure import ClientLeft
 from strata.app.metrics import Metrics
 from strata.app.scheduling.errors import EngineFailure
 

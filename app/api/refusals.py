@@ -60,10 +60,6 @@ class Refusal(Exception):  # noqa: N818 - reads as what happened
         self.headers = headers or {}
 
 
-class ClientLeft(Exception):  # noqa: N818 - reads as what happened
-    """The client closed its connection; there is nobody to answer."""
-
-
 def refusal_of(error: Exception) -> Refusal:
     """What an error of the rooms below means to a client; anything unknown is a fault of the server."""
     match error:
@@ -179,6 +175,13 @@ TEI_ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": TeiError, "description": _NOT_NOW},
     504: {"model": TeiError, "description": "The deadline passed while the request waited"},
 }
+
+
+def answers(model: type[BaseModel], *errors: int) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route: its answer, and those of TEI's errors that it may give."""
+    return {200: {"model": model}, **{status: TEI_ERRORS[status] for status in errors}}
+
+
 OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": OpenAIError, "description": "A field has a value it cannot have; `param` names it"},
     401: {"model": OpenAIError, "description": "No API key, or none that is known"},

@@ -358,10 +358,14 @@ class EnginePool:
         failed: dict[tuple[str, str], str] = {}
 
         async def load(backend: str, host: HostLink) -> None:
-            try:
-                await host.load([d for b, d in wanted if b == backend])
-            except EngineError as error:
-                failed.update({(b, d): str(error) for b, d in wanted if b == backend})
+            """One dtype after the other: one that cannot be loaded leaves the others."""
+            loaded: list[str] = []
+            for dtype in [d for b, d in wanted if b == backend]:
+                try:
+                    await host.load([*loaded, dtype])
+                    loaded.append(dtype)
+                except EngineError as error:
+                    failed[backend, dtype] = str(error)
 
         await asyncio.gather(*(load(backend, host) for backend, host in hosts.items()))
         workers: dict[tuple[str, str], Worker] = {}

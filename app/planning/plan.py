@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from strata.app.callers.tier import Exits
@@ -41,6 +41,11 @@ class Terms:
     task: str | None = None  # that was named; None: the lowest of those measured counts
     index: int | None = None  # of a query: depth of the documents it may be searched among; None: its own
     threshold: float | None = None  # per-text exit: a text may leave before, where its vectors have settled
+    shares: tuple[float | None, ...] = field(init=False, repr=False, compare=False)  # of full quality, of each exit
+
+    def __post_init__(self) -> None:
+        found = tuple(None if worth is None else worth.share for worth in self.quality)
+        object.__setattr__(self, "shares", found)
 
 
 @dataclass(slots=True, frozen=True)

@@ -42,13 +42,15 @@ class Verdict:
     own_s: float = 0.0  # until a server of its flow's own would be done with it
 
 
-def judge(newcomer: Newcomer, columns: Columns, moment: Moment, curves: Curves) -> Verdict:
-    """Let in or refuse, all that waits taken to run at the fewest layers it may."""
+def judge(newcomer: Newcomer, columns: Columns | None, moment: Moment, curves: Curves) -> Verdict:
+    """Let in or refuse, all that waits taken to run at the fewest layers it may; None: there is time for all of it."""
     engine, policy = moment.engine, moment.policy
     doubt = 1 + engine.costs.spread / 2  # of many batches some take longer and some less
     rate = max(newcomer.share, 1e-3) * engine.workers
     alone = engine.lag_s + newcomer.ahead_s + newcomer.work / rate
     within = doubt * alone <= (policy.within_share - moment.margin) * newcomer.slack_s
+    if columns is None:
+        return Verdict(0.0, within, alone)
     if newcomer.slack_s == inf:
         return Verdict(0.0, True, alone)
     work = _work(columns, moment, curves, beyond=not within)

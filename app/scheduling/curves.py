@@ -64,6 +64,7 @@ class Curves:
     def __init__(self, layers: int) -> None:
         self.layers = layers
         self._number: dict[tuple[Exits, Quality], int] = {}
+        self.generation = 0  # how often numbers have changed
         self.rows = np.zeros((16, LEVELS), np.float64)
 
     def __len__(self) -> int:
@@ -91,6 +92,7 @@ class Curves:
     def forget_all_but(self, used: Iterable[tuple[Exits, Quality]]) -> None:
         """Begin anew with the curves in use; their numbers change."""
         self._number.clear()
+        self.generation += 1
         self.rows = np.zeros((16, LEVELS), np.float64)
         for exits, quality in used:
             self.number(exits, quality)

@@ -18,12 +18,11 @@ from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import choose
 from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
-from strata.app.scheduling.moment import moment_of
+from strata.app.scheduling.moment import Arriving, moment_of
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.snapshot import Moment
-from strata.app.scheduling.ticket import worths
 
 _TOP = LEVELS - 1
 
@@ -62,6 +61,7 @@ class Decisions:
         self.queue = DeadlineQueue(self._curves)
         self._level = _TOP  # of price, that the head of the queue was last run at
         self.depth = layers
+        self._arriving: Arriving | None = None
 
     @property
     def batch_tokens(self) -> int:
@@ -77,10 +77,13 @@ class Decisions:
 
     def moment(self) -> Moment:
         """Now, as decisions see it."""
-        return moment_of(
+        if self._curves.full():  # clients may invent sets of exits, also in requests that are refused
+            self.queue.forget_curves()
+        moment, self._arriving = moment_of(
             self._learnt,
             self._curves,
             self._policy,
+            self._arriving,
             workers=self._pool.size,
             idle=self._pool.idle,
             batch_tokens=self.batch_tokens,
@@ -88,6 +91,7 @@ class Decisions:
             running=[batch.until for batch in self._running],
             now=self._clock(),
         )
+        return moment
 
     def no_room(self, texts: int, tokens: int, flow: Flow) -> str | None:
         """Why the queue cannot take this much more, or None.
@@ -118,7 +122,7 @@ class Decisions:
         work = engine.costs.row(tokens, texts, terms.exits[0], engine.bounds)
         known = self._learnt.flows.get(flow)
         own_rates = known.texts.read(now) if known else (0.0, 0.0)
-        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, worths(terms)), now)
+        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
         share = self._share(flow, moment)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
@@ -131,7 +135,8 @@ class Decisions:
             return Entry(0.0, True, due, self._expected(moment, terms, lengths, due, math.inf))
         due = arrived + terms.deadline_s
         newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates)
-        verdict = judge(newcomer, self.queue.columns(moment.kept), moment, self._curves)
+        waiting = None if self._time_to_spare(moment, texts, tokens, due) else self.queue.columns(moment.kept)
+        verdict = judge(newcomer, waiting, moment, self._curves)
         if verdict.within and not verdict.late_s:
             self._learnt.promised(flow, now + verdict.own_s)
         predicted = 0.0 if verdict.late_s else self._expected(moment, terms, lengths, due, due - now)
@@ -176,7 +181,7 @@ class Decisions:
         if not queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack_s, moment)
             return self.alone(lengths, layers) + engine.lag_s
-        row = self._curves.row(terms.exits, worths(terms))
+        row = self._curves.row(terms.exits, terms.shares)
         layers = int(row[self._level if queue else _TOP])
         ahead = queue.place(due) / max(1, len(queue.requests))
         before = engine.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, engine.bounds)
@@ -195,7 +200,7 @@ class Decisions:
         else:
             deadline = now + slack
             due = min(deadline, now + self._policy.patience_s)
-            curve = self._curves.number(terms.exits, worths(terms))
+            curve = self._curves.number(terms.exits, terms.shares)
             at = self.queue.place(due)
             columns = self.queue.columns(moment.kept).inserted(
                 at, due, deadline, sum(lengths), len(lengths), terms.exits[0], curve, terms.tier in moment.kept
@@ -224,6 +229,10 @@ class Decisions:
         bounds = replace(moment.engine.bounds, tokens=min(split, self.batch_tokens))
         if len(queue.requests) <= self._pool.idle and moment.light:
             return self._undisturbed(moment, bounds)
+        if self._time_to_spare(moment):
+            deepest = ((request, request.exits[-1]) for request in queue.requests)
+            self._level, self.depth = _TOP, queue.requests[0].exits[-1]
+            return form(deepest, bounds, moment.engine.costs, moment.now, policy.batch_part)
         columns = queue.columns(moment.kept)
         order = None
         if not columns.within.all() and late_within(columns, moment):
@@ -234,6 +243,16 @@ class Decisions:
         requests = queue.requests if order is None else [queue.requests[i] for i in order]
         candidates = zip(requests, depths.layers.tolist(), strict=True)
         return form(candidates, bounds, moment.engine.costs, moment.now, policy.batch_part)
+
+    def _time_to_spare(self, moment: Moment, texts: int = 0, tokens: int = 0, due: float = math.inf) -> bool:
+        """Whether all that waits, and this much more, is in time at full depth by far: nothing is to be decided."""
+        if not moment.light:
+            return False
+        queue, engine = self.queue, moment.engine
+        first = min(due, queue.requests[0].due) if queue else due
+        work = engine.costs.row(queue.tokens + tokens, queue.texts + texts, self._layers, engine.bounds)
+        left = self._policy.to_spare * (first - moment.now)
+        return (1 + engine.costs.spread) * engine.finish_one(0.0, work) <= left
 
     def _undisturbed(self, moment: Moment, bounds: BatchBounds) -> Choice:
         """Each request has a worker of its own and nobody is likely to need it: nothing is to be decided."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import inf
 
 from strata.app.planning.cost import BatchBounds, Load
@@ -12,12 +13,25 @@ from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.snapshot import Engine, Expected, Moment
 
 _ACTIVE = 0.02  # texts a second from which a tier takes part in sharing the engine
+_FRESH_S = 0.01  # for so long rates averaged over seconds stay as they are
+
+
+@dataclass(slots=True, frozen=True)
+class Arriving:
+    """What is likely to come, as it was a few milliseconds ago at most: nothing else of a moment takes as long."""
+
+    expected: Sequence[Expected]
+    kept: frozenset[str]
+    read: float  # when
+    flows: int  # that were known
+    curves: int  # generation of `Curves`
 
 
 def moment_of(
     learnt: Learnt,
     curves: Curves,
     policy: Policy,
+    before: Arriving | None,
     *,
     workers: int,
     idle: int,
@@ -25,8 +39,11 @@ def moment_of(
     batch_texts: int | None,
     running: Iterable[float],
     now: float,
-) -> Moment:
-    """``workers`` that live; ``running``: when each batch under way is predicted to end."""
+) -> tuple[Moment, Arriving]:
+    """``workers`` that live; ``running``: when each batch under way is predicted to end.
+
+    What was likely to come ``before`` still is, where it is fresh.
+    """
     costs = learnt.cost.costs
     shortest = learnt.usual_shortest(policy.shortest_quantile)
     seconds = inf
@@ -36,9 +53,16 @@ def moment_of(
     bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now))
     busy = sum(max(0.0, until - now) for until in running) + bounds.gap_s * max(0, workers - idle)
     engine = Engine(costs, max(1, workers), bounds, busy, learnt.lag(now))
-    expected = _expected(learnt, curves, engine, now)
-    kept = _kept(expected, policy, engine.workers)
-    return Moment(now, engine, policy, expected, kept, learnt.margin(now))
+    arriving = before
+    if (
+        arriving is None
+        or not 0 <= now - arriving.read < _FRESH_S
+        or (arriving.flows, arriving.curves) != (len(learnt.flows), curves.generation)
+    ):
+        expected = _expected(learnt, curves, engine, now)
+        kept = _kept(expected, policy, engine.workers)
+        arriving = Arriving(expected, kept, now, len(learnt.flows), curves.generation)
+    return Moment(now, engine, policy, arriving.expected, arriving.kept, learnt.margin(now)), arriving
 
 
 def _expected(learnt: Learnt, curves: Curves, engine: Engine, now: float) -> list[Expected]:

@@ -101,7 +101,7 @@ class DeadlineQueue:
     def add(self, request: Admitted) -> None:
         """Put a request with its waiting tickets in its place."""
         if self._curves.full():
-            self._forget_curves()
+            self.forget_curves()
         at, count = self.place(request.due), len(self.requests)
         if count == self._table.shape[1]:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
@@ -206,6 +206,7 @@ class DeadlineQueue:
         if not self.flows[request.flow]:
             del self.flows[request.flow], self.flow_tokens[request.flow]
 
-    def _forget_curves(self) -> None:
+    def forget_curves(self) -> None:
+        """Keep the curves of what waits, and none of what came before."""
         self._curves.forget_all_but({(r.exits, r.quality) for r in self.requests})
         self._table[_CURVE, : len(self.requests)] = [self._curves.number(r.exits, r.quality) for r in self.requests]

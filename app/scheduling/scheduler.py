@@ -24,7 +24,7 @@ from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.result import Answer
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.shadow import ShadowRuns
-from strata.app.scheduling.ticket import Admitted, Ticket, worths
+from strata.app.scheduling.ticket import Admitted, Ticket
 
 # A request takes two rounds of the loop from its socket to the queue. No wait window: an idle loop goes round at once.
 _ROUNDS = 3
@@ -184,7 +184,7 @@ class Scheduler:
             arrived + terms.deadline_s if terms.deadline_s else math.inf,
             now - arrived + entry.predicted_s,
             entry.within,
-            worths(terms),
+            terms.shares,
         )
         request.fill(texts)
         return request

@@ -120,8 +120,3 @@ class Admitted:
         """Answer with an error, unless already answered."""
         if not self.over:
             self.answer.set_exception(error)
-
-
-def worths(terms: Terms) -> tuple[float | None, ...]:
-    """What each exit of the terms is worth, as a share of full quality; None: not measured."""
-    return tuple(None if worth is None else worth.share for worth in terms.quality)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from strata.app.engine.batch import Batch, Row
-from strata.app.engine.link import BatchFailed, EngineError
+from strata.app.engine.link import BatchFailed, EngineError, HostLink
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
 from strata.app.metrics import Metrics
@@ -283,3 +283,26 @@ def test_what_every_size_of_a_batch_needs_is_shared_by_the_workers() -> None:
         assert private_bytes(worker) - before < 20 << 20
 
     with_pool(find(DEFAULT), EngineOptions(backend="torch", dtype="float32", workers=1, threads=1), use)
+
+
+def test_a_dtype_that_cannot_be_loaded_leaves_the_others_of_its_backend(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = HostLink.load
+
+    async def without_bfloat16(self: HostLink, dtypes: list[str], *, warm: bool = False) -> None:
+        if "bfloat16" in dtypes:
+            raise EngineError("this machine has no bfloat16")
+        await load(self, dtypes, warm=warm)
+
+    monkeypatch.setattr(HostLink, "load", without_bfloat16)
+
+    async def use(pool: EnginePool) -> None:
+        assert pool.choice is not None
+        assert (pool.choice.backend, pool.choice.dtype) == ("torch", "float32")
+        found = {candidate.dtype: candidate for candidate in pool.choice.candidates}
+        assert found["float32"].seconds is not None
+        assert found["bfloat16"].seconds is None
+        assert "no bfloat16" in found["bfloat16"].note
+
+    with_pool(tiny_bundle, EngineOptions(backend="torch", dtype="auto", device="cpu", workers=1, threads=1), use)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import asyncio
+import time
+from itertools import combinations, islice, pairwise
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strata.app.planning.cost import CostModel
 from strata.app.scheduling.curves import LEVELS, Curves, hull
+from strata.app.scheduling.decisions import Decisions
+from strata.app.scheduling.learnt import Learnt
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.policy import Policy
+from strata.loadtest.simulation.engine import SimulatedPool, Speed
+from tests.scheduling.callers import terms
 
 curves = st.lists(st.tuples(st.integers(1, 12), st.floats(0.3, 1.0)), min_size=1, max_size=12, unique_by=lambda p: p[0])
 
@@ -35,3 +45,17 @@ def test_curves_out_of_use_are_forgotten() -> None:
     assert known.full()
     known.forget_all_but([((1, 12), (0.5, 1.0))])
     assert len(known) == 1
+
+
+def test_sets_of_exits_that_clients_invent_are_not_kept_for_ever() -> None:
+    """Also those of requests that are only planned, or refused: they never reach the queue."""
+
+    async def invent() -> int:
+        pool = SimulatedPool(1, Speed(), np.random.default_rng(0))
+        pool.idle = 0  # so that whatever comes would wait
+        decisions = Decisions(pool, Limits(), Policy(), Learnt(CostModel()), [], 12, time.perf_counter)  # type: ignore[arg-type]
+        for exits in islice(combinations(range(1, 13), 5), 700):
+            decisions.plan(terms(exits, 1.0), [20])
+        return len(decisions._curves)
+
+    assert asyncio.run(invent()) <= 512

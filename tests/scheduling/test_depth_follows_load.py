@@ -117,3 +117,17 @@ def test_gaps_of_a_burst_are_forgotten() -> None:
     later = [Call(40 + i, (64,), terms((3,), deadline_s=0.04)) for i in range(5)]
     simulate(burst + later, speed=Speed(), real_speed=Speed(gap=0.03), workers=1)
     assert all(call.in_time for call in later), "alone they take 16 ms"
+
+
+@pytest.mark.parametrize("deadline_s", [None, 0.5, 0.03])
+def test_the_prediction_is_of_the_plan_that_runs(deadline_s: float | None) -> None:
+    """With a short deadline the deepest exit would take longer than what is run, and what is told."""
+    calls = [
+        Call(0.5 * i, (n,), terms(EXITS if deadline_s else (12,), deadline_s)) for i, n in enumerate([8, 25, 60] * 10)
+    ]
+    simulate(calls)
+    answered = [call for call in calls if call.outcome == "answered"]
+    assert len(answered) > 15
+    ratios = [call.predicted_s / call.seconds for call in answered]
+    assert 0.75 <= np.median(ratios) <= 1.25
+    assert all(0.5 <= ratio <= 2 for ratio in ratios)

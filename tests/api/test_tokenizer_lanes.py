@@ -1,0 +1,57 @@
+"""What is only tokenized or decoded does not keep texts to embed waiting, and admission knows what the threads hold."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from strata.app.tokenizer import Encode, Tokenizer, TokenizerBusy
+from strata.model_store.bundle.bundle import read_manifest
+
+LONG = "the river and the mountain " * 60  # more than is tokenized on the event loop
+
+
+@pytest.fixture
+def tokenizer(tiny_bundle: Path) -> Tokenizer:
+    return Tokenizer(tiny_bundle, read_manifest(tiny_bundle), workers=1, default_prompt_name=None)
+
+
+def test_a_flood_to_tokenize_is_bounded_and_embeds_go_past_it(tokenizer: Tokenizer) -> None:
+    held = threading.Event()
+
+    async def flood() -> None:
+        tokenizer._side_thread.submit(held.wait)  # whoever asks to tokenize waits
+        asked = [asyncio.create_task(tokenizer.decode([[3]], skip_special_tokens=True)) for _ in range(64)]
+        await asyncio.sleep(0)
+        with pytest.raises(TokenizerBusy, match="64 requests"):
+            await tokenizer.tokens(["river"], add_special_tokens=True, prompt_name=None)
+        async with asyncio.timeout(20):
+            assert await tokenizer.encode([LONG], Encode(truncate=True))
+        held.set()
+        assert len(await asyncio.gather(*asked)) == 64
+
+    asyncio.run(flood())
+    tokenizer.close()
+
+
+def test_a_long_text_is_expected_behind_those_that_wait(tokenizer: Tokenizer) -> None:
+    how, held = Encode(truncate=True), threading.Event()
+
+    async def wait() -> None:
+        assert tokenizer.seconds(["short"], how) == 0.0, "done at once"
+        alone = tokenizer.seconds([LONG], how)
+        assert alone > 0
+        tokenizer._threads.submit(held.wait)
+        others = [asyncio.create_task(tokenizer.encode([LONG], how)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert tokenizer.seconds([LONG], how) == pytest.approx(6 * alone)
+        with pytest.raises(TimeoutError):
+            await tokenizer.encode([LONG], how, timeout_s=0.01)
+        held.set()
+        await asyncio.gather(*others)
+
+    asyncio.run(wait())
+    tokenizer.close()
