@@ -68,7 +68,7 @@ class Connections:
         """It has sent a whole head."""
         self._silent.pop(connection, None)
 
-    def turn(self, connection: BoundedProtocol, *, clients: bool) -> None:
+    def next_move(self, connection: BoundedProtocol, *, clients: bool) -> None:
         """Whether the next move is the client's."""
         if not clients:
             self._waiting.pop(connection, None)
@@ -84,7 +84,7 @@ class Connections:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; tells whose turn it is, and has answers written whole."""
+    """uvicorn's protocol; tells whose the next move is, and has answers written whole."""
 
     def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._settle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody's turn any more."""
+        """Nobody is waited for any more."""
         self._bounds.closed(self)
         super().connection_lost(exc)
         if self._departed is not None:
@@ -172,7 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _settle(self) -> None:
         cycle = self.cycle
         working = cycle is not None and not cycle.response_complete and not cycle.more_body
-        self._bounds.turn(self, clients=not working or self.flow.write_paused)
+        self._bounds.next_move(self, clients=not working or self.flow.write_paused)
 
 
 def raise_file_limit() -> int:
