@@ -27,7 +27,7 @@ _DOCS = [
 ]
 
 
-class TierCounts(BaseModel):
+class TierSample(BaseModel):
     """Requests of one tier in one sample."""
 
     answered: int
@@ -37,7 +37,7 @@ class TierCounts(BaseModel):
     failed: int
 
 
-class WorkerCounts(BaseModel):
+class WorkerSample(BaseModel):
     """Engine workers at the end of a sample."""
 
     wanted: int
@@ -60,11 +60,11 @@ class Sample(BaseModel):
     p99_ms: float | None = Field(description="The same, 99th percentile.")
     predicted_p50_ms: float | None = Field(description="What was foreseen at arrival, median.")
     deadline_ms: float | None = Field(description="Median deadline of the requests that had one.")
-    tiers: dict[str, TierCounts]
+    tiers: dict[str, TierSample]
     queue_texts: int
     queue_tokens: int
     queue_oldest_ms: float
-    workers: WorkerCounts
+    workers: WorkerSample
     busy: float = Field(description="Share of the workers' time that was spent on batches.")
 
 

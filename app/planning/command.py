@@ -77,7 +77,7 @@ def _size(arguments: argparse.Namespace) -> int:
     if not tokens.isdecimal() or int(tokens) < 1 or arguments.cores < 1:
         return _refused("--tokens and --cores must be 1 or more")
     try:
-        found = size.size(arguments.model, size.Load(arguments.rate, int(tokens), arguments.busy, arguments.cores))
+        found = size.size(arguments.model, size.Demand(arguments.rate, int(tokens), arguments.busy, arguments.cores))
     except (LookupError, ValueError) as error:
         return _refused(str(error))
     if arguments.json:

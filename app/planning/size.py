@@ -15,7 +15,7 @@ from strata.model_store.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Load:
+class Demand:
     """What is to be carried: texts a second, tokens of each, and how busy a core may be on average."""
 
     rate: float
@@ -24,7 +24,7 @@ class Load:
     cores: int  # of a replica
 
 
-def size(model: str | None, load: Load) -> dict[str, Any]:
+def size(model: str | None, load: Demand) -> dict[str, Any]:
     """The sizing as data. Raises LookupError for an unknown model, or one without a profile on this machine."""
     path = registry.find(model or registry.DEFAULT)
     manifest = read_manifest(path)
