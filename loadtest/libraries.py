@@ -135,11 +135,13 @@ async def compare(
     figures = await _near_the_limit(ours, report)
     async with AsyncExitStack() as stack:
         running: dict[str, Library] = {}
+        alone: dict[str, Library] = {}
         for kind in kinds:
             setting = await _best(kind, place, ours.texts, report)
             running[kind] = await stack.enter_async_context(Library(place, setting))
-            report.facts[kind] = str(setting)
-        return [*figures, *await _beside(ours, running, exact, args, report)]
+            alone[kind] = await stack.enter_async_context(Library(place, Setting(kind, 1, usable_cores())))
+            report.facts[kind] = f"{setting}; one text: {alone[kind].setting}"
+        return [*figures, *await _beside(ours, running, alone, exact, args, report)]
 
 
 async def _best(kind: str, place: Place, texts: list[str], report: Report) -> Setting:
@@ -192,8 +194,14 @@ async def _near_the_limit(ours: Side, report: Report) -> list[Figure]:
 
 
 async def _beside(
-    ours: Side, running: dict[str, Library], exact: Vectors, args: argparse.Namespace, report: Report
+    ours: Side,
+    running: dict[str, Library],
+    alone: dict[str, Library],
+    exact: Vectors,
+    args: argparse.Namespace,
+    report: Report,
 ) -> list[Figure]:
+    """``running`` take many texts, ``alone`` one at a time, each with what suits it."""
     many = args.turn_texts // 32 * 32
     throughput = {
         ENGINE: lambda number: ours.engine_seconds(number * many, many),
@@ -208,7 +216,7 @@ async def _beside(
         HTTP: lambda number: ours.http_singles(number * _SINGLES, _SINGLES),
         **{
             kind: lambda number, peer=peer: peer.singles(stretch(ours.texts, number * _SINGLES, _SINGLES))
-            for kind, peer in running.items()
+            for kind, peer in alone.items()
         },
     }
     for turn in (*throughput.values(), *singles.values()):

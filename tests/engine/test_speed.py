@@ -17,8 +17,9 @@ from strata.loadtest.product import useful_operations
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.registry import DEFAULT, find
 
-# Recorded with the default bundle at full depth, one thread, 2 cores of AMD EPYC (family 25, AVX512-BF16).
-RECORDED = 0.73
+# Recorded with the default bundle at full depth, one thread, on AMD EPYC with AVX512-BF16: 0.73 where the product gives
+# 205 GFLOP/s, and where it gives 506 this.
+RECORDED = 0.65
 ALLOWED = 0.85  # of the recorded ratio
 ROUNDS = 9
 ATTEMPTS = 3  # a machine that others use may disturb all rounds of one
