@@ -90,6 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.parser = cast(httptools.HttpRequestParser, DecliningParser(self))
         self._bounds = bounds
+        self._lost = False
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
@@ -109,11 +110,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Nobody is waited for any more."""
         self._bounds.closed(self)
         super().connection_lost(exc)
+        self._lost = True
         if self._departed is not None:
             self._departed()
 
     def _on_departure(self, callback: Callable[[], None] | None) -> None:
+        """Tell of the client's departure, also where it left before anybody asked."""
         self._departed = callback
+        if callback is not None and self._lost:
+            callback()
 
     def data_received(self, data: bytes) -> None:
         """More of a request; of what is neither a head nor a body yet, only so much."""

@@ -89,7 +89,7 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(small: RunningServer) 
     assert response.status_code == 413
 
 
-def test_no_more_requests_than_there_are_seats(start_server: ServerFactory, tiny_bundle: Path) -> None:
+def test_no_more_requests_than_there_are_slots(start_server: ServerFactory, tiny_bundle: Path) -> None:
     server = start_server(tiny_bundle, "--max-concurrent-requests", "1")
 
     async def crowd() -> list[httpx.Response]:
@@ -121,3 +121,18 @@ def test_a_client_that_leaves_costs_nothing_more(start_server: ServerFactory, ti
     server.await_logged("id=gone .*status=499")
     assert waiting() == 0
     assert server.client.post("/embed", json={"inputs": "river"}).status_code == 200
+
+
+def test_a_client_that_leaves_while_its_texts_are_tokenized_is_noticed(
+    start_server: ServerFactory, tiny_bundle: Path
+) -> None:
+    server = start_server(tiny_bundle)
+    body = json.dumps({"inputs": ["river bread coffee window " * 40] * 1000}).encode()
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with server.engine_held():
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(head + body)
+            deadline = time.monotonic() + 20
+            while "strata_tokenizer_backlog 1" not in server.client.get("/metrics").text:
+                assert time.monotonic() < deadline
+        server.await_logged("id=gone .*status=499")  # and not once the engine, which stands still, has answered
