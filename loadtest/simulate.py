@@ -132,7 +132,9 @@ def quality(calls: Sequence[Call]) -> float:
 
 
 def _worth(call: Call) -> float:
-    worth = call.terms.quality[call.terms.exits.index(call.layers)] if call.layers else None
+    if call.outcome != "answered":
+        return float("nan")
+    worth = call.terms.quality[call.terms.exits.index(call.layers)]
     return worth.share if worth else float("nan")
 
 

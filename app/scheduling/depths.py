@@ -78,7 +78,9 @@ class Pricing:
         self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
         policy = moment.policy
         headroom = np.where(self.kept, policy.kept_headroom, policy.headroom)
-        spare = np.minimum((1 - headroom) * self.slack, policy.headroom_s)
+        # Of what waits a part of the time it has left; of what is foreseen a part of the time that it will have.
+        has = np.concatenate([columns.deadlines - moment.now, [kind.deadline_s for kind in kinds]])[order]
+        spare = np.minimum((1 - headroom) * has, policy.headroom_s)
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))

@@ -20,7 +20,7 @@ _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
 _MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to the margin
 # What comes waits for the end of a turn of this process's loop until it is read, and an answer until it is sent.
 _TURNS = 2.0
-_LAG_S = 1.0  # how long a long turn is remembered
+_LAG_S = 0.3  # over which turns are averaged
 
 Flow = tuple[str, str]  # tier, and the caller in it
 
@@ -74,7 +74,8 @@ class Learnt:
     clocks: dict[Flow, float] = field(default_factory=dict)  # when a server of its own would be done with each flow
     shares: Mapping[str, float] = field(default_factory=dict)  # of the tiers, relative to one another
     _gap: tuple[float, float] = (0.0, -inf)  # of a worker between two batches; and when one was seen
-    _lag: tuple[float, float] = (0.0, 0.0)  # the most that a request waited for this process lately, and when
+    _turn: float = 0.0  # of this process's loop, that somebody who comes now is likely to meet,
+    _turned: float = 0.0  # and when one ended
     _margin: tuple[float, float] = (0.0, 0.0)
     _deadlines: dict[int, float] = field(default_factory=dict)  # weight of deadlines by their logarithm
     _weight: float = 1.0
@@ -124,9 +125,9 @@ class Learnt:
         self._gap = (gap + _GAP * (min(seconds, _GAP_MOST_S) - gap), now)
 
     def loop_turned(self, seconds: float, now: float) -> None:
-        """A turn of this process's loop took so long."""
-        if (lag := _TURNS * seconds) >= self.lag(now):
-            self._lag = (lag, now)
+        """A turn of this process's loop took so long: as many more meet it as it is longer."""
+        self._turn += (1 - exp(-seconds / _LAG_S)) * (seconds - self._turn)
+        self._turned = now
 
     def missed(self, now: float) -> None:
         """A request that was let in was not answered in time: the forecasts were too hopeful."""
@@ -143,9 +144,8 @@ class Learnt:
         return gap if now - seen < _GAP_FORGET_S else 0.0
 
     def lag(self, now: float) -> float:
-        """Seconds that what comes may wait before this process looks at it, and an answer before it is sent."""
-        lag, seen = self._lag
-        return lag * exp(-(now - seen) / _LAG_S)
+        """Seconds that what comes waits until this process reads it, and an answer until it is sent."""
+        return _TURNS * self._turn * exp(-(now - self._turned) / _LAG_S)
 
     def usual_shortest(self, quantile: float) -> float:
         """The deadline that only this part of the requests is shorter than; inf where none has one."""
