@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ import numpy as np
 from strata.app import listening, logs
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import EngineChoice
+from strata.app.engine.link import Done, settle
 from strata.app.engine.pool import EnginePool
 from strata.app.server import serve
 from strata.app.settings import Settings
@@ -40,17 +42,26 @@ class WaitingPool:
     async def stop(self) -> None:
         """Nothing runs."""
 
-    def run(self, batch: Batch, patience_s: float = 0.0) -> Coroutine[None, None, BatchResult]:
+    def run(self, batch: Batch) -> asyncio.Future[BatchResult]:
+        """As `start_batch`, to be awaited."""
+        ended: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+        self.start_batch(batch, 0.0, partial(settle, ended))
+        return ended
+
+    def start_batch(self, batch: Batch, patience_s: float, done: Done) -> None:
         """Take an idle worker, and answer when the time is over."""
         self.idle -= 1
-        return self._run(batch)
+        asyncio.get_running_loop().call_later(self._seconds, self._end, batch, done)
 
-    async def _run(self, batch: Batch) -> BatchResult:
-        await asyncio.sleep(self._seconds)
+    def _end(self, batch: Batch, done: Done) -> None:
         self.idle += 1
         self.on_idle()
         rows = batch.rows
-        return BatchResult([self._row[: row.dim] for row in rows], [row.layers for row in rows], self._seconds, 0)
+        vectors = [self._row[: row.dim] for row in rows]
+        done(BatchResult(vectors, [row.layers for row in rows], self._seconds, 0))
+
+    def look(self) -> None:
+        """No answer waits to be read."""
 
     def busy_seconds(self) -> Mapping[int, float]:
         """Nobody looks at it here."""
