@@ -17,7 +17,7 @@ import numpy as np
 from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import coming
 from strata.app.scheduling.queue import Columns
-from strata.app.scheduling.snapshot import Floats, Moment
+from strata.app.scheduling.snapshot import Floats, Snapshot
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,31 +42,31 @@ class Verdict:
     own_s: float = 0.0  # until a server of its flow's own would be done with it
 
 
-def judge(newcomer: Newcomer, columns: Columns | None, moment: Moment, curves: Curves) -> Verdict:
+def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curves: Curves) -> Verdict:
     """Let in or refuse, all that waits taken to run at the fewest layers it may; None: there is time for all of it."""
-    engine, policy = moment.engine, moment.policy
-    doubt = 1 + engine.costs.spread / 2  # of many batches some take longer and some less
-    rate = max(newcomer.share, 1e-3) * engine.workers
-    alone = engine.lag_s + newcomer.ahead_s + newcomer.work / rate
-    within = doubt * alone <= (policy.within_share - moment.margin) * newcomer.slack_s
+    capacity, policy = snapshot.capacity, snapshot.policy
+    doubt = 1 + capacity.costs.spread / 2  # of many batches some take longer and some less
+    rate = max(newcomer.share, 1e-3) * capacity.workers
+    alone = capacity.lag_s + newcomer.ahead_s + newcomer.work / rate
+    within = doubt * alone <= (policy.within_share - snapshot.margin) * newcomer.slack_s
     if columns is None:
         return Verdict(0.0, within, alone)
     if newcomer.slack_s == inf:
         return Verdict(0.0, True, alone)
-    work = _work(columns, moment, curves, beyond=not within)
+    work = _work(columns, snapshot, curves, beyond=not within)
     if within:
         work = np.where(columns.within, work, 0.0)
-    at = int(np.searchsorted(columns.dues - moment.now, newcomer.due_s, side="right"))
+    at = int(np.searchsorted(columns.dues - snapshot.now, newcomer.due_s, side="right"))
     before = float(work[:at].sum())
     if not within:
-        before += _of_others(newcomer, moment)
-    bound = (policy.within_share if within else policy.beyond_share) - moment.margin
-    own = doubt * engine.finish_one(before, newcomer.work) - bound * newcomer.slack_s
+        before += _of_others(newcomer, snapshot)
+    bound = (policy.within_share if within else policy.beyond_share) - snapshot.margin
+    own = doubt * capacity.finish_one(before, newcomer.work) - bound * newcomer.slack_s
     if at == len(columns):
         return Verdict(max(0.0, own), within, alone)
-    left = (columns.deadlines - moment.now)[at:]
-    finish = doubt * engine.finish(work)[at:]
-    after = finish + doubt * newcomer.work / engine.workers
+    left = (columns.deadlines - snapshot.now)[at:]
+    finish = doubt * capacity.finish(work)[at:]
+    after = finish + doubt * newcomer.work / capacity.workers
     spoilt = (finish <= left) & (after > left)
     if within:
         spoilt &= columns.within[at:]
@@ -74,18 +74,18 @@ def judge(newcomer: Newcomer, columns: Columns | None, moment: Moment, curves: C
     return Verdict(max(0.0, own, worst), within, alone)
 
 
-def _work(columns: Columns, moment: Moment, curves: Curves, *, beyond: bool) -> Floats:
+def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool) -> Floats:
     """Worker-seconds of what waits at its floors; for one beyond its share, of those who keep their depth at that."""
     layers = columns.floors
-    if beyond and moment.kept:
+    if beyond and snapshot.kept:
         layers = np.where(columns.kept, curves.rows[columns.curves, LEVELS - 1], layers)
-    return moment.engine.costs.rows(columns.tokens, columns.texts, layers, moment.engine.bounds)
+    return snapshot.capacity.costs.rows(columns.tokens, columns.texts, layers, snapshot.capacity.bounds)
 
 
-def _of_others(newcomer: Newcomer, moment: Moment) -> float:
+def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
     """Worker-seconds that others are likely to send, within their shares, due before a newcomer beyond its own."""
     found = 0.0
-    for kind in moment.expected:
+    for kind in snapshot.expected:
         # Those that come later with the same deadline go first, if they are within their share.
         span = newcomer.due_s - kind.deadline_s / 4
         if span <= 0:
@@ -93,15 +93,15 @@ def _of_others(newcomer: Newcomer, moment: Moment) -> float:
         texts = coming(kind.rates, 0.0, span)
         if kind.tier == newcomer.tier:
             texts = max(0.0, texts - coming(newcomer.own_rates, 0.0, span))
-        texts += moment.policy.beyond_sigmas * sqrt(texts)
-        each = kind.top_work if kind.tier in moment.kept else kind.floor_work
-        found += min(texts * each, kind.share * moment.engine.workers * span)
+        texts += snapshot.policy.beyond_sigmas * sqrt(texts)
+        each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
+        found += min(texts * each, kind.share * snapshot.capacity.workers * span)
     return found
 
 
-def late_within(columns: Columns, moment: Moment) -> bool:
+def late_within(columns: Columns, snapshot: Snapshot) -> bool:
     """Whether someone within its share would be late, although all ran at their floors: not everybody can be served."""
-    engine = moment.engine
-    work = engine.costs.rows(columns.tokens, columns.texts, columns.floors, engine.bounds)
-    late = engine.finish(work) > columns.deadlines - moment.now
+    capacity = snapshot.capacity
+    work = capacity.costs.rows(columns.tokens, columns.texts, columns.floors, capacity.bounds)
+    late = capacity.finish(work) > columns.deadlines - snapshot.now
     return bool((late & columns.within).any())

@@ -18,11 +18,11 @@ from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import choose
 from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
-from strata.app.scheduling.moment import Arriving, moment_of
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
-from strata.app.scheduling.snapshot import Moment
+from strata.app.scheduling.snapshot import Snapshot
+from strata.app.scheduling.take_snapshot import Arriving, take_snapshot
 
 _TOP = LEVELS - 1
 
@@ -75,11 +75,11 @@ class Decisions:
         most = self._limits.max_batch_requests
         return self.queue.tokens >= self.batch_tokens or (most is not None and self.queue.texts >= most)
 
-    def moment(self) -> Moment:
+    def snapshot(self) -> Snapshot:
         """Now, as decisions see it."""
         if self._curves.full():  # clients may invent sets of exits, also in requests that are refused
             self.queue.forget_curves()
-        moment, self._arriving = moment_of(
+        snapshot, self._arriving = take_snapshot(
             self._learnt,
             self._curves,
             self._policy,
@@ -91,7 +91,7 @@ class Decisions:
             running=[batch.until for batch in self._running],
             now=self._clock(),
         )
-        return moment
+        return snapshot
 
     def no_room(self, texts: int, tokens: int, flow: Flow) -> str | None:
         """Why the queue cannot take this much more, or None.
@@ -117,38 +117,38 @@ class Decisions:
     def admit(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
         """Judge a newcomer, and take note that it came."""
         now = self._clock()
-        moment = self.moment()
-        engine, tokens, texts = moment.engine, sum(lengths), len(lengths)
-        work = engine.costs.row(tokens, texts, terms.exits[0], engine.bounds)
+        snapshot = self.snapshot()
+        capacity, tokens, texts = snapshot.capacity, sum(lengths), len(lengths)
+        work = capacity.costs.row(tokens, texts, terms.exits[0], capacity.bounds)
         known = self._learnt.flows.get(flow)
         own_rates = known.texts.read(now) if known else (0.0, 0.0)
         self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
-        share = self._share(flow, moment)
+        share = self._share(flow, snapshot)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
         ahead = max(0.0, self._learnt.clocks.get(flow, now) - now)
         if terms.deadline_s is None:
-            rate = min(share, self._policy.unhurried_share) * engine.workers
-            ahead += work / max(rate, 1e-3 * engine.workers)
+            rate = min(share, self._policy.unhurried_share) * capacity.workers
+            ahead += work / max(rate, 1e-3 * capacity.workers)
             due = arrived + self._policy.patience_s + ahead
             self._learnt.promised(flow, now + ahead)
-            return Entry(0.0, True, due, self._expected(moment, terms, lengths, due, math.inf))
+            return Entry(0.0, True, due, self._expected(snapshot, terms, lengths, due, math.inf))
         due = arrived + terms.deadline_s
         newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates)
-        waiting = None if self._time_to_spare(moment, texts, tokens, due) else self.queue.columns(moment.kept)
-        verdict = judge(newcomer, waiting, moment, self._curves)
+        waiting = None if self._time_to_spare(snapshot, texts, tokens, due) else self.queue.columns(snapshot.kept)
+        verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.within and not verdict.late_s:
             self._learnt.promised(flow, now + verdict.own_s)
-        predicted = 0.0 if verdict.late_s else self._expected(moment, terms, lengths, due, due - now)
+        predicted = 0.0 if verdict.late_s else self._expected(snapshot, terms, lengths, due, due - now)
         return Entry(verdict.late_s, verdict.within, due, predicted)
 
-    def _share(self, flow: Flow, moment: Moment) -> float:
+    def _share(self, flow: Flow, snapshot: Snapshot) -> float:
         """The part of the engine that is a flow's own: its tier's, by the callers that are active in it."""
-        tier = next((kind.share for kind in moment.expected if kind.tier == flow[0]), None)
+        tier = next((kind.share for kind in snapshot.expected if kind.tier == flow[0]), None)
         if tier is None:
             shares = self._learnt.shares
             own = shares.get(flow[0], 1.0)
-            tier = own / (own + sum(shares.get(kind.tier, 1.0) for kind in moment.expected))
+            tier = own / (own + sum(shares.get(kind.tier, 1.0) for kind in snapshot.expected))
         callers = {caller for name, caller in self.queue.flows if name == flow[0]} | {flow[1]}
         return tier / len(callers)
 
@@ -164,53 +164,53 @@ class Decisions:
             busy=bool(self._running),
         )
 
-    def _deepest(self, terms: Terms, lengths: Sequence[int], slack_s: float, moment: Moment) -> int:
+    def _deepest(self, terms: Terms, lengths: Sequence[int], slack_s: float, snapshot: Snapshot) -> int:
         """`forecast.deepest_in_time`, now."""
-        engine = moment.engine
+        capacity = snapshot.capacity
         return forecast.deepest_in_time(
-            terms, slack_s, engine.lag_s, engine.costs.spread, lambda layers: self.alone(lengths, layers)
+            terms, slack_s, capacity.lag_s, capacity.costs.spread, lambda layers: self.alone(lengths, layers)
         )
 
     def behind(self, terms: Terms, lengths: Sequence[int]) -> float:
         """Seconds to the answer at these terms, behind what waits."""
-        return self._expected(self.moment(), terms, lengths, math.inf, math.inf)
+        return self._expected(self.snapshot(), terms, lengths, math.inf, math.inf)
 
-    def _expected(self, moment: Moment, terms: Terms, lengths: Sequence[int], due: float, slack_s: float) -> float:
+    def _expected(self, snapshot: Snapshot, terms: Terms, lengths: Sequence[int], due: float, slack_s: float) -> float:
         """Seconds to the answer of a newcomer, at the present price: quick, and near enough."""
-        engine, queue = moment.engine, self.queue
+        capacity, queue = snapshot.capacity, self.queue
         if not queue and self._pool.idle:
-            layers = self._deepest(terms, lengths, slack_s, moment)
-            return self.alone(lengths, layers) + engine.lag_s
+            layers = self._deepest(terms, lengths, slack_s, snapshot)
+            return self.alone(lengths, layers) + capacity.lag_s
         row = self._curves.row(terms.exits, terms.shares)
         layers = int(row[self._level if queue else _TOP])
         ahead = queue.place(due) / max(1, len(queue.requests))
-        before = engine.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, engine.bounds)
-        own = max(engine.costs.row(sum(lengths), len(lengths), layers, engine.bounds), 0.0)
+        before = capacity.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, capacity.bounds)
+        own = max(capacity.costs.row(sum(lengths), len(lengths), layers, capacity.bounds), 0.0)
         if not ahead:
-            return engine.running_s / engine.workers + self.alone(lengths, layers) + engine.lag_s
-        return engine.finish_one(before, own)
+            return capacity.running_s / capacity.workers + self.alone(lengths, layers) + capacity.lag_s
+        return capacity.finish_one(before, own)
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
         """What a request on these terms would get if it came now."""
-        moment, now = self.moment(), self._clock()
+        snapshot, now = self.snapshot(), self._clock()
         slack = terms.deadline_s or math.inf
         if not self.queue and self._pool.idle:
-            layers = self._deepest(terms, lengths, slack, moment)
-            predicted = self.alone(lengths, layers) + moment.engine.lag_s
+            layers = self._deepest(terms, lengths, slack, snapshot)
+            predicted = self.alone(lengths, layers) + snapshot.capacity.lag_s
         else:
             deadline = now + slack
             due = min(deadline, now + self._policy.patience_s)
             curve = self._curves.number(terms.exits, terms.shares)
             at = self.queue.place(due)
-            columns = self.queue.columns(moment.kept).inserted(
-                at, due, deadline, sum(lengths), len(lengths), terms.exits[0], curve, terms.tier in moment.kept
+            columns = self.queue.columns(snapshot.kept).inserted(
+                at, due, deadline, sum(lengths), len(lengths), terms.exits[0], curve, terms.tier in snapshot.kept
             )
-            found = choose(columns, moment, self._curves, math.inf).layers
+            found = choose(columns, snapshot, self._curves, math.inf).layers
             layers = int(found[at])
-            work = moment.engine.costs.rows(
-                columns.tokens, columns.texts, found.astype(np.float64), moment.engine.bounds
+            work = snapshot.capacity.costs.rows(
+                columns.tokens, columns.texts, found.astype(np.float64), snapshot.capacity.bounds
             )
-            predicted = max(float(moment.engine.finish(work)[at]), self.alone(lengths, layers))
+            predicted = max(float(snapshot.capacity.finish(work)[at]), self.alone(lengths, layers))
         return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
 
     def hopeless(self) -> bool:
@@ -223,51 +223,51 @@ class Decisions:
 
     def next_batch(self) -> Choice:
         """The next batch and its depths."""
-        queue, moment, policy = self.queue, self.moment(), self._policy
+        queue, snapshot, policy = self.queue, self.snapshot(), self._policy
         # Idle workers share what waits, so that one large request uses them all.
         split = max(math.ceil(queue.tokens / self._pool.idle), policy.least_split_tokens)
-        bounds = replace(moment.engine.bounds, tokens=min(split, self.batch_tokens))
-        if len(queue.requests) <= self._pool.idle and moment.light:
-            return self._undisturbed(moment, bounds)
-        if self._time_to_spare(moment):
+        bounds = replace(snapshot.capacity.bounds, tokens=min(split, self.batch_tokens))
+        if len(queue.requests) <= self._pool.idle and snapshot.light:
+            return self._undisturbed(snapshot, bounds)
+        if self._time_to_spare(snapshot):
             deepest = ((request, request.exits[-1]) for request in queue.requests)
             self._level, self.depth = _TOP, queue.requests[0].exits[-1]
-            return form(deepest, bounds, moment.engine.costs, moment.now, policy.batch_part)
-        columns = queue.columns(moment.kept)
+            return form(deepest, bounds, snapshot.capacity.costs, snapshot.now, policy.batch_part)
+        columns = queue.columns(snapshot.kept)
         order = None
-        if not columns.within.all() and late_within(columns, moment):
+        if not columns.within.all() and late_within(columns, snapshot):
             columns, order = columns.within_first()
-        depths = choose(columns, moment, self._curves, bounds.tokens)
+        depths = choose(columns, snapshot, self._curves, bounds.tokens)
         self._level = depths.level
         self.depth = int(depths.layers[0])
         requests = queue.requests if order is None else [queue.requests[i] for i in order]
         candidates = zip(requests, depths.layers.tolist(), strict=True)
-        return form(candidates, bounds, moment.engine.costs, moment.now, policy.batch_part)
+        return form(candidates, bounds, snapshot.capacity.costs, snapshot.now, policy.batch_part)
 
-    def _time_to_spare(self, moment: Moment, texts: int = 0, tokens: int = 0, due: float = math.inf) -> bool:
+    def _time_to_spare(self, snapshot: Snapshot, texts: int = 0, tokens: int = 0, due: float = math.inf) -> bool:
         """Whether all that waits, and this much more, is in time at full depth by far: nothing is to be decided."""
-        if not moment.light:
+        if not snapshot.light:
             return False
-        queue, engine = self.queue, moment.engine
+        queue, capacity = self.queue, snapshot.capacity
         first = min(due, queue.requests[0].due) if queue else due
-        work = engine.costs.row(queue.tokens + tokens, queue.texts + texts, self._layers, engine.bounds)
-        left = self._policy.to_spare * (first - moment.now)
-        return (1 + engine.costs.spread) * engine.finish_one(0.0, work) <= left
+        work = capacity.costs.row(queue.tokens + tokens, queue.texts + texts, self._layers, capacity.bounds)
+        left = self._policy.to_spare * (first - snapshot.now)
+        return (1 + capacity.costs.spread) * capacity.finish_one(0.0, work) <= left
 
-    def _undisturbed(self, moment: Moment, bounds: BatchBounds) -> Choice:
+    def _undisturbed(self, snapshot: Snapshot, bounds: BatchBounds) -> Choice:
         """Each request has a worker of its own and nobody is likely to need it: nothing is to be decided."""
         first = self.queue.requests[0]
         if first.layers >= 0:
             layers = first.layers
         else:
             lengths = [len(ticket.tokens) for ticket in first.waiting]
-            slack = first.deadline - moment.now
-            layers = self._deepest(first.terms, lengths, slack, moment)
+            slack = first.deadline - snapshot.now
+            layers = self._deepest(first.terms, lengths, slack, snapshot)
         self._level, self.depth = _TOP, layers
-        return form([(first, layers)], bounds, moment.engine.costs, moment.now, self._policy.batch_part)
+        return form([(first, layers)], bounds, snapshot.capacity.costs, snapshot.now, self._policy.batch_part)
 
     def seconds_to_clear(self) -> float:
         """Until all that waits is answered, at the present depth."""
-        engine, queue = self.moment().engine, self.queue
-        work = engine.costs.row(queue.tokens, max(1, queue.texts), self.depth, engine.bounds)
-        return (work + engine.running_s) / engine.workers if engine.costs.known else 1.0
+        capacity, queue = self.snapshot().capacity, self.queue
+        work = capacity.costs.row(queue.tokens, max(1, queue.texts), self.depth, capacity.bounds)
+        return (work + capacity.running_s) / capacity.workers if capacity.costs.known else 1.0

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from strata.app.scheduling.curves import LEVELS, Curves, shift
 from strata.app.scheduling.learnt import FAST_S
 from strata.app.scheduling.queue import Columns
-from strata.app.scheduling.snapshot import Expected, Floats, Moment
+from strata.app.scheduling.snapshot import Expected, Floats, Snapshot
 
 Levels = npt.NDArray[np.intp]
 _PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the time over which arrivals are foreseen, a step each
@@ -37,10 +37,10 @@ def coming(rates: tuple[float, float], begin: float, end: float) -> float:
     return slow * (end - begin) + (fast - slow) * FAST_S * (math.exp(-begin / FAST_S) - math.exp(-end / FAST_S))
 
 
-def foreseen(moment: Moment) -> tuple[Floats, Floats, list[Expected]]:
+def foreseen(snapshot: Snapshot) -> tuple[Floats, Floats, list[Expected]]:
     """(seconds until due, texts, kind) of what is likely to come until the last of it would be due."""
-    hurried = [kind for kind in moment.expected if kind.deadline_s < math.inf]
-    last = max((kind.deadline_s for kind in hurried), default=0.0) + moment.policy.horizon_s
+    hurried = [kind for kind in snapshot.expected if kind.deadline_s < math.inf]
+    last = max((kind.deadline_s for kind in hurried), default=0.0) + snapshot.policy.horizon_s
     dues: list[float] = []
     texts: list[float] = []
     kinds: list[Expected] = []
@@ -57,36 +57,36 @@ def foreseen(moment: Moment) -> tuple[Floats, Floats, list[Expected]]:
 class Pricing:
     """Requests that wait and that are foreseen, in order of due time, with their depth at each level."""
 
-    def __init__(self, columns: Columns, moment: Moment, curves: Curves) -> None:
-        engine, costs = moment.engine, moment.engine.costs
-        dues, texts, kinds = foreseen(moment)
+    def __init__(self, columns: Columns, snapshot: Snapshot, curves: Curves) -> None:
+        capacity, costs = snapshot.capacity, snapshot.capacity.costs
+        dues, texts, kinds = foreseen(snapshot)
         waiting = len(columns)
-        self._engine = engine
+        self._capacity = capacity
         self._rows = curves.rows
-        slack = np.concatenate([columns.deadlines - moment.now, dues])
-        order = np.argsort(np.concatenate([columns.dues - moment.now, dues]), kind="stable")
+        slack = np.concatenate([columns.deadlines - snapshot.now, dues])
+        order = np.argsort(np.concatenate([columns.dues - snapshot.now, dues]), kind="stable")
         self.real = order < waiting  # places of what waits
         self.place = order
         self.slack = slack[order]
         self.tokens = np.concatenate([columns.tokens, texts * [kind.text_tokens for kind in kinds]])[order]
         self.texts = np.concatenate([columns.texts, texts])[order]
         self.curves = np.concatenate([columns.curves, [kind.curve for kind in kinds]])[order].astype(np.intp)
-        kept = np.array([kind.tier in moment.kept for kind in kinds], np.bool_)
+        kept = np.array([kind.tier in snapshot.kept for kind in kinds], np.bool_)
         self.kept = np.concatenate([columns.kept, kept])[order]
-        usual = costs.per_layer(np.array([engine.bounds.text_tokens]))
+        usual = costs.per_layer(np.array([capacity.bounds.text_tokens]))
         length = self.tokens / np.maximum(self.texts, 1e-9)
         self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
-        policy = moment.policy
+        policy = snapshot.policy
         headroom = np.where(self.kept, policy.kept_headroom, policy.headroom)
         # Of what waits a part of the time it has left; of what is foreseen a part of the time that it will have.
-        has = np.concatenate([columns.deadlines - moment.now, [kind.deadline_s for kind in kinds]])[order]
+        has = np.concatenate([columns.deadlines - snapshot.now, [kind.deadline_s for kind in kinds]])[order]
         spare = np.minimum((1 - headroom) * has, policy.headroom_s)
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
         self._offset = min(0, int(self.shift.min(initial=0)))
         self.top = self.span * (2 if self.any_kept else 1)
-        cap = costs.deepest(np.minimum(length, engine.bounds.tokens), self.slack - engine.lag_s)
+        cap = costs.deepest(np.minimum(length, capacity.bounds.tokens), self.slack - capacity.lag_s)
         table = self._rows[self.curves]
         self.cap: Floats | None = None
         if (cap < table[:, -1]).any():
@@ -106,17 +106,17 @@ class Pricing:
 
     def late(self, layers: Floats) -> npt.NDArray[np.bool_]:
         """Which would not be in time at these depths."""
-        engine = self._engine
-        work = engine.costs.rows(self.tokens, self.texts, layers, engine.bounds)
-        doubt = 1 + engine.costs.spread
-        finish = doubt * engine.finish(work)
+        capacity = self._capacity
+        work = capacity.costs.rows(self.tokens, self.texts, layers, capacity.bounds)
+        doubt = 1 + capacity.costs.spread
+        finish = doubt * capacity.finish(work)
         # What is kept free is so for what may come; a long text alone is not cut short for it.
         return np.asarray((finish > self.slack) | (finish - doubt * work > self._goal))
 
 
-def choose(columns: Columns, moment: Moment, curves: Curves, enough_tokens: float) -> Depths:
+def choose(columns: Columns, snapshot: Snapshot, curves: Curves, enough_tokens: float) -> Depths:
     """The depth of each request, from the head of the queue up to at least ``enough_tokens`` of them."""
-    pricing = Pricing(columns, moment, curves)
+    pricing = Pricing(columns, snapshot, curves)
     hopeless = pricing.late(pricing.layers(0))
     if pricing.any_kept:  # the others are not saved by the depth of those within their share
         hopeless = np.where(pricing.kept, hopeless, pricing.late(pricing.layers(pricing.span)))
@@ -130,7 +130,7 @@ def choose(columns: Columns, moment: Moment, curves: Curves, enough_tokens: floa
         late = pricing.late(pricing.layers(levels)) & ~hopeless
         return start + np.flatnonzero(late[start:])
 
-    for _ in range(moment.policy.most_segments):
+    for _ in range(snapshot.policy.most_segments):
         low, high, binding = 0, pricing.top, misses(pricing.top)
         if not len(binding):
             break

@@ -1,4 +1,4 @@
-"""Forecasts: how long an answer will take, as pure functions of a moment."""
+"""Forecasts: how long an answer will take, as pure functions of a snapshot."""
 
 from __future__ import annotations
 

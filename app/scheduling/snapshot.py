@@ -1,4 +1,4 @@
-"""One moment as decisions see it: the engine, what waits, and what is likely to come."""
+"""One moment as decisions see it: the workers, what waits, and what is likely to come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True, frozen=True)
-class Engine:
+class Capacity:
     """The workers and what they take."""
 
     costs: Costs
@@ -56,11 +56,11 @@ class Expected:
 
 
 @dataclass(slots=True, frozen=True)
-class Moment:
+class Snapshot:
     """Everything that a decision may depend on."""
 
     now: float
-    engine: Engine
+    capacity: Capacity
     policy: Policy
     expected: Sequence[Expected] = ()
     kept: frozenset[str] = frozenset()  # tiers whose full depth is within their share
@@ -70,4 +70,4 @@ class Moment:
     def light(self) -> bool:
         """Whether the engine carries at full depth what comes of late."""
         load = sum(kind.rates[0] * kind.top_work for kind in self.expected)
-        return load <= self.policy.light_load * self.engine.workers
+        return load <= self.policy.light_load * self.capacity.workers

@@ -1,4 +1,4 @@
-"""From what is learnt to one moment that decisions can be made on."""
+"""From what is learnt to a snapshot that decisions can be made on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strata.app.planning.cost import BatchBounds, Load
 from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.policy import Policy
-from strata.app.scheduling.snapshot import Engine, Expected, Moment
+from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
 
 _ACTIVE = 0.02  # texts a second from which a tier takes part in sharing the engine
 _FRESH_S = 0.01  # for so long rates averaged over seconds stay as they are
@@ -18,7 +18,7 @@ _FRESH_S = 0.01  # for so long rates averaged over seconds stay as they are
 
 @dataclass(slots=True, frozen=True)
 class Arriving:
-    """What is likely to come, as it was a few milliseconds ago at most: nothing else of a moment takes as long."""
+    """What is likely to come, as it was a few milliseconds ago at most: nothing else of a snapshot takes as long."""
 
     expected: Sequence[Expected]
     kept: frozenset[str]
@@ -27,7 +27,7 @@ class Arriving:
     curves: int  # generation of `Curves`
 
 
-def moment_of(
+def take_snapshot(
     learnt: Learnt,
     curves: Curves,
     policy: Policy,
@@ -39,7 +39,7 @@ def moment_of(
     batch_texts: int | None,
     running: Iterable[float],
     now: float,
-) -> tuple[Moment, Arriving]:
+) -> tuple[Snapshot, Arriving]:
     """``workers`` that live; ``running``: when each batch under way is predicted to end.
 
     What was likely to come ``before`` still is, where it is fresh.
@@ -52,20 +52,20 @@ def moment_of(
         seconds = max(policy.batch_share * shortest, costs.seconds(Load.alike(1, learnt.text_tokens, curves.layers)))
     bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now))
     busy = sum(max(0.0, until - now) for until in running) + bounds.gap_s * max(0, workers - idle)
-    engine = Engine(costs, max(1, workers), bounds, busy, learnt.lag(now))
+    capacity = Capacity(costs, max(1, workers), bounds, busy, learnt.lag(now))
     arriving = before
     if (
         arriving is None
         or not 0 <= now - arriving.read < _FRESH_S
         or (arriving.flows, arriving.curves) != (len(learnt.flows), curves.generation)
     ):
-        expected = _expected(learnt, curves, engine, now)
-        kept = _kept(expected, policy, engine.workers)
+        expected = _expected(learnt, curves, capacity, now)
+        kept = _kept(expected, policy, capacity.workers)
         arriving = Arriving(expected, kept, now, len(learnt.flows), curves.generation)
-    return Moment(now, engine, policy, arriving.expected, arriving.kept, learnt.margin(now)), arriving
+    return Snapshot(now, capacity, policy, arriving.expected, arriving.kept, learnt.margin(now)), arriving
 
 
-def _expected(learnt: Learnt, curves: Curves, engine: Engine, now: float) -> list[Expected]:
+def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) -> list[Expected]:
     """What each tier is likely to send, all its callers together."""
     tiers: dict[str, list[float]] = {}
     newest: dict[str, tuple[float, tuple[tuple[int, ...], tuple[float | None, ...]]]] = {}
@@ -93,8 +93,8 @@ def _expected(learnt: Learnt, curves: Curves, engine: Engine, now: float) -> lis
                 exits[0],
                 exits[-1],
                 curves.number(exits, quality),
-                engine.costs.row(length, 1.0, exits[0], engine.bounds),
-                engine.costs.row(length, 1.0, exits[-1], engine.bounds),
+                capacity.costs.row(length, 1.0, exits[0], capacity.bounds),
+                capacity.costs.row(length, 1.0, exits[-1], capacity.bounds),
             )
         )
     return found
