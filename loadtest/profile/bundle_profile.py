@@ -109,13 +109,13 @@ def _failed(measured: Measured, old: Manifest, new: Manifest) -> bool:
     """Print how far what was measured is from what is written."""
     found, strange = [], []
     if old.quality:
-        for precision, sets in measured.found.items():
-            if precision == old.quality.dtype:
+        for (dtype, kind), sets in measured.found.items():
+            if (dtype, kind) == (old.quality.dtype, "float"):
                 found += compare_sets(old.quality.sets, sets)
                 strange += other_sets(old.quality, sets)
             for variant in old.quality.variants:
-                if (variant.dtype, variant.output_type) == (precision, "float"):
-                    found += compare_sets(variant.sets, sets, f", {precision}")
+                if (variant.dtype, variant.output_type) == (dtype, kind):
+                    found += compare_sets(variant.sets, sets, f", {dtype}" if kind == "float" else f", {kind}")
         if measured.references and measured.recomputed:
             found += compare_references(old.quality, measured.references)
     if old.agreement and new.agreement and new.agreement is not old.agreement:

@@ -26,10 +26,11 @@ _PRECISIONS: Mapping[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found, by precision, and the manifest with it. ``recomputed``: the references were worked out anew."""
+    """What was found, by precision and type of output, and the manifest with it. ``recomputed``: the references were
+    worked out anew."""
 
     manifest: Manifest
-    found: Mapping[Dtype, list[Found]] = field(default_factory=dict)
+    found: Mapping[tuple[Dtype, OutputType], list[Found]] = field(default_factory=dict)
     references: References | None = None
     recomputed: bool = False
 
@@ -69,4 +70,6 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest)
     show_quality(manifest, quality)
     for kind in typed:
         show_cost(manifest, quality, kind)
-    return Measured(manifest.model_copy(update={"quality": quality}), found, references, bool(source and args.check))
+    by_kind: dict[tuple[Dtype, OutputType], list[Found]] = {(dtype, "float"): each for dtype, each in found.items()}
+    by_kind |= {(main, kind): each for kind, each in typed.items()}
+    return Measured(manifest.model_copy(update={"quality": quality}), by_kind, references, bool(source and args.check))

@@ -10,7 +10,8 @@ import torch
 from scipy.stats import spearmanr
 
 from strata.app.cli import main
-from strata.model_store.bundle.bundle import read_manifest
+from strata.model_store.bundle.bundle import read_manifest, write_manifest
+from strata.model_store.bundle.quality import Quality
 from strata.model_store.bundle.quantized import quantized
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
 from strata.model_store.profiling.output_types import calibrated, told_as
@@ -51,6 +52,20 @@ def test_profile_calibrates_and_measures(
     in_bits = quality.worth("search", 4, 32, output_type="binary")
     assert in_bits is not None
     assert f"{100 * in_bits.share:.1f} % |\n\nThe sets:" in card
+    assert main(["profile", str(bundle), "--check", *sets, *few]) == 0
+    assert "Half, search, int8: reproduced" in capsys.readouterr().out
+    off = manifest.model_copy(update={"quality": _with_bits_off(quality)})
+    write_manifest(bundle, off)
+    assert main(["profile", str(bundle), "--check", *sets, *few]) == 1
+    assert "Half, search, binary: DIFFERS" in capsys.readouterr().out
+
+
+def _with_bits_off(quality: Quality) -> Quality:
+    """Figures of binary that nobody measured."""
+    told = quality.model_dump()
+    (bits,) = (variant for variant in told["variants"] if variant["output_type"] == "binary")
+    bits["sets"]["Half"]["scores"][4][32] += 1
+    return Quality.model_validate(told)
 
 
 def test_bytes_keep_the_angle_and_bits_much_of_it() -> None:
