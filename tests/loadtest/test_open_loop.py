@@ -121,7 +121,7 @@ def test_the_generator_is_a_process_of_its_own() -> None:
 
     async def use(address: Address) -> OpenRun:
         ways = [("/embed?layers=1", {"authorization": "Bearer a"}), ("/embed", {})]
-        return await generate(Order(address, ways, ["one", "café"], [0.0, 0.1, 0.2], [0, 1, 0], [0, 1, 1], 5.0))
+        return await generate(Order(address, ways, ["one", "café"], [0.0, 0.1, 0.2], [0, 1, 0], [0, 1, 1], 1.0, 5.0))
 
     run = with_server(answer, use)
     assert [body.decode() for body in seen] == ['{"inputs": "one"}', '{"inputs": "café"}', '{"inputs": "café"}']
