@@ -10,6 +10,7 @@ import asyncio
 import re
 import resource
 from collections.abc import Callable
+from types import MethodType
 from typing import Any, cast
 
 import httptools
@@ -96,13 +97,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answers, self.app = self.app, self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]
+        cycle = cast(RequestResponseCycle, cast(MethodType, send).__self__)  # `send` is a method of it
         scope[ON_DEPARTURE] = self._on_departure
         await self._answers(scope, receive, ResponseWriter(cycle))
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client must send."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))
         self._bounds.opened(self)
         self._settle()
 

@@ -125,10 +125,9 @@ class Tokenizer:
             if not given:
                 where = f"{how.field}[{index}]" if len(inputs) > 1 else how.field
                 raise TextRefused(how.field, f"`{where}` cannot be empty", empty=True)
-        if isinstance(inputs[0], str):
-            texts: Sequence[str] = inputs  # type: ignore[assignment]
-        else:
-            ids: Sequence[list[int]] = inputs  # type: ignore[assignment]
+        texts = [given for given in inputs if isinstance(given, str)]
+        if not texts:
+            ids = [given for given in inputs if not isinstance(given, str)]
             self._check_ids(ids, how.field)
             if not prompt:
                 return [self._given(row, how) for row in ids]

@@ -29,7 +29,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
 
 def diagrams(manifest: Manifest) -> dict[str, Callable[[Theme], str]]:
     """Name of a file -> what draws it in a theme."""
-    houses = rooms.shortened(rooms.rooms_of(rooms.imports()))
+    houses = rooms.shortened(rooms.rooms_of(rooms.own_imports()))
     return {
         "rooms": lambda theme: rooms.picture(houses, theme),
         "exits": lambda theme: exits_picture(manifest, theme),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def cpu_seconds(pid: int) -> float:
     """CPU time of the family so far, user and system."""
     times = [process.cpu_times() for process in family(pid)]
     return float(sum(t.user + t.system for t in times))
+
+
+def own_cpu_seconds(pid: int) -> float:
+    """CPU time of this process alone so far, to the nanosecond: Linux's clock of it (clock_getcpuclockid(3))."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def has_mapped(pid: int, library: str) -> list[int]:

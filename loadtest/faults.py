@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import psutil
 
 from strata.loadtest.family import family
+from strata.loadtest.meanwhile import meanwhile
 
 _HOST = "strata.app.engine.host"
 KILL_EVERY_S = 2.0
@@ -57,10 +58,5 @@ async def faults(kind: str | None, pid: int | None) -> AsyncIterator[None]:
     if kind is None or pid is None:
         yield
         return
-    task = asyncio.create_task(FAULTS[kind](pid))
-    try:
+    async with meanwhile(FAULTS[kind](pid)):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

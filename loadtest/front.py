@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from statistics import median
 from strata.app.safe_path import module_command, safe_environment
 from strata.loadtest.closed_loop import run_once
 from strata.loadtest.connection import Address, LoadError, fetch
+from strata.loadtest.family import own_cpu_seconds
 from strata.loadtest.figures import Figure
 from strata.loadtest.options import served_folder
 from strata.loadtest.report import Report
@@ -57,9 +57,9 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
             """CPU seconds a request."""
             chosen = stretch(texts, number * args.requests, args.requests)
             requests = [address.post("/embed" + load.query, {"inputs": text}) for text in chosen]
-            before = _cpu_seconds(pid)
+            before = own_cpu_seconds(pid)
             await run_once(address, requests, load.connections)
-            return (_cpu_seconds(pid) - before) / args.requests
+            return (own_cpu_seconds(pid) - before) / args.requests
 
         for load in LOADS:
             await turn(load, 0)
@@ -92,8 +92,3 @@ async def _front(args: argparse.Namespace) -> AsyncIterator[tuple[Address, int]]
     finally:
         process.terminate()
         await process.wait()
-
-
-def _cpu_seconds(pid: int) -> float:
-    """That a process of this machine has used so far: Linux's clock of a process (clock_getcpuclockid(3))."""
-    return time.clock_gettime((~pid << 3) | 2)

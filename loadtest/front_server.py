@@ -55,10 +55,10 @@ class WaitingPool:
 
     def _end(self, batch: Batch, done: Done) -> None:
         self.idle += 1
-        self.on_idle()
         rows = batch.rows
         vectors = [self._row[: row.dim] for row in rows]
         done(BatchResult(vectors, [row.layers for row in rows], self._seconds, 0))
+        self.on_idle()
 
     def look(self) -> None:
         """No answer waits to be read."""

@@ -249,6 +249,3 @@ async def _beside(
             worst = float((vectors[name] * exact).sum(axis=1).min())
             figures.append(Figure("  worst cosine to float32", worst, at_least=_TRUE[own] if name == ENGINE else None))
     return figures
-
-
-_MANY = "many texts"

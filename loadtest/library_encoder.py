@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-_CALIBRATED_ON = 300
-
 
 def load(told: dict[str, Any]) -> Any:
     """The SentenceTransformer of a kind."""
@@ -51,7 +49,7 @@ def _quantise(model: Any, file: Path) -> Any:
     """Static int8 with SmoothQuant, as OpenVINO's guide has it for transformers."""
     import nncf
 
-    texts = file.read_text(encoding="utf-8").splitlines()[:_CALIBRATED_ON]
+    texts = file.read_text(encoding="utf-8").splitlines()
     inner = model[0].auto_model
 
     def features(text: str) -> dict[str, Any]:

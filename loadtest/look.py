@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
-
-import psutil
 
 from strata.app.metrics import Answered, Standing
 from strata.app.now import sample
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, Connection, fetch
+from strata.loadtest.family import own_cpu_seconds
 from strata.loadtest.figures import Figure, median_ratio
+from strata.loadtest.meanwhile import meanwhile
 from strata.loadtest.options import own_server
 from strata.loadtest.processes import ServerProcess
 from strata.loadtest.report import Report
@@ -49,12 +49,12 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
         async def turn(server: ServerProcess, seconds: float) -> Turn:
             path = f"/embed?layers={layers}"
             requests = [server.address.post(path, {"inputs": text}) for text in texts]
-            process = psutil.Process(server.pid)
-            before = process.cpu_times()
+            before = own_cpu_seconds(server.pid)
             ran = await run_for(server.address, requests, args.connections, seconds)
-            after = process.cpu_times()
-            spent = after.user + after.system - before.user - before.system
-            return Turn(ran.rate, spent / len(ran.spans) * 1000)
+            return Turn(ran.rate, (own_cpu_seconds(server.pid) - before) / len(ran.spans) * 1000)
+
+        def turns_on(server: ServerProcess) -> Callable[[int], Coroutine[None, None, Turn]]:
+            return lambda number: turn(server, args.seconds)
 
         for server in (one, other):
             await turn(server, 2 * args.seconds)  # warm-up
@@ -64,10 +64,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
                 await asyncio.sleep(_FORGOTTEN_S)
             async with _looking(seen.address):
                 found = await interleave(
-                    {
-                        "alone": lambda _, server=unseen: turn(server, args.seconds),  # type: ignore[misc]
-                        "looked at": lambda _, server=seen: turn(server, args.seconds),  # type: ignore[misc]
-                    },
+                    {"alone": turns_on(unseen), "looked at": turns_on(seen)},
                     args.rounds,
                     lambda name, t: report.tell(f"  {name}: {t.rate:.1f} texts/s, {t.front_ms:.3f} ms of the front"),
                 )
@@ -96,16 +93,14 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
 
 async def _look_ms(server: ServerProcess) -> float:
     """CPU milliseconds that the front takes for one look: the load's noise is larger than it."""
-    process = psutil.Process(server.pid)
     connection = await Connection.open(server.address)
     try:
-        before = process.cpu_times()
+        before = own_cpu_seconds(server.pid)
         for _ in range(_LOOKS):
             await connection.send(server.address.get(f"/now?seconds={_ASKED_S}"))
-        after = process.cpu_times()
+        return (own_cpu_seconds(server.pid) - before) / _LOOKS * 1000
     finally:
         connection.close()
-    return (after.user + after.system - before.user - before.system) / _LOOKS * 1000
 
 
 def _record_ms(answers: int) -> float:
@@ -134,11 +129,6 @@ async def _looking(address: Address) -> AsyncIterator[None]:
         finally:
             connection.close()
 
-    task = asyncio.create_task(look())
-    await asyncio.sleep(2 * _EVERY_S)
-    try:
+    async with meanwhile(look()):
+        await asyncio.sleep(2 * _EVERY_S)
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -20,7 +20,7 @@ Rooms = dict[str, frozenset[str]]  # room -> the rooms it imports
 
 
 def imports() -> Iterator[tuple[str, str]]:
-    """(module, module or name it imports), of everything that is shipped, without "strata."."""
+    """(module, module or name it imports), of everything that is shipped; the module without "strata."."""
     for top in TOPS:
         for file in sorted((_ROOT / top).rglob("*.py")):
             module = ".".join(file.relative_to(_ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -28,10 +28,15 @@ def imports() -> Iterator[tuple[str, str]]:
                 if isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom):
-                    names = [f"{node.module}.{alias.name}" for alias in node.names]
+                    names = [f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names]
                 else:
                     continue
-                yield from ((module, name.removeprefix("strata.")) for name in names if name.startswith("strata."))
+                yield from ((module, name) for name in names)
+
+
+def own_imports() -> Iterator[tuple[str, str]]:
+    """Those of Strata's own modules and names, likewise without "strata."."""
+    return ((module, name.removeprefix("strata.")) for module, name in imports() if name.startswith("strata."))
 
 
 def rooms_of(found: Iterator[tuple[str, str]]) -> Rooms:

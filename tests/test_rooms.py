@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-TOPS = ("app", "model_store", "loadtest")
+from strata.loadtest.rooms import TOPS, imports, own_imports
 
 # What brings a request to the rooms below.
 FRONT = ("app.api", "app.lifecycle", "app.served", "app.tiers", "app.settings")
@@ -46,35 +42,18 @@ NEVER = {
 }
 
 
-def imports() -> Iterator[tuple[str, str]]:
-    """(module, module or name it imports), of everything that is shipped, without "strata."."""
-    for top in TOPS:
-        for file in (ROOT / top).rglob("*.py"):
-            module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                for name in _imported(node):
-                    yield module, name
-
-
-def _imported(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom):
-        assert node.level == 0, "imports are absolute"
-        names = [f"{node.module}.{alias.name}" for alias in node.names]
-    else:
-        return []
-    assert not [name for name in names if name.split(".")[0] in (*TOPS, "tests")], f"not by the one name: {names}"
-    return [name.removeprefix("strata.") for name in names if name.startswith("strata.")]
-
-
 def below(name: str, room: str) -> bool:
     """Whether a module or name lies in a room."""
     return name == room or name.startswith(room + ".")
 
 
+def test_imports_are_absolute_and_by_the_one_name() -> None:
+    wrong = [(module, name) for module, name in imports() if name.split(".")[0] in ("", *TOPS, "tests")]
+    assert not wrong
+
+
 def test_nothing_is_imported_that_lies_above() -> None:
-    found = list(imports())
+    found = list(own_imports())
     assert len(found) > 500, "the imports were not found"
     wrong = [
         f"{module} imports {name}"
@@ -93,7 +72,7 @@ def test_rooms_do_not_go_round_in_circles(top: str) -> None:
         return name.split(".")[1]
 
     graph: dict[str, set[str]] = {}
-    for module, name in imports():
+    for module, name in own_imports():
         if below(module, top) and below(name, top) and "." in module and "." in name and room(module) != room(name):
             graph.setdefault(room(module), set()).add(room(name))
     try:

@@ -31,13 +31,13 @@ from strata import PLACE
 from strata.app.engine import worker
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
+from strata.app.engine.options import CPU_BATCH_TOKENS
 from strata.app.engine.signals import FRONT_SIGNALS
 from strata.app.engine.wire import json_frame, receive
 from strata.model_store.bundle.bundle import Bundle
 
 T = TypeVar("T")
 
-_BATCH_TOKENS = 512  # of a batch on a CPU, at most, unless one text has more
 _TEXT_TOKENS = (64, 32)  # of each text of a batch at warm-up, in turns
 _POLITE = 5  # nice value while loading: a quarter of a core that others want, all of one that they do not
 
@@ -120,7 +120,7 @@ def _warm_up(encoder: Encoder, bundle: Bundle) -> None:
 
     longest = min(48, m.max_tokens)
     run([longest, max(longest // 3, 1), max(longest // 4, 1)], m.architecture.layers)
-    for number, size in enumerate(encoder.sizes(_BATCH_TOKENS)):
+    for number, size in enumerate(encoder.sizes(CPU_BATCH_TOKENS)):
         usual = min(_TEXT_TOKENS[number % len(_TEXT_TOKENS)], m.max_tokens)
         run([usual] * (size // usual) + [size % usual] * (size % usual > 0), 1)
 

@@ -99,9 +99,14 @@ class Worker:
             else:
                 done(result)
 
+        try:
+            data = frame(Kind.BATCH, encode_batch(batch))
+        except Exception as error:  # likewise, but not before the caller knows that the batch has started
+            self._loop.call_soon(done, BatchFailed(f"{type(error).__name__}: {error}"))
+            return
         self._await(timeout_s, tell, lambda reason: done(WorkerLost(reason)))
         if not self._gone:
-            self._send(frame(Kind.BATCH, encode_batch(batch)))
+            self._send(data)
 
     async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
         """The same, awaited."""
@@ -221,7 +226,7 @@ class HostLink:
         self._control = control
         self._backend = backend
         self._about = about
-        self._turn = asyncio.Lock()
+        self._asking = asyncio.Lock()  # one command at a time
 
     @classmethod
     def start(cls, bundle: Path, backend: str, device: str, threads: int) -> HostLink:
@@ -252,7 +257,7 @@ class HostLink:
         return await Worker.connect(pid, sock)
 
     async def _ask(self, command: dict[str, Any], hear: Callable[[], T], timeout_s: float) -> T:
-        async with self._turn:
+        async with self._asking:
             self._control.settimeout(timeout_s)
             try:
                 self._control.sendall(json_frame(command))

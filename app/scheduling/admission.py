@@ -22,7 +22,7 @@ from strata.app.scheduling.snapshot import Floats, Snapshot
 
 @dataclass(slots=True, frozen=True)
 class Newcomer:
-    """A request at the door. Work in worker-seconds at its floor."""
+    """A request that asks to be let in. Work in worker-seconds at its floor."""
 
     tier: str
     work: float

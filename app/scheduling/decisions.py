@@ -29,7 +29,7 @@ _TOP = LEVELS - 1
 
 @dataclass(slots=True, frozen=True)
 class Entry:
-    """What the door says to a request."""
+    """What a request is told when it comes."""
 
     late_s: float  # 0: it is let in
     within: bool

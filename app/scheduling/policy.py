@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from strata.app.engine.options import CPU_BATCH_TOKENS
+
 
 @dataclass(slots=True, frozen=True)
 class Policy:
     """What the operator does not set. Frozen: tests and the simulation replace fields, nothing changes them."""
 
     # Batches.
-    # On a CPU a few hundred tokens are as fast as many and keep the next decision near; a GPU wants bulk.
-    batch_tokens: Mapping[str, int] = field(default_factory=lambda: {"cpu": 512, "cuda": 32_768})  # by device
+    # By device: a GPU wants bulk.
+    batch_tokens: Mapping[str, int] = field(default_factory=lambda: {"cpu": CPU_BATCH_TOKENS, "cuda": 32_768})
     least_split_tokens: int = 192  # of a worker: sharing less among idle workers costs more than it saves
     batch_share: float = 0.2  # of the usual shortest deadline that a batch may take: whoever has it may come any time
     shortest_quantile: float = 0.005  # of requests may have a shorter deadline than the "usual shortest"
@@ -31,9 +33,7 @@ class Policy:
     kept_load: float = 0.95  # of its share: a tier whose full depth takes less keeps it, whatever others do
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
-    headroom: float = (
-        0.25  # of the time left by which all must be predicted to be answered, or depth falls: bursts come
-    )
+    headroom: float = 0.25  # of the time left: all must be predicted to be answered by then, or depth falls
     kept_headroom: float = 0.5  # the same for tiers that keep their depth: what may come of them is within their share
     headroom_s: float = 0.8  # the most that is kept free so
     horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen

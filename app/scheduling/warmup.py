@@ -14,10 +14,8 @@ from strata.app.planning.cost import CostModel, Load
 
 _ROUNDS = 1  # that count: the host has run every size of a batch before its workers were forked
 _MOST = 256  # tokens of the longest
-_LONG, _SHORT = (
-    6,
-    8,
-)  # a long text is so many times as long as the longest of the sample; a short one has so many tokens
+_LONG = 6  # times as long as the longest of the sample is a long text
+_SHORT = 8  # tokens of a short one
 
 
 async def measure(

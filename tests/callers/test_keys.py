@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -14,14 +13,11 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
+from tests.callers.hashes import hashed
 from tests.conftest import RunningServer, ServerFactory
 
 TEXT = "the river and the mountain"
 GOLD, BULK = "sk-test-gold-0123456789", "sk-test-bulk-0123456789"
-
-
-def hashed(key: str) -> str:
-    return f"sha256:{sha256(key.encode()).hexdigest()}"
 
 
 TIERS = f"""

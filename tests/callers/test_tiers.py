@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,10 @@ from strata.app.planning.planner import Planner
 from strata.model_store.bundle.bundle import read_manifest
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.registry import DEFAULT, find
+from tests.callers.hashes import hashed
 from tests.planning.conftest import paper_manifest
 
 EXAMPLE = Path(__file__).parents[2] / "docker" / "tiers.toml"
-
-
-def hashed(key: str) -> str:
-    return f"sha256:{sha256(key.encode()).hexdigest()}"
 
 
 THREE = f"""

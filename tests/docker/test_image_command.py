@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cluster import LINKS, command, environment
 from tests.conftest import STRATA
+from tests.waiting import await_ready
 
 PORT = 8080
 
@@ -22,7 +22,7 @@ def test_the_command_of_the_image_starts_beside_what_a_cluster_sets(tmp_path: Pa
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", PORT))
+            probe.bind(("127.0.0.1", PORT))
         except OSError:
             pytest.skip(f"the image's port, {PORT}, is in use here")
     image = environment()
@@ -36,21 +36,15 @@ def test_the_command_of_the_image_starts_beside_what_a_cluster_sets(tmp_path: Pa
     own = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
-        "STRATA_INSECURE": "true",
+        "STRATA_HOST": "127.0.0.1",  # no other machine is to reach a server under test
         "STRATA_BACKEND": "onnxruntime",
     }
-    process = subprocess.Popen(words, env={**os.environ, **image, **LINKS, **own}, stderr=subprocess.PIPE, text=True)
+    log, address = tmp_path / "log", f"http://127.0.0.1:{PORT}"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(words, env={**os.environ, **image, **LINKS, **own}, stderr=sink)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            try:
-                if httpx.get(f"http://127.0.0.1:{PORT}/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-        answer = httpx.post(f"http://127.0.0.1:{PORT}/embed?layers=2", json={"inputs": "river"})
+        await_ready(address, process, 60, log.read_text)
+        answer = httpx.post(f"{address}/embed?layers=2", json={"inputs": "river"})
         assert answer.status_code == 200
     finally:
         process.terminate()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from strata.app.engine import link
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.link import BatchFailed, EngineError, HostLink
 from strata.app.engine.options import EngineOptions
@@ -268,6 +269,19 @@ def test_memory_does_not_grow_with_exits_or_workers(backend: str) -> None:
             assert private_bytes(pid) < 60 << 20, "a worker's own pages, far below a copy of the weights"
 
     with_pool(find(DEFAULT), EngineOptions(backend=backend, dtype="float32", workers=2, threads=1), use)
+
+
+def test_a_batch_that_cannot_be_sent_fails_alone(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(pool: EnginePool) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(link, "encode_batch", lambda batch: bytes(batch))
+            with pytest.raises(BatchFailed, match="TypeError"):
+                await pool.run(Batch([Row(IDS, 1, 32)]))
+        assert pool.idle == 1
+        (vector,) = (await pool.run(Batch([Row(IDS, 1, 32)]))).vectors
+        assert len(vector) == 32
+
+    with_pool(tiny_bundle, EngineOptions(backend="onnxruntime", workers=1, threads=1), use)
 
 
 def test_what_every_size_of_a_batch_needs_is_shared_by_the_workers() -> None:

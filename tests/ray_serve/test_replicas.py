@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.balancer.conftest import free_ports
+from tests.waiting import await_ready
 
 pytest.importorskip("ray.serve", reason="Ray is not installed: pip install '.[ray]'")
 
@@ -51,17 +52,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen([serve, "run", str(folder / "config.yaml")], env=env, stdout=sink, stderr=sink)
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()[-3000:]
-            try:
-                if httpx.get(f"{address}/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        else:
-            raise AssertionError(log.read_text()[-3000:])
+        await_ready(address, process, 120, lambda: log.read_text()[-3000:])
         yield address
     finally:
         process.send_signal(signal.SIGINT)

@@ -21,6 +21,9 @@ def bucket_of(tokens: int, rows: int) -> int | None:
     return next((bucket for bucket in BUCKETS if bucket >= tokens), None)
 
 
+_stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream  # whose constructor torch leaves untyped
+
+
 class Recorder:
     """Records work at its first call and replays it at later ones. The work reads and writes fixed memory only."""
 
@@ -57,8 +60,3 @@ class Recorder:
     def recorded(self) -> int:
         """Graphs held."""
         return len(self._graphs)
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    made: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return made
