@@ -79,16 +79,16 @@ def depth_picture(bundle: Bundle, spent: dict[int, float], theme: Theme) -> Canv
         (SIMILARITY, "alike", "similarity", theme.own),
         (SEARCH, "queries", "search: queries at this depth, documents at full depth", theme.warm),
     )
+    highest: dict[int, float] = {}  # where the number of an exit stands: over the higher of the curves
     for task, side, label, colour in kinds:
         worth = {e: w for e in exits if (w := quality.worth(task, e, dim, side)) is not None}
         if not worth:
             continue
         curve.plot([spent[e] for e in worth], [100 * w.share for w in worth.values()], "o-", color=colour, label=label)
-        for e in (1, 3, 6, exits[-1]):
-            if e in worth:
-                curve.annotate(
-                    str(e), (spent[e], 100 * worth[e].share), (0, 7), textcoords="offset points", ha="center"
-                )
+        for e in {1, 3, 6, exits[-1]} & set(worth):
+            highest[e] = max(highest.get(e, 0.0), 100 * worth[e].share)
+    for e, share in sorted(highest.items()):
+        curve.annotate(str(e), (spent[e], share), (0, 7), textcoords="offset points", ha="center")
     curve.set(xlabel=f"ms for one text of {_TOKENS} tokens", ylabel="quality kept, %", title="what a layer is worth")
     curve.set_ylim(top=102.5)
     _finish(curve, theme)
