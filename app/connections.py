@@ -118,7 +118,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _on_departure(self, callback: Callable[[], None] | None) -> None:
         """Tell of the client's departure, also where it left before anybody asked."""
         self._departed = callback
-        if callback is not None and self._lost:
+        if callback is None:
+            return
+        if not self.pipeline:  # a large last piece of the body made uvicorn stop reading, and so nobody would see it go
+            self.flow.resume_reading()
+        if self._lost:
             callback()
 
     def data_received(self, data: bytes) -> None:

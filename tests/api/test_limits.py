@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,7 @@ import httpx
 import pytest
 
 from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import until
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +140,19 @@ def test_a_client_that_leaves_while_its_texts_are_tokenized_is_noticed(
             while "strata_tokenizer_backlog 1" not in server.client.get("/metrics").text:
                 assert time.monotonic() < deadline
         server.await_logged("id=gone .*status=499")  # and not once the engine, which stands still, has answered
+
+
+def test_a_client_that_leaves_is_noticed_however_its_body_came(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    """The last piece of a body may be so large that reading pauses, while the front waits for it."""
+    server = start_server(tiny_bundle)
+    body = json.dumps({"inputs": ["river " * 20] * 1000}).encode()
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with server.engine_held(), socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head + body[:1000])
+        time.sleep(0.2)  # until the front waits for the rest
+        os.kill(server.process.pid, signal.SIGSTOP)
+        connection.sendall(body[1000:])  # and then finds all of it at once
+        os.kill(server.process.pid, signal.SIGCONT)
+        until(lambda: re.search("^te_queue_size [1-9]", server.client.get("/metrics").text, re.M), 5)
+        connection.close()
+        assert "status=499" in server.await_logged("id=gone .*")[0]
