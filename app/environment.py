@@ -34,6 +34,8 @@ def remarks(environment: Mapping[str, str], options: Iterable[str]) -> list[str]
             if is_link(name, value):
                 found.append(f"{name}={value} is ignored: a Kubernetes Service or a container's link set it")
         elif name not in _OTHERS and not name.startswith(links):
-            near = get_close_matches(name, sorted(known), n=1, cutoff=0.75)
-            found.append(f"{name} is no option; {f'{near[0]} is' if near else '`strata serve --help` lists them'}")
+            words = [other.removeprefix(PREFIX) for other in sorted(known | _OTHERS)]
+            near = get_close_matches(name.removeprefix(PREFIX), words, n=1, cutoff=0.75)
+            told = f"{PREFIX}{near[0]} is" if near else "`strata serve --help` lists them"
+            found.append(f"{name} is no option; {told}")
     return found

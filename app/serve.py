@@ -58,5 +58,7 @@ def _serve(options: settings.Settings, pool: EnginePool, listeners: Sequence[Lis
 
 
 def _refused(message: str) -> int:
-    print(f"strata serve: {message}", file=sys.stderr)
+    from strata.terminal import one_line
+
+    print(f"strata serve: {one_line(message)}", file=sys.stderr)
     return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from strata.app.environment import PREFIX, is_link
 ENV_PREFIX = PREFIX
 
 _LONGEST_NAME = 200
+_THREADS_A_CORE = 32  # of this machine; more than these never start in time, or at all
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -230,6 +232,12 @@ class Settings(BaseSettings):
             )
         if self.api_key is not None and self.tiers is not None:
             raise ValueError("api_key and tiers are both given: put the key into the tiers file (strata keys new)")
+        threads, cores = (self.workers or 1) * (self.threads or 1), os.cpu_count() or 1
+        if threads > _THREADS_A_CORE * cores:
+            raise ValueError(
+                f"workers and threads: {threads} threads in all are more than {_THREADS_A_CORE} for each of this "
+                f"machine's {cores} cores"
+            )
         if self.max_queue_texts <= self.max_client_batch_size:
             raise ValueError(
                 f"max_queue_texts {self.max_queue_texts} is not more than max_client_batch_size "

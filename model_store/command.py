@@ -131,12 +131,12 @@ def _add(args: argparse.Namespace) -> int:
                 watch=watch,
             )
     except (RefusedError, OSError) as error:
-        print(f"Not added: {error}", file=sys.stderr)
+        print(f"Not added: {terminal.one_line(error)}", file=sys.stderr)
         return 1
     if args.json:
         terminal.print_json(described(registry.Installed(name, destination, False), manifest))
     else:
-        print(f"Added {name} ({_shape(manifest)}) at {destination}")
+        print(f"Added {terminal.one_line(name)} ({_shape(manifest)}) at {terminal.one_line(destination)}")
     if not manifest.elastic:
         print(_untrained(manifest.architecture.layers), file=sys.stderr)
     if manifest.provenance.licence == UNKNOWN_LICENCE:
@@ -163,7 +163,11 @@ def _list(args: argparse.Namespace) -> int:
         terminal.show(f"No models: none came with this installation and none are in {registry.store()}.")
     for bundle, manifest in found:
         default = ", default" if bundle.name == registry.DEFAULT else ""
-        terminal.show(terminal.Text(f"{bundle.name} ({'built in' if bundle.built_in else 'added'}{default})", "bold"))
+        terminal.show(
+            terminal.Text(
+                f"{terminal.one_line(bundle.name)} ({'built in' if bundle.built_in else 'added'}{default})", "bold"
+            )
+        )
         if isinstance(manifest, str):
             terminal.show(terminal.facts([("damaged", terminal.Text(manifest, "red"))], indent=2))
             continue
@@ -213,10 +217,10 @@ def _verify(args: argparse.Namespace) -> int:
             with terminal.progress(f"verifying {model}", 2 * size) as watch:
                 manifest = verify(path, watch)
             results.append({"model": str(model), "sound": True, "revision": manifest.revision})
-            told = f"{model}: OK ({_shape(manifest)}, revision {manifest.revision})"
+            told = f"{terminal.one_line(model)}: OK ({_shape(manifest)}, revision {manifest.revision})"
         except (registry.NotFoundError, ValueError, OSError) as error:
             results.append({"model": str(model), "sound": False, "reason": str(error)})
-            told = f"{model}: FAILED: {error}"
+            told = f"{terminal.one_line(model)}: FAILED: {terminal.one_line(error)}"
         if not args.json:
             print(told)
     if args.json:

@@ -88,6 +88,23 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Pa
     (tmp_path / "store" / "closed").chmod(0o700)
 
 
+def test_a_name_that_would_break_the_line_or_command_the_terminal_is_escaped(tmp_path: Path) -> None:
+    name = "two\nlines\x1b[2J"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "manifest.json").write_text("{")
+    for words in (["list"], ["verify"], ["add", str(tmp_path / name)]):
+        done = subprocess.run(
+            [*STRATA, "models", *words], env=environment(tmp_path), capture_output=True, text=True, check=False
+        )
+        assert r"two\nlines\x1b[2J" in done.stdout + done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+    (tmp_path / name / "manifest.json").unlink()
+    done = subprocess.run(
+        [*STRATA, "serve", "--model", str(tmp_path / name)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+
+
 def test_a_user_without_a_home_has_the_models_that_come_with_strata(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

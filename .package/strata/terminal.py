@@ -14,7 +14,19 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColum
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Cell", "Text", "console", "facts", "head", "print_json", "print_json_line", "progress", "show", "table"]
+__all__ = [
+    "Cell",
+    "Text",
+    "console",
+    "facts",
+    "head",
+    "one_line",
+    "print_json",
+    "print_json_line",
+    "progress",
+    "show",
+    "table",
+]
 
 Cell = str | Text
 
@@ -28,6 +40,12 @@ class _Console(Console):
 def console(*, stderr: bool = False) -> Console:
     """Where to print. Colour only on a terminal, and not with NO_COLOR; 80 columns where there is no terminal."""
     return _Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+
+def one_line(text: object) -> str:
+    """What a file or folder may be called, with what is no printable character escaped: it neither breaks the line nor
+    commands the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def show(*parts: Cell | Table) -> None:
@@ -77,11 +95,12 @@ def facts(rows: Sequence[tuple[str, Cell]], *, indent: int = 0) -> Text:
     made = Text()
     for name, fact in rows:
         made.append("\n" if made else "").append(f"{'':{indent}}{name:<{start - indent}}", "dim")
-        plain = textwrap.wrap(str(fact), max(width, 20), break_long_words=False, break_on_hyphens=False)
-        if len(plain) <= 1 and isinstance(fact, Text):
+        style, told = (fact.style, fact.plain) if isinstance(fact, Text) else (None, fact)
+        lines = textwrap.wrap(one_line(told), max(width, 20), break_long_words=False, break_on_hyphens=False)
+        if len(lines) <= 1 and told.isprintable() and isinstance(fact, Text):
             made.append_text(fact)
         else:
-            made.append(f"\n{'':{start}}".join(plain), fact.style if isinstance(fact, Text) else None)
+            made.append(f"\n{'':{start}}".join(lines), style)
     return made
 
 

@@ -61,6 +61,9 @@ def test_switches_can_be_turned_off_and_on(monkeypatch: pytest.MonkeyPatch) -> N
         (("--port", "high"), "--port"),
         (("--port", "70000"), "--port"),
         (("--workers", "0"), "--workers"),
+        (("--workers", "1000000"), "1000000 threads in all are more than 32 for each of this machine's"),
+        (("--threads", "1000000000"), "1000000000 threads in all"),
+        (("--workers", "50000", "--threads", "50000"), "2500000000 threads in all"),
         (("--drain-seconds", "-1"), "--drain-seconds"),
         (("--max-queue-texts", "5"), "max_queue_texts"),
     ],
@@ -92,6 +95,7 @@ def test_help_and_version_answer(arguments: tuple[str, ...]) -> None:
 
 
 def test_the_front_imports_neither_torch_nor_transformers_nor_onnxruntime() -> None:
-    check = "import sys, app.server; print(sorted({'torch', 'transformers', 'onnxruntime', 'onnx'} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=True)
+    heavy = "{'torch', 'transformers', 'onnxruntime', 'onnx'}"
+    check = f"import sys, strata.app.server; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-P", "-c", check], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
