@@ -8,13 +8,14 @@ semantic conventions for HTTP; ours begin with ``strata.``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import Timer
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from strata.app.request_context import RequestContext
 
-_CLOSE_MS = 2000  # longest wait at the end for spans that have not been sent
+_CLOSE_S = 2.0  # longest wait at the end for spans that have not been sent
 
 
 class TracingError(ValueError):
@@ -38,7 +39,8 @@ class Tracing:
             raise TracingError("--traces: needs more packages: pip install 'strata-embed[otel]'") from error
         named = Resource({SERVICE_NAME: "strata"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._exporter = OTLPSpanExporter()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("strata", version)
         self._trace, self._propagate = trace, propagate
 
@@ -74,5 +76,9 @@ class Tracing:
 
     def close(self) -> None:
         """Send what has not been sent, for two seconds at most, and end the thread."""
-        self._provider.force_flush(_CLOSE_MS)
+        late = Timer(_CLOSE_S, self._exporter.shutdown)  # a flush tries again and again, whatever time it is given
+        late.daemon = True
+        late.start()
+        self._provider.force_flush()
         self._provider.shutdown()
+        late.cancel()

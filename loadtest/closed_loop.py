@@ -64,7 +64,7 @@ async def run_for(address: Address, requests: Sequence[bytes], connections: int,
 async def _run(address: Address, requests: Iterator[bytes], connections: int, seconds: float | None) -> Sample:
     opened = [await Connection.open(address) for _ in range(connections)]
     sample = Sample()
-    gc.collect()
+    gc.collect(1)  # not of what has lived for long: with torch imported that takes 0.3 s, each time
     gc.disable()  # a collection in the client would be counted as the server's latency
     try:
         cpu = _cpu_seconds()

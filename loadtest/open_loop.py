@@ -94,7 +94,7 @@ async def run_open(
     await pool.prepare(connections)
     run = OpenRun([Trip() for _ in requests])
     tasks: set[asyncio.Task[None]] = set()
-    gc.collect()
+    gc.collect(1)  # as in closed_loop
     gc.disable()  # a collection here would be counted as the server's latency
     try:
         await asyncio.sleep(_SETTLE_S)

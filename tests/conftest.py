@@ -16,12 +16,21 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import Phase, settings
 
 from strata.model_store.bundle.bundle import record_files, write_manifest
 from strata.model_store.bundle.graphs import write_graphs
 from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
 from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.quality import MeasuredSet, Quality
+
+# Made-up examples are the same in every run, and one that fails is told as it is: shrinking a simulated flood takes
+# minutes. `pytest --hypothesis-profile=search` draws others each time, and shrinks what fails.
+settings.register_profile(
+    "bounded", derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
+)
+settings.register_profile("search", deadline=None, database=None)
+settings.load_profile("bounded")
 
 # Triton's kernels are interpreted in this process: said before anything imports Triton, whose own functions ask once.
 os.environ["TRITON_INTERPRET"] = "1"

@@ -20,6 +20,7 @@ from strata.model_store.bundle.registry import find
 from strata.model_store.encoding.reference import ReferenceEncoder
 from strata.model_store.profiling.agreement import measure_agreement
 from strata.model_store.profiling.auto_exit import calibrate
+from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.comparison import compare_agreement, compare_references, compare_sets, other_sets
 from strata.model_store.profiling.output_types import calibrated
 from strata.model_store.profiling.picture import draw
@@ -32,6 +33,7 @@ def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     Status 1 where ``--check`` finds a figure not reproduced, or nothing to compare.
     """
+    benchmarks = Benchmarks.read(args)  # a fault in a file is told before minutes are spent
     bundle = Bundle.open(find(args.model))
     old, progress = bundle.manifest, not args.quiet
     print(f"{old.name}, revision {old.revision}, at {bundle.path}")
@@ -45,7 +47,7 @@ def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         show_latency(latency)
 
     ranges = old.int8_ranges if args.check else _ranges(args, bundle)
-    measured = measure_bundle(args, bundle, old.model_copy(update={"int8_ranges": ranges}))
+    measured = measure_bundle(args, bundle, old.model_copy(update={"int8_ranges": ranges}), benchmarks)
     manifest = measured.manifest
     if not args.no_agreement and old.elastic:
         manifest = _agreement(args, bundle, manifest, latency, progress)

@@ -35,9 +35,8 @@ class Measured:
     recomputed: bool = False
 
 
-def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest) -> Measured:
+def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest, benchmarks: Benchmarks) -> Measured:
     """Measure ``--sts`` and ``--beir`` at every exit and dim the model was trained for; ``manifest`` has its ranges."""
-    benchmarks = Benchmarks.read(args)
     if not benchmarks:
         return Measured(manifest)
     device = pick_device() if args.device == "auto" else torch.device(args.device)

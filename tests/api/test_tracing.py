@@ -106,12 +106,13 @@ def test_a_collector_that_is_away_costs_no_request_and_no_drain(start_server: Se
     assert server.client.post("/embed", json={"inputs": "river"}).status_code == 200
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 5
 
 
 def test_without_the_extra_it_is_said_what_to_install(tiny_bundle: Path) -> None:
-    code = "import sys; sys.modules['opentelemetry.sdk'] = None\nfrom app.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "serve", "--model", str(tiny_bundle), "--port", "0", "--traces"]
+    hide = "import sys; sys.modules['opentelemetry.sdk'] = None\n"
+    code = hide + "from strata.app.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-P", "-c", code, "serve", "--model", str(tiny_bundle), "--port", "0", "--traces"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "strata-embed[otel]" in done.stderr

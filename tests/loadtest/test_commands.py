@@ -48,11 +48,11 @@ def test_a_server_that_does_not_start_is_told(capsys: pytest.CaptureFixture[str]
 
 def test_the_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys, argparse, loadtest.command as c; c.add_arguments(argparse.ArgumentParser());"
+        "import sys, argparse, strata.loadtest.command as c; c.add_arguments(argparse.ArgumentParser());"
         "print([m for m in ('numpy', 'psutil', 'httpx', 'torch', 'strata.app.engine.pool')"
         " if m in sys.modules])"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 
 

@@ -28,10 +28,15 @@ def beir(tmp_path: Path) -> Path:
 
 
 def test_queries_of_every_policy_are_searched_on_one_index(
-    searching: Path, beir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    searching: Path,
+    beir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("strata.loadtest.search._REST_S", 0.0)
     file = tmp_path / "search.json"
-    options = ["--beir", str(beir), "--pinned", "3,1", "--loads", "0.5,1", "--capacity", "40", "--seconds", "1"]
+    options = ["--beir", str(beir), "--pinned", "3,1", "--loads", "0.5,1", "--capacity", "60", "--seconds", "0.5"]
     serve = ["--", "--model", str(searching), *SMALL]
     assert main(["loadtest", "search", *options, "--deadline-ms", "2000", "--json", str(file), *serve]) == 0
     written = json.loads(file.read_text())
@@ -63,7 +68,6 @@ def test_the_set_that_comes_with_it_asks_with_first_lines_for_the_rest() -> None
     data = retrieval_set(None)
     assert len(data.queries) == 500
     assert len(data.documents) > 2000
-    assert data.sha256 == retrieval_set(None).sha256
     for query, judged in data.relevance.items():
         (document,) = judged
         assert data.documents[document]

@@ -15,6 +15,12 @@ from tests.conftest import RunningServer, ServerFactory
 _SERVE = ["--backend", "onnxruntime", "--dtype", "float32", "--workers", "1", "--threads", "1"]
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between segments, where the queue is empty anyway."""
+    monkeypatch.setattr("strata.loadtest.slo._REST_S", 0.0)
+
+
 @pytest.fixture(scope="module")
 def tiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("tiers") / "tiers.toml"
@@ -31,7 +37,7 @@ def tiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_policies_meet_the_same_arrivals_and_are_reported(
     tiny_bundle: Path, tiers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load = ["--scenario", "overload", "--mean", "1", "--capacity", "60", "--seconds", "2", "--rounds", "2"]
+    load = ["--scenario", "overload", "--mean", "1", "--capacity", "120", "--seconds", "1", "--rounds", "2"]
     who = ["--tiers", str(tiers), "--mix", "fast=1", "slow=1", "--policies", "full", "static", "elastic"]
     serve = ["--", "--model", str(tiny_bundle), *_SERVE]
     assert main(["loadtest", "slo", *load, *who, "--out", str(tmp_path / "out"), *serve]) == 0
@@ -63,7 +69,7 @@ def test_policies_meet_the_same_arrivals_and_are_reported(
         "in time, % of offered",
     ):
         assert said in html
-    assert "120 texts in 2 s: 1.00 x capacity" in capsys.readouterr().out
+    assert "120 texts in 1 s: 1.00 x capacity" in capsys.readouterr().out
 
 
 def test_a_server_without_these_tiers_is_not_measured(
@@ -95,7 +101,8 @@ def test_workers_that_die_or_stand_still_lose_nobodys_answer(
 ) -> None:
     monkeypatch.setattr("strata.loadtest.faults.KILL_EVERY_S", 0.5)
     monkeypatch.setattr("strata.loadtest.faults._STOP_AFTER_S", 0.5)
-    load = ["--scenario", "overload", "--mean", "1", "--capacity", "60", "--seconds", "3", "--rounds", "1"]
+    monkeypatch.setattr("strata.loadtest.faults.STOP_S", 1.0)
+    load = ["--scenario", "overload", "--mean", "1", "--capacity", "90", "--seconds", "2", "--rounds", "1"]
     who = ["--tiers", str(tiers), "--mix", "fast=1", "slow=1", "--policies", "elastic", "--faults", kind]
     serve = ["--", "--model", str(tiny_bundle), *_SERVE[:-4], "--workers", "2", "--threads", "1"]
     assert main(["loadtest", "slo", *load, *who, "--out", str(tmp_path), *serve]) == 0

@@ -100,7 +100,7 @@ flood = st.tuples(
 
 
 @given(st.lists(flood, min_size=1, max_size=4), st.sampled_from([1, 3, 6]), st.floats(0.3, 0.9), st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_whoever_stays_within_its_share_is_in_time_whatever_the_others_send(
     floods: list[tuple[tuple[int, ...], float | None, float]], depth: int, share: float, seed: int
 ) -> None:
