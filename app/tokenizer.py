@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from strata.app.engine.batch import TokenIds
+from strata.app.word_ids import WordIds
 from strata.model_store.bundle.bundle import read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.prompts import InputType, prompt_for
@@ -84,6 +85,7 @@ class Tokenizer:
 
     def __init__(self, bundle: Path, manifest: Manifest, *, workers: int, default_prompt_name: str | None) -> None:
         self._rust = read_tokenizer(bundle)
+        self._words = WordIds(self._rust)
         self._lowercase = manifest.lowercase
         self._vocabulary = manifest.architecture.vocab_size
         self.max_tokens = manifest.max_tokens
@@ -202,8 +204,11 @@ class Tokenizer:
         if how.truncate:
             limit = self.max_tokens * _CHARACTERS_PER_TOKEN
             texts = [text if len(text) <= limit else _cut(text, limit, how.direction) for text in texts]
-        found = self._rust.encode_batch_fast([self._prepared(text, prompt) for text in texts])
-        return [self._fitted(encoding.ids, index, how) for index, encoding in enumerate(found)]
+        texts = [self._prepared(text, prompt) for text in texts]
+        found = [self._words.ids(text) for text in texts]
+        others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        rest = iter(self._rust.encode_batch_fast(others) if others else ())
+        return [self._fitted(next(rest).ids if ids is None else ids, index, how) for index, ids in enumerate(found)]
 
     def _prepared(self, text: str, prompt: str) -> str:
         text = prompt + text
