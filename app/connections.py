@@ -147,7 +147,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds.heard(self)
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_HEAD:
             raise ValueError(f"a request's head may take {_MOST_HEAD} bytes")
-        if bare := _NO_PATH.fullmatch(self.url):
+        if self.url[:1] != b"/" and (bare := _NO_PATH.fullmatch(self.url)):
             self.url = bare[1] + b"/" + (bare[2] or b"")
         super().on_headers_complete()
         if len(self.pipeline) > _MOST_AHEAD:
@@ -165,8 +165,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._settle()
 
     def on_response_complete(self) -> None:
-        """The client must take the answer, and may send the next request."""
-        super().on_response_complete()
+        """The client must take the answer, and may send the next request.
+
+        As uvicorn has it, but for its timer of an idle connection: one is made and ended for each answer, and whoever
+        waits too long is seen to by `Connections`.
+        """
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
         self._settle()
 
     def pause_writing(self) -> None:

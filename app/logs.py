@@ -40,9 +40,14 @@ def event(
     _logger.log(level, name, exc_info=error, extra={"facts": facts or {}})
 
 
+def takes_requests() -> bool:
+    """Whether lines of requests are written."""
+    return not _requests.disabled and _requests.isEnabledFor(logging.INFO)
+
+
 def request(facts: dict[str, object]) -> None:
     """Log a request that has ended."""
-    if not _requests.disabled and _requests.isEnabledFor(logging.INFO):
+    if takes_requests():
         record = logging.LogRecord("strata.request", logging.INFO, "", 0, "request", None, None)
         record.facts = facts
         _requests.handle(record)

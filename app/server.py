@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import signal
 import socket
@@ -65,8 +64,6 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
         date_header=False,
         # Only a proxy on this machine reaches a Unix socket.
         forwarded_allow_ips="*" if settings.uds else None,
-        # An idle connection is kept as long as any client may think; pools and balancers should keep theirs for less.
-        timeout_keep_alive=math.ceil(settings.client_seconds),
         # After the drain nothing accepted is left to answer; this bounds clients that do not read their answers.
         timeout_graceful_shutdown=5,
     )

@@ -56,7 +56,7 @@ class TextRefused(ValueError):  # noqa: N818 - reads as what happened
         self.empty = empty
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Encode:
     """How the texts of one request become tokens. ``field`` is what the protocol calls them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
@@ -223,11 +223,7 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
             if value is not None:
                 yield name, _exits(name, value) if name == "exits" else value, f"`{name}` in the body"
     if scope["query_string"]:
-        for name, text in parse_qsl(header_text(scope["query_string"]), keep_blank_values=True):
-            if name in _OPTIONS:
-                yield name, _OPTIONS[name].read(name, text), f"`{name}` in the query"
-            elif scope["method"] == "POST":
-                _refuse(name)
+        yield from _in_query(scope["query_string"], scope["method"])
     for header, raw in scope["headers"]:
         if header.startswith(b"x-strata-"):
             name = header.removeprefix(b"x-strata-").decode("latin-1").replace("-", "_")
@@ -235,6 +231,18 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
                 yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"
             else:
                 _refuse(name)
+
+
+@lru_cache(1000)  # clients ask the same again and again
+def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
+    """Options in a query. Raises Refusal."""
+    found = []
+    for name, text in parse_qsl(header_text(query), keep_blank_values=True):
+        if name in _OPTIONS:
+            found.append((name, _OPTIONS[name].read(name, text), f"`{name}` in the query"))
+        elif method == "POST":
+            _refuse(name)
+    return tuple(found)
 
 
 def _refuse(name: str) -> None:

@@ -30,7 +30,7 @@ from strata.app.tokenizer import Encode
 _COUNTED_S = 0.05  # shorter deadlines are judged once the texts are counted: no server might meet them
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Texts:
     """The texts of a request, or their token ids, and how they are to be read."""
 
@@ -43,7 +43,7 @@ class Texts:
         return len(self.inputs)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class _Planned:
     """A request whose terms are known."""
 

@@ -138,7 +138,7 @@ class Gateway:
 
     def _log(self, scope: Scope, context: RequestContext) -> None:
         """The request's log line, and its spans where there are any."""
-        if scope["path"] in _QUIET:
+        if scope["path"] in _QUIET or not (self._tracing or logs.takes_requests()):
             return
         if self._tracing:
             self._tracing.record(context, scope["method"], scope["path"], scope["headers"])

@@ -17,7 +17,7 @@ from strata.model_store.bundle.quality import Worth
 JSON, RAW = "application/json", "application/octet-stream"
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Embedded:
     """A request's vectors, and what may be said about how they came to be. Times in seconds."""
 

@@ -34,6 +34,7 @@ _TOGETHER_S = 1.0  # workers that die within it die of one thing
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
 PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
 _PAUSE_S, _PAUSES_S = 0.5, 10.0  # between attempts to start a host, at first and at most
+_LOOK_S = 0.00025  # between two looks for answers, each a system call a worker
 _DOWN_S = 60.0  # without a single worker, after which the engine is given up
 
 
@@ -56,6 +57,7 @@ class EnginePool:
         self._places: dict[Worker, int] = {}  # from 0, kept by whoever replaces a worker
         self._busy: dict[int, float] = {}  # seconds with a batch, by place
         self._began: dict[Worker, float] = {}  # when the batch at hand was given
+        self._looked = 0.0  # when answers were last looked for
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._revision = ""  # of the bundle, when it was first opened
         self._down_since: float | None = None  # there is no worker
@@ -165,9 +167,12 @@ class EnginePool:
         return ended
 
     def look(self) -> None:
-        """Take the answers that have come meanwhile: to be called now and then by whoever keeps the loop busy."""
-        for worker in list(self._began):
-            worker.look()
+        """Take the answers that have come meanwhile: to be called often by whoever keeps the loop busy."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_S:
+            self._looked = now
+            for worker in list(self._began):
+                worker.look()
 
     def _ended(self, worker: Worker, done: Done, found: BatchResult | EngineError) -> None:
         if isinstance(found, WorkerLost):

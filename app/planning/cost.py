@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
 from statistics import median
@@ -21,7 +21,7 @@ _GAIN = 1e-7  # of the largest, under which another coefficient is not worth hav
 _PARTS = 7
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # as all that is made for each request: frozen, it would take five times as long
 class Load:
     """What of a batch takes time; rows count for each layer they are run through."""
 
@@ -58,7 +58,7 @@ class Load:
         return cls(layers, texts, every, texts * layers, every * layers, round(every * tokens) * layers)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class BatchBounds:
     """What a batch may be. A single text is a batch whatever its size."""
 
@@ -152,19 +152,21 @@ class CostModel:
 
     def __init__(self) -> None:
         self._weights: Floats = np.zeros(_PARTS)
+        self._shape = [0.0] * _PARTS  # the same, as numbers
         self._gram: Floats = np.zeros((_PARTS, _PARTS))
         self._target: Floats = np.zeros(_PARTS)
         self._log_ratio = 0.0
         self._log_alone = 0.0
         self._spread = _SPREAD
-        self.unfitted = 0  # batches since the shape was last fitted
+        self._unfitted: list[tuple[Load, float]] = []  # since the shape was last fitted
         self.costs = Costs()  # what is known now
 
-    def measured(self, samples: Iterable[tuple[Load, float]], alone: Iterable[tuple[Load, float]] = ()) -> None:
+    def measured(self, samples: Sequence[tuple[Load, float]], alone: Iterable[tuple[Load, float]] = ()) -> None:
         """Begin with what was measured at warm-up: loads and their seconds, all workers busy; then one ``alone``."""
-        for load, seconds in samples:
-            self._add(load, seconds)
-        self._weights = _non_negative(self._gram, self._target)
+        rows = _relative(samples)
+        self._gram += rows.T @ rows
+        self._target += rows.sum(axis=0)
+        self._solve()
         self._gram *= _HOLD
         self._target *= _HOLD
         self._settle()
@@ -187,45 +189,48 @@ class CostModel:
                 self._log_alone += _QUICK * error
             else:
                 self._log_ratio += _QUICK * error
-        self._gram *= _FORGET
-        self._target *= _FORGET
-        self._add(load, seconds / self.costs.alone if alone else seconds)
-        self.unfitted += 1
+        self._unfitted.append((load, seconds / self.costs.alone if alone else seconds))
         if raw == 0:
             self.fit()
         self._settle()
 
+    @property
+    def unfitted(self) -> int:
+        """Batches since the shape was last fitted."""
+        return len(self._unfitted)
+
     def fit(self) -> None:
         """Fit the shape anew; it takes a while, so it is done when nobody waits for it, or is overdue."""
-        self.unfitted = 0
+        rows = _relative(self._unfitted)
+        weights = _FORGET ** np.arange(len(rows) - 1, -1, -1.0)
+        self._gram = _FORGET ** len(rows) * self._gram + rows.T @ (rows * weights[:, None])
+        self._target = _FORGET ** len(rows) * self._target + weights @ rows
+        self._unfitted.clear()
         before = float(self._weights @ self._target)
-        self._weights = _non_negative(self._gram, self._target)
+        self._solve()
         after = float(self._weights @ self._target)
         if before > 0 and after > 0:  # what the shape has learnt, the ratio need not say again
             self._log_ratio += log(before / after)
         self._settle()
 
+    def _solve(self) -> None:
+        self._weights = _non_negative(self._gram, self._target)
+        self._shape = self._weights.tolist()
+
     def _settle(self) -> None:
-        a, b, c, d, e, f, g = (exp(self._log_ratio) * self._weights).tolist()
+        ratio = exp(self._log_ratio)
+        a, b, c, d, e, f, g = (ratio * weight for weight in self._shape)
         self.costs = Costs(a, b, c, d, e, f, g, exp(self._log_alone), self._spread)
 
-    def _add(self, load: Load, seconds: float) -> None:
-        x = (
-            np.array(
-                (
-                    1.0,
-                    load.layers,
-                    load.texts,
-                    load.tokens,
-                    load.text_layers,
-                    load.token_layers,
-                    load.square_layers,
-                )
-            )
-            / seconds
-        )
-        self._gram += np.multiply.outer(x, x)
-        self._target += x
+
+def _relative(samples: Sequence[tuple[Load, float]]) -> Floats:
+    """Loads over their seconds, a row each: times the weights, each is 1 where the prediction is right."""
+    found = [
+        (1.0, load.layers, load.texts, load.tokens, load.text_layers, load.token_layers, load.square_layers)
+        for load, _ in samples
+    ]
+    seconds = np.array([seconds for _, seconds in samples])
+    return np.asarray(np.array(found, np.float64).reshape(-1, _PARTS) / seconds[:, None])
 
 
 def _non_negative(gram: Floats, target: Floats) -> Floats:

@@ -20,7 +20,7 @@ from strata.app.scheduling.queue import Columns
 from strata.app.scheduling.snapshot import Floats, Snapshot
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Newcomer:
     """A request that asks to be let in. Work in worker-seconds at its floor."""
 
@@ -33,7 +33,7 @@ class Newcomer:
     own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Verdict:
     """Whether a newcomer is let in."""
 

@@ -10,7 +10,7 @@ from strata.app.planning.cost import BatchBounds, Costs, Load
 from strata.app.scheduling.ticket import Admitted
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Choice:
     """Tickets to run together, as (request, how many of its tickets, layers), and their load."""
 

@@ -27,7 +27,7 @@ from strata.app.scheduling.take_snapshot import Arriving, take_snapshot
 _TOP = LEVELS - 1
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Entry:
     """What a request is told when it comes."""
 

@@ -77,7 +77,8 @@ class DeadlineQueue:
     """Requests ordered by due time; a request whose caller left, or that is over, is not in it.
 
     What decisions need of them is kept in one array, so that neither a newcomer nor a decision over a thousand
-    requests converts a thousand numbers first.
+    requests converts a thousand numbers first. Those at the end are not in it until a decision needs them: on a server
+    with time to spare none does.
     """
 
     def __init__(self, curves: Curves) -> None:
@@ -85,6 +86,7 @@ class DeadlineQueue:
         self.requests: list[Admitted] = []
         self._dues: list[float] = []
         self._table = np.zeros((8, 64))
+        self._written = 0  # requests, from the first on, that are in it
         self._tiers: dict[str, int] = {}
         self.texts = 0
         self.tokens = 0
@@ -102,24 +104,15 @@ class DeadlineQueue:
         """Put a request with its waiting tickets in its place."""
         if self._curves.full():
             self.forget_curves()
-        at, count = self.place(request.due), len(self.requests)
-        if count == self._table.shape[1]:
-            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
-        table = self._table
-        table[:, at + 1 : count + 1] = table[:, at:count]
-        table[:, at] = (
-            request.due,
-            request.deadline,
-            request.waiting_tokens,
-            len(request.waiting),
-            request.exits[0],
-            self._curves.number(request.exits, request.quality),
-            self._tiers.setdefault(request.flow[0], len(self._tiers)),
-            request.within,
-        )
+        at = self.place(request.due)
         self.requests.insert(at, request)
         self._dues.insert(at, request.due)
         self._count(request, 1)
+        if at < self._written:
+            self._make_room(self._written + 1)
+            self._table[:, at + 1 : self._written + 1] = self._table[:, at : self._written]
+            self._written += 1
+            self._write(at)
 
     def remove(self, request: Admitted) -> bool:
         """Take a request out, wherever it is; whether it was there."""
@@ -133,7 +126,12 @@ class DeadlineQueue:
 
     def columns(self, kept: Collection[str]) -> Columns:
         """The columns until the queue changes; ``kept``: the tiers that keep their depth."""
-        table = self._table[:, : len(self.requests)]
+        count = len(self.requests)
+        self._make_room(count)
+        for at in range(self._written, count):
+            self._write(at)
+        self._written = count
+        table = self._table[:, :count]
         tiers = [number for tier, number in self._tiers.items() if tier in kept]
         return Columns(
             table[_DUE],
@@ -191,11 +189,29 @@ class DeadlineQueue:
     def _delete(self, at: int) -> None:
         request = self.requests.pop(at)
         del self._dues[at]
-        count = len(self.requests)
-        self._table[:, at:count] = self._table[:, at + 1 : count + 1]
-        if not count:
+        if at < self._written:
+            self._written -= 1
+            self._table[:, at : self._written] = self._table[:, at + 1 : self._written + 1]
+        if not self.requests:
             self._tiers.clear()
         self._count(request, -1)
+
+    def _make_room(self, count: int) -> None:
+        while count > self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+
+    def _write(self, at: int) -> None:
+        request = self.requests[at]
+        self._table[:, at] = (
+            request.due,
+            request.deadline,
+            request.waiting_tokens,
+            len(request.waiting),
+            request.exits[0],
+            self._curves.number(request.exits, request.quality),
+            self._tiers.setdefault(request.flow[0], len(self._tiers)),
+            request.within,
+        )
 
     def _count(self, request: Admitted, sign: int) -> None:
         texts = len(request.waiting)
@@ -209,4 +225,4 @@ class DeadlineQueue:
     def forget_curves(self) -> None:
         """Keep the curves of what waits, and none of what came before."""
         self._curves.forget_all_but({(r.exits, r.quality) for r in self.requests})
-        self._table[_CURVE, : len(self.requests)] = [self._curves.number(r.exits, r.quality) for r in self.requests]
+        self._written = 0

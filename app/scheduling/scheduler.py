@@ -315,7 +315,7 @@ class Scheduler:
 
     def _learn(self, running: Running, result: BatchResult, took: float) -> None:
         batch, load, predicted = running.batch, running.load, running.predicted_s
-        self._metrics.batch_done(len(batch.rows), batch.tokens, result.padded_tokens, result.seconds, result.layers)
+        self._metrics.batch_done(len(batch.rows), load.tokens, result.padded_tokens, result.seconds, result.layers)
         if any(row.threshold is not None for row in batch.rows):  # how deep they would go, nobody knew
             load = Load.of((len(row.tokens), ran) for row, ran in zip(batch.rows, result.layers, strict=True))
             costs = self._learnt.cost.costs

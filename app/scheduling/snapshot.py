@@ -14,7 +14,7 @@ from strata.app.scheduling.policy import Policy
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Capacity:
     """The workers and what they take."""
 
@@ -55,7 +55,7 @@ class Expected:
     top_work: float  # and at its deepest exit
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Snapshot:
     """Everything that a decision may depend on."""
 

@@ -101,7 +101,7 @@ class Admitted:
         self.missing -= 1
         if self.missing or self.over:
             return False
-        rows = np.stack([v for v in self.vectors if v is not None])
+        rows = vector[np.newaxis] if len(self.vectors) == 1 else np.stack([v for v in self.vectors if v is not None])
         self.answer.set_result(
             Answer(
                 rows,
