@@ -138,8 +138,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().send_400_response(msg)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, less the blanks behind its value, which are not part of it."""
-        super().on_header(name, value.rstrip(b" \t"))
+        """A header, as uvicorn takes it, less the blanks behind its value, which are not part of it."""
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A request begins. Raises what makes uvicorn refuse it with 400 and hang up."""

@@ -75,10 +75,10 @@ class DecliningParser:
 
     def on_headers_complete(self) -> None:
         """Pass on, unless the head is to be parsed again."""
-        if self._parser.get_method() == b"CONNECT":  # an upgrade by itself; this is no proxy
-            raise ValueError("CONNECT is for proxies")
         if not self._parser.should_upgrade():
             self._receiver.on_headers_complete()
+        elif self._parser.get_method() == b"CONNECT":  # an upgrade by itself; this is no proxy
+            raise ValueError("CONNECT is for proxies")
 
     def on_message_complete(self) -> None:
         """Pass on, likewise."""

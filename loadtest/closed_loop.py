@@ -6,13 +6,15 @@ import asyncio
 import gc
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from statistics import median
 
 from strata.loadtest.connection import Address, Connection, LoadError
 from strata.loadtest.figures import percentile
+
+_OK = (200,)
 
 
 @dataclass(slots=True)
@@ -51,17 +53,21 @@ class Sample:
         return percentile(self.latencies, 0.99)
 
 
-async def run_once(address: Address, requests: Sequence[bytes], connections: int) -> Sample:
-    """Send every request once; the sample ends with the last answer."""
-    return await _run(address, iter(requests), connections, None)
+async def run_once(
+    address: Address, requests: Sequence[bytes], connections: int, statuses: Collection[int] = _OK
+) -> Sample:
+    """Send every request once; the sample ends with the last answer. Raises LoadError for another status."""
+    return await _run(address, iter(requests), connections, None, statuses)
 
 
 async def run_for(address: Address, requests: Sequence[bytes], connections: int, seconds: float) -> Sample:
     """Send the requests in order, round and round, for so many seconds."""
-    return await _run(address, cycle(requests), connections, seconds)
+    return await _run(address, cycle(requests), connections, seconds, _OK)
 
 
-async def _run(address: Address, requests: Iterator[bytes], connections: int, seconds: float | None) -> Sample:
+async def _run(
+    address: Address, requests: Iterator[bytes], connections: int, seconds: float | None, statuses: Collection[int]
+) -> Sample:
     opened = [await Connection.open(address) for _ in range(connections)]
     sample = Sample()
     gc.collect(1)  # not of what has lived for long: with torch imported that takes 0.3 s, each time
@@ -70,7 +76,7 @@ async def _run(address: Address, requests: Iterator[bytes], connections: int, se
         cpu = _cpu_seconds()
         sample.begin = time.perf_counter()
         deadline = None if seconds is None else sample.begin + seconds
-        await asyncio.gather(*(_drive(connection, requests, deadline, sample.spans) for connection in opened))
+        await asyncio.gather(*(_drive(connection, requests, deadline, sample.spans, statuses) for connection in opened))
         finished = time.perf_counter()
         sample.client_cpu = (_cpu_seconds() - cpu) / (finished - sample.begin)
         sample.end = deadline or finished
@@ -82,14 +88,18 @@ async def _run(address: Address, requests: Iterator[bytes], connections: int, se
 
 
 async def _drive(
-    connection: Connection, requests: Iterator[bytes], deadline: float | None, spans: list[tuple[float, float]]
+    connection: Connection,
+    requests: Iterator[bytes],
+    deadline: float | None,
+    spans: list[tuple[float, float]],
+    statuses: Collection[int],
 ) -> None:
     for request in requests:
         sent = time.perf_counter()
         if deadline is not None and sent >= deadline:
             return
         response = await connection.send(request)
-        if response.status != 200:
+        if response.status not in statuses:
             raise LoadError(f"status {response.status}: {response.body[:300].decode(errors='replace')}")
         spans.append((sent, time.perf_counter()))
 

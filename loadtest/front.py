@@ -30,12 +30,13 @@ class Load:
     connections: int
     at_most_ms: float
     query: str = ""
+    refused: bool = False  # nearly all of them, by a server with hardly a queue
 
     @property
     def name(self) -> str:
         """For people."""
         many = "1 connection" if self.connections == 1 else f"{self.connections} connections"
-        return f"single texts, {many}" + (", with a budget" if self.query else "")
+        return f"single texts, {many}" + (", with a budget" if self.query else "") + ", refused" * self.refused
 
 
 LOADS = (
@@ -43,7 +44,10 @@ LOADS = (
     Load(16, 0.15),
     Load(1, 0.35, "?budget_ms=200"),
     Load(16, 0.15, "?budget_ms=200"),
+    Load(16, 0.1, "?budget_ms=200", refused=True),
 )
+_QUEUE, _SHORT_QUEUE = 8192, 2  # texts
+_BUSY = 20  # times as long takes a batch of the server that refuses, so that few are answered
 
 
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
@@ -51,14 +55,16 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     texts = load_texts(args.texts)
     report.facts["texts"] = f"{len(texts)} ({digest(texts)})"
     report.facts["engine"] = f"none; a batch takes {args.engine_ms:g} ms"
-    async with _front(args) as (address, pid):
+    engine_s = args.engine_ms / 1e3
+    async with _front(args, engine_s, _QUEUE) as usual, _front(args, _BUSY * engine_s, _SHORT_QUEUE) as refusing:
 
         async def turn(load: Load, number: int) -> float:
             """CPU seconds a request."""
+            address, pid = refusing if load.refused else usual
             chosen = stretch(texts, number * args.requests, args.requests)
             requests = [address.post("/embed" + load.query, {"inputs": text}) for text in chosen]
             before = own_cpu_seconds(pid)
-            await run_once(address, requests, load.connections)
+            await run_once(address, requests, load.connections, (200, 429) if load.refused else (200,))
             return (own_cpu_seconds(pid) - before) / args.requests
 
         for load in LOADS:
@@ -73,9 +79,10 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
 
 
 @asynccontextmanager
-async def _front(args: argparse.Namespace) -> AsyncIterator[tuple[Address, int]]:
-    """The front in a process of its own, ready."""
-    command = module_command("strata.loadtest.front_server", str(served_folder(args)), str(args.engine_ms / 1e3))
+async def _front(args: argparse.Namespace, engine_s: float, queue_texts: int) -> AsyncIterator[tuple[Address, int]]:
+    """The front in a process of its own, ready, and its process id."""
+    options = (str(served_folder(args)), str(engine_s), str(queue_texts))
+    command = module_command("strata.loadtest.front_server", *options)
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=sys.stderr, env=safe_environment()
     )

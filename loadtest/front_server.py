@@ -72,9 +72,9 @@ class WaitingPool:
         return {}
 
 
-def main(bundle: Path, engine_s: float) -> int:
-    """Serve on a free port of loopback, which is printed first."""
-    settings = Settings(port=0, log_requests=False)
+def main(bundle: Path, engine_s: float, queue_texts: int) -> int:
+    """Serve single texts on a free port of loopback, which is printed first."""
+    settings = Settings(port=0, log_requests=False, max_client_batch_size=1, max_queue_texts=queue_texts)
     listeners = listening.bind(settings)
     print(listeners[0].socket.getsockname()[1], flush=True)
     logs.configure("text", "error", requests=False)
@@ -82,4 +82,4 @@ def main(bundle: Path, engine_s: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))

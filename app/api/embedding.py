@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -75,24 +74,24 @@ class Embedder:
         """
         planned = self._plan(request, texts, ask)
         caller, scheduler = planned.caller, planned.served.scheduler
-        with (
-            rate_taken(caller, len(texts), self._metrics),
-            self._refusals_counted(planned.terms),
-            self._in_flight.slot(),
-        ):
-            scheduler.check_room(len(texts), 0, (planned.terms.tier, caller.key or ""))
-            began = perf_counter()
-            tokens = await self._tokenize(planned)
-            tokenized = perf_counter()
-            self._check_feasible(planned, tokens)
-            submitted = scheduler.submit(
-                tokens,
-                planned.terms,
-                arrived=planned.context.started,
-                normalize=texts.normalize,
-                caller=caller.key or "",
-            )
-            answer = await while_connected(request, submitted)
+        try:
+            with rate_taken(caller, len(texts), self._metrics), self._in_flight.slot():
+                scheduler.check_room(len(texts), 0, (planned.terms.tier, caller.key or ""))
+                began = perf_counter()
+                tokens = await self._tokenize(planned)
+                tokenized = perf_counter()
+                self._check_feasible(planned, tokens)
+                submitted = scheduler.submit(
+                    tokens,
+                    planned.terms,
+                    arrived=planned.context.started,
+                    normalize=texts.normalize,
+                    caller=caller.key or "",
+                )
+                answer = await while_connected(request, submitted)
+        except (Infeasible, Overloaded) as error:
+            self._count_refusal(planned.terms, error)
+            raise
         return self._record(planned, answer, began, tokenized)
 
     def _plan(self, request: Request, texts: Texts, ask: Ask) -> _Planned:
@@ -105,18 +104,10 @@ class Embedder:
         context.facts["tier"] = terms.tier
         return _Planned(texts, ask, terms, caller, served, context)
 
-    @contextmanager
-    def _refusals_counted(self, terms: Terms) -> Iterator[None]:
-        """Count the requests of a tier that are refused; the scheduler counts those that would be late itself."""
-        try:
-            yield
-        except Infeasible:
-            self._metrics.tier_refused(terms.tier, "infeasible")
-            raise
-        except Overloaded as error:
-            if not isinstance(error, TooBusy):
-                self._metrics.tier_refused(terms.tier, "queue")
-            raise
+    def _count_refusal(self, terms: Terms, error: Infeasible | Overloaded) -> None:
+        """Count a request of a tier that is refused; the scheduler counts those that would be late itself."""
+        if not isinstance(error, TooBusy):
+            self._metrics.tier_refused(terms.tier, "infeasible" if isinstance(error, Infeasible) else "queue")
 
     async def _tokenize(self, planned: _Planned) -> list[TokenIds]:
         """Token ids of every text; long texts are refused where the tokenizer would not be done by the deadline."""
