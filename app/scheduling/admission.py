@@ -31,6 +31,7 @@ class Newcomer:
     share: float  # of the engine, its flow's own
     ahead_s: float  # until a server of its flow's own would be done with what it has let in
     own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
+    margin: float = 0.0  # share of its time that it must have left if it is within its share
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     doubt = 1 + capacity.costs.spread / 2  # of many batches some take longer and some less
     rate = max(newcomer.share, 1e-3) * capacity.workers
     alone = capacity.lag_s + newcomer.ahead_s + newcomer.work / rate
-    within = doubt * alone <= (policy.within_share - snapshot.margin) * newcomer.slack_s
+    within = doubt * alone <= (policy.within_share - newcomer.margin) * newcomer.slack_s
     if columns is None:
         return Verdict(0.0, within, alone)
     if newcomer.slack_s == inf:
@@ -60,7 +61,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     before = float(work[:at].sum())
     if not within:
         before += _of_others(newcomer, snapshot)
-    bound = (policy.within_share if within else policy.beyond_share) - snapshot.margin
+    bound = policy.within_share - newcomer.margin if within else policy.beyond_share - snapshot.margin
     own = doubt * capacity.finish_one(before, newcomer.work) - bound * newcomer.slack_s
     if at == len(columns):
         return Verdict(max(0.0, own), within, alone)

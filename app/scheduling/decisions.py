@@ -134,7 +134,8 @@ class Decisions:
             self._learnt.promised(flow, now + ahead)
             return Entry(0.0, True, due, self._expected(snapshot, terms, lengths, due, math.inf))
         due = arrived + terms.deadline_s
-        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates)
+        margin = self._learnt.margin(terms.tier, now)
+        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates, margin)
         waiting = None if self._time_to_spare(snapshot, texts, tokens, due) else self.queue.columns(snapshot.kept)
         verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.within and not verdict.late_s:

@@ -17,7 +17,7 @@ _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
-_MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to the margin
+_MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to a margin
 # What comes waits for the end of a turn of this process's loop until it is read, and an answer until it is sent.
 _TURNS = 2.0
 _LAG_S = 0.3  # over which turns are averaged
@@ -76,7 +76,7 @@ class Learnt:
     _gap: tuple[float, float] = (0.0, -inf)  # of a worker between two batches; and when one was seen
     _turn: float = 0.0  # of this process's loop, that somebody who comes now is likely to meet,
     _turned: float = 0.0  # and when one ended
-    _margin: tuple[float, float] = (0.0, 0.0)
+    _margins: dict[str, tuple[float, float]] = field(default_factory=dict)  # by tier; "": of all; and when raised
     _deadlines: dict[int, float] = field(default_factory=dict)  # weight of deadlines by their logarithm
     _weight: float = 1.0
 
@@ -129,13 +129,20 @@ class Learnt:
         self._turn += (1 - exp(-seconds / _LAG_S)) * (seconds - self._turn)
         self._turned = now
 
-    def missed(self, now: float) -> None:
-        """A request that was let in was not answered in time: the forecasts were too hopeful."""
-        self._margin = (min(_MISS_MOST, self.margin(now) + _MISS), now)
+    def missed(self, tier: str, within: bool, now: float) -> None:
+        """A request that was let in was not answered in time: the forecasts were too hopeful.
 
-    def margin(self, now: float) -> float:
-        """Share of its time that a newcomer must be predicted to have left, beyond what the policy asks."""
-        margin, seen = self._margin
+        A tier's own margin grows by those within its share alone: what others send beyond theirs takes nothing from it.
+        """
+        for name in ("", tier) if within else ("",):
+            self._margins[name] = (min(_MISS_MOST, self.margin(name, now) + _MISS), now)
+
+    def margin(self, tier: str, now: float) -> float:
+        """Share of its time that a newcomer must be predicted to have left, beyond what the policy asks.
+
+        ``tier``: of a newcomer within its tier's share; "" for one beyond it.
+        """
+        margin, seen = self._margins.get(tier, (0.0, now))
         return margin * exp(-(now - seen) / _MISS_S)
 
     def gap(self, now: float) -> float:

@@ -353,7 +353,7 @@ class Scheduler:
         self._queue.remove(request)
         if not request.over:
             self._metrics.tier_expired(request.terms.tier)
-            self._learnt.missed(self._clock())
+            self._learnt.missed(request.terms.tier, request.within, self._clock())
             request.fail(DeadlinePassed(f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"))
 
     def _fail(self, request: Admitted, reason: str) -> None:

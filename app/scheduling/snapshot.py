@@ -64,7 +64,7 @@ class Snapshot:
     policy: Policy
     expected: Sequence[Expected] = ()
     kept: frozenset[str] = frozenset()  # tiers whose full depth is within their share
-    margin: float = 0.0  # share of its time that a newcomer must have left, beyond what the policy asks
+    margin: float = 0.0  # share of its time that one beyond its share must have left, beyond what the policy asks
 
     @property
     def light(self) -> bool:

@@ -62,7 +62,7 @@ def take_snapshot(
         expected = _expected(learnt, curves, capacity, now)
         kept = _kept(expected, policy, capacity.workers)
         arriving = Arriving(expected, kept, now, len(learnt.flows), curves.generation)
-    return Snapshot(now, capacity, policy, arriving.expected, arriving.kept, learnt.margin(now)), arriving
+    return Snapshot(now, capacity, policy, arriving.expected, arriving.kept, learnt.margin("", now)), arriving
 
 
 def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) -> list[Expected]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from strata.app.engine.batch import Batch
@@ -100,6 +100,8 @@ flood = st.tuples(
 
 
 @given(st.lists(flood, min_size=1, max_size=4), st.sampled_from([1, 3, 6]), st.floats(0.3, 0.9), st.integers(0, 9))
+@example([((1,), None, 20.0), ((4,), 3.0, 175.0), ((4,), 0.25, 203.0)], 1, 0.375, 0)
+@example([((10,), 0.796, 381.8), ((12,), 2.55, 288.8)], 6, 0.37658282952388694, 8)
 @settings(max_examples=15, deadline=None)
 def test_whoever_stays_within_its_share_is_in_time_whatever_the_others_send(
     floods: list[tuple[tuple[int, ...], float | None, float]], depth: int, share: float, seed: int
