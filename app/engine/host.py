@@ -39,7 +39,9 @@ from strata.model_store.bundle.bundle import Bundle
 T = TypeVar("T")
 
 _TEXT_TOKENS = (64, 32)  # of each text of a batch at warm-up, in turns
-_POLITE = 5  # nice value while loading: a quarter of a core that others want, all of one that they do not
+# Nice values: a tenth of a core that a process of value 0 wants, all of one that nobody else does.
+_BEHIND_THE_FRONT = 10  # of a worker on a CPU: all callers wait for the front's next millisecond, some for a batch
+_POLITE = 15  # while loading: a quarter of a core that workers want
 
 
 class Host:
@@ -74,6 +76,8 @@ class Host:
     def work(self, sock: socket.socket, dtype: str, device: str) -> None:
         """The life of a worker, in the forked process, on a device of its own where there are several."""
         self._device = device
+        if device == "cpu":
+            os.nice(_BEHIND_THE_FRONT)  # before there are threads, which inherit it
         encoder = self._encoders.get(dtype)
         if encoder is None:
             encoder = self._build(dtype, threads=self._threads)

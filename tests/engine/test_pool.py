@@ -53,6 +53,15 @@ async def until(condition: Callable[[], bool], seconds: float, every_s: float = 
     return time.perf_counter() - began
 
 
+def test_the_front_has_the_cores_before_the_workers_do(tiny_bundle: Path) -> None:
+    async def use(pool: EnginePool) -> None:
+        nice = {role: os.getpriority(os.PRIO_PROCESS, pid) for role, pid in pool.pids.items()}
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert nice == {"engine-host": own, "engine-worker-0": own + 10, "engine-worker-1": own + 10}
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
 def test_a_killed_worker_is_replaced_within_three_seconds(tiny_bundle: Path) -> None:
     async def use(pool: EnginePool) -> None:
         killed = pool.pids["engine-worker-0"]
