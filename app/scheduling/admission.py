@@ -68,10 +68,14 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     left = (columns.deadlines - snapshot.now)[at:]
     finish = doubt * capacity.finish(work)[at:]
     after = finish + doubt * newcomer.work / capacity.workers
-    spoilt = (finish <= left) & (after > left)
+    most = left
+    if not within:
+        after = after + _within_shares(snapshot, left) / capacity.workers
+        most = np.where(columns.within[at:], policy.within_left * left, left)
+    spoilt = (finish <= left) & (after > most)
     if within:
         spoilt &= columns.within[at:]
-    worst = float((after - left)[spoilt].max()) if spoilt.any() else 0.0
+    worst = float((after - most)[spoilt].max()) if spoilt.any() else 0.0
     return Verdict(max(0.0, own, worst), within, alone)
 
 
@@ -98,6 +102,17 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
         each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
         found += min(texts * each, kind.share * snapshot.capacity.workers * span)
     return found
+
+
+def _within_shares(snapshot: Snapshot, spans: Floats) -> Floats:
+    """Worker-seconds at their floors that are likely to come within their shares, and to be due in each of the spans."""
+    found = np.zeros(len(spans))
+    for kind in snapshot.expected:
+        if kind.deadline_s < inf:
+            each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
+            rate = min(max(kind.rates) * each, kind.share * snapshot.capacity.workers)
+            found += rate * np.maximum(0.0, spans - kind.deadline_s)
+    return np.where(np.isinf(spans), 0.0, found)
 
 
 def late_within(columns: Columns, snapshot: Snapshot) -> bool:
