@@ -105,7 +105,7 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
 
 
 def _within_shares(snapshot: Snapshot, spans: Floats) -> Floats:
-    """Worker-seconds at their floors that are likely to come within their shares, and to be due in each of the spans."""
+    """Worker-seconds that are likely to come within their shares and to be due before the end of each span."""
     found = np.zeros(len(spans))
     for kind in snapshot.expected:
         if kind.deadline_s < inf:
