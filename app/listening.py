@@ -59,10 +59,17 @@ class Listener:
 
 def beyond_this_machine(settings: Settings) -> bool:
     """Whether other machines can reach the address."""
-    try:
-        return settings.uds is None and not ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        return settings.host.rstrip(".") != "localhost"
+    return settings.uds is None and not _loops_back(settings.host)
+
+
+def _loops_back(host: str) -> bool:
+    """Whether it says this machine, however it is written: LOCALHOST, 127.1 and ::ffff:127.0.0.1, too."""
+    with suppress(OSError, ValueError):
+        return ipaddress.ip_address(socket.inet_aton(host)).is_loopback
+    with suppress(ValueError):
+        address = ipaddress.IPv6Address(host)
+        return (address.ipv4_mapped or address).is_loopback
+    return host.rstrip(".").lower() == "localhost"
 
 
 def open_to_all(settings: Settings) -> SettingsError:
@@ -109,7 +116,7 @@ def _tcp(host: str, port: int, option: str) -> list[socket.socket]:
             sock = socket.socket(family, kind, protocol)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::" or len(addresses) > 1))
             sock.bind(at)
             sock.listen(_BACKLOG)  # now: two that only bind may both succeed
         except OSError as error:

@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from strata.app.listening import beyond_this_machine, bind
+from strata.app.settings import Settings
 from tests.cluster import LINKS
 from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
 from tests.endure.conftest import until
@@ -125,6 +127,33 @@ def test_every_address_takes_ipv4_in_with_and_without_an_operations_port(
         if more:
             operations = server.await_logged(r"operations url=http://\[::\]:(\d+)")[1]
             assert httpx.get(f"http://127.0.0.1:{operations}/metrics").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "beyond"),
+    [
+        *((host, False) for host in ("127.0.0.1", "127.1", "2130706433", "0x7f000001", "LOCALHOST", "localhost.")),
+        *((host, False) for host in ("::1", "0:0::1", "::ffff:127.0.0.1", "127.255.0.9")),
+        *((host, True) for host in ("0", "0.0.0.0", "::", "*", "10.1", "::ffff:10.0.0.1", "localhost.example.org")),
+    ],
+)
+def test_this_machine_is_known_however_it_is_written(host: str, beyond: bool) -> None:
+    assert beyond_this_machine(Settings(host=host)) is beyond
+
+
+def test_a_wildcard_is_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("0.0.0.0", 0)),
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::", 0, 0, 0)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)  # as glibc has it for *
+    listeners = bind(Settings(host="*", port=0, insecure=True))
+    try:
+        assert len({listener.socket.getsockname()[1] for listener in listeners}) == 1
+        assert len(listeners) == 1 + socket.has_dualstack_ipv6()
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
 def test_a_name_with_several_addresses_is_listened_to_at_all_of_them(
