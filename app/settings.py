@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     min_cosine: Annotated[float, Field(gt=0, le=1)] = _option(
         _ENGINE, FAITHFUL, "how far auto may go from float32, in any vector; below the default int8 may run, too", "X"
     )
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = _option(
+    device: str = _option(
         _ENGINE, "auto", "where the model runs: auto, cpu, cuda (every GPU there is), or cuda:N", "DEVICE"
     )
     workers: PositiveInt | None = _option(_ENGINE, None, "engine processes (default: what this machine runs best)")
@@ -199,6 +199,13 @@ class Settings(BaseSettings):
         if not host or re.search(r"/|\s", host) or re.fullmatch(r"[^:]*:\d+|\[.*\]:\d+", host):
             raise ValueError("must be a name or an address by itself, as 127.0.0.1; the port is --port")
         return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", device, re.ASCII):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return device
 
     @field_validator("root_path")
     @classmethod

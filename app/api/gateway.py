@@ -125,6 +125,8 @@ class Gateway:
     def _check(self, scope: Scope, context: RequestContext) -> None:
         """Refuse who has no key, and what is not on this port."""
         port, path = self._ports.operations, scope["path"]
+        if path == "/" and scope["method"] == "GET":  # where to go from here: open, on every port
+            return
         page = path.startswith(_PAGES) and any(path == each or path.startswith(each + "/") for each in _PAGES)
         if port is not None:
             here = scope["server"][1] == port

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from strata import __version__
 from strata.app.api.docs import PlainRoute
@@ -15,6 +15,7 @@ from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
 from strata.app.metrics import Metrics
+from strata.app.ports import Ports
 from strata.app.served import Served
 from strata.app.settings import Settings
 from strata.app.tiers import Tiers
@@ -56,10 +57,18 @@ async def info(request: Request) -> Response:
 
 @router.get("/", include_in_schema=False)
 async def root(request: Request) -> Response:
-    """Where to go from here."""
+    """Where to go from here; a browser is led to the explorer."""
     settings: Settings = request.app.state.settings
-    places = {"docs": "/docs", "guide": "/guide", "info": "/info", "embed": "POST /embed"}
-    return json_response({"strata": __version__, **({"ui": "/ui"} if settings.ui else {}), **places})
+    ports: Ports = request.app.state.ports
+    operations = ports.operations in (None, request.scope["server"][1])
+    if settings.ui and operations and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/ui", headers={"Vary": "Accept"})
+    places = {"guide": "/guide"}
+    if operations:
+        places |= {"docs": "/docs", "info": "/info"} | ({"ui": "/ui"} if settings.ui else {})
+    if ports.operations is None or not operations:
+        places["embed"] = "POST /embed"
+    return json_response({"strata": __version__, **places})
 
 
 def described(served: Served, settings: Settings, tiers: Tiers) -> dict[str, Any]:

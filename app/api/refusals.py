@@ -107,7 +107,7 @@ def misread(error: ValidationError) -> Refusal:
     if field is None:
         return Refusal(VALIDATION, f"the body is not valid JSON of the expected shape: {first['msg']}")
     where = ".".join(str(part) for part in first["loc"])
-    return Refusal(VALIDATION, f"`{where}`: {first['msg']}", field)
+    return Refusal(VALIDATION, f"`{where}`: {first['msg'].removeprefix('Value error, ')}", field)
 
 
 _OPENAI_NAMES = {"dim": "dimensions"}

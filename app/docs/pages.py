@@ -33,6 +33,7 @@ _SHELL = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} · Strata</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="{root}guide/guide.css">
 </head>
 <body>

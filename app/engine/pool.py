@@ -107,7 +107,13 @@ class EnginePool:
 
         Raises EngineError where the options leave nothing to start.
         """
-        for backend in dict.fromkeys(backend for backend, _ in self._candidates()):
+        candidates = self._candidates()
+        if self._device != "cpu" and not torch_has_cuda():
+            raise EngineError(
+                f"device {self._device}: the torch that is installed was built without CUDA; install one that has it, "
+                "or leave the device to auto"
+            )
+        for backend in dict.fromkeys(backend for backend, _ in candidates):
             self._starting[backend] = HostLink.start(self.bundle, backend, self._device, self._size()[1])
 
     async def start(self) -> None:

@@ -55,8 +55,8 @@ def _live(url: str, every: float) -> None:
     from rich.live import Live
 
     console = terminal.console()
+    before = _scrape(url)
     with Live(f"looking at {url} ...", console=console, screen=console.is_terminal, auto_refresh=False) as live:
-        before = _scrape(url)
         while True:
             time.sleep(every)
             try:

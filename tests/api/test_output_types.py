@@ -178,7 +178,7 @@ def test_coheres_words_for_what_a_text_is_pick_the_models_prompts(client: httpx.
         ({"texts": []}, "texts"),
         ({}, "`texts` must be given"),
         ({"images": ["data:image/png;base64,"]}, "this model embeds texts"),
-        ({"texts": ["a"], "input_type": "image"}, "images are not embedded"),
+        ({"texts": ["a"], "input_type": "image"}, "`input_type`: images are not embedded"),
         ({"texts": ["a"], "input_type": "other"}, "input_type"),
         ({"texts": ["a"], "embedding_types": ["int4"]}, "embedding_types"),
         ({"texts": ["a"], "truncate": "MIDDLE"}, "truncate"),

@@ -61,6 +61,8 @@ def test_switches_can_be_turned_off_and_on(monkeypatch: pytest.MonkeyPatch) -> N
         (("--port", "high"), "--port"),
         (("--port", "70000"), "--port"),
         (("--workers", "0"), "--workers"),
+        (("--device", "CPU"), "--device: must be auto, cpu, cuda or cuda:N"),
+        (("--device", "cuda:1\n"), "--device: must be auto"),
         (("--workers", "1000000"), "1000000 threads in all are more than 32 for each of this machine's"),
         (("--threads", "1000000000"), "1000000000 threads in all"),
         (("--workers", "50000", "--threads", "50000"), "2500000000 threads in all"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from strata.app.engine.devices import torch_has_cuda
 from strata.app.listening import beyond_this_machine, bind
 from strata.app.settings import Settings
 from tests.cluster import LINKS
@@ -86,6 +87,13 @@ def test_what_cannot_be_is_told_in_a_line_and_leaves_no_process(flags: tuple[str
     line = refused(*flags)
     assert told in line
     assert "secret" not in line
+
+
+@pytest.mark.skipif(torch_has_cuda(), reason="this torch has CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:99"])
+def test_a_gpu_that_torch_was_not_built_for_is_refused_before_anything_starts(device: str) -> None:
+    line = refused("--device", device, "--backend", "torch", "--port", "0")
+    assert f"device {device}: the torch that is installed was built without CUDA" in line
 
 
 def test_a_second_start_on_the_port_is_refused_and_the_first_serves_on(server: RunningServer) -> None:

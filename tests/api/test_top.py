@@ -92,10 +92,11 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_what_cannot_be_asked_is_told_in_a_line() -> None:
-    done = top("--url", "http://127.0.0.1:9", "--once")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("strata top: http://127.0.0.1:9: ")
-    assert done.stderr.count("\n") == 1
+    for more in (("--once",), ()):
+        done = top("--url", "http://127.0.0.1:9", *more)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("strata top: http://127.0.0.1:9: ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_window_counts_as_prometheus_does() -> None:

@@ -65,12 +65,27 @@ def test_every_judged_query_has_a_passage_that_answers_it() -> None:
 
 def test_the_root_leads_to_it(client: Client) -> None:
     assert client.get("/").json()["ui"] == "/ui"
+    led = client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (led.status_code, led.headers["location"]) == (307, "/ui"), "a browser"
+
+
+def test_the_root_is_open_and_leads_to_what_is_on_its_port(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    server = start_server(tiny_bundle, "--api-key", "k", "--operations-port", "0")
+    operations = server.await_logged(r"operations url=(http://\S+)")[1]
+    assert server.client.get("/").json().keys() == {"strata", "guide", "embed"}
+    assert server.client.get("/", headers={"Accept": "text/html"}).status_code == 200
+    assert httpx.get(operations).json().keys() == {"strata", "guide", "docs", "info", "ui"}
+    led = httpx.get(operations, headers={"Accept": "text/html"}, follow_redirects=True)
+    assert (led.status_code, led.url.path) == (200, "/ui")
+    assert server.client.post("/", json={"inputs": "a"}).status_code == 401, "TEI's own path to embed needs a key"
 
 
 def test_no_ui_serves_none_of_it(start_server: ServerFactory, tiny_bundle: Path) -> None:
     client = start_server(tiny_bundle, "--no-ui").client
     assert client.get("/ui").status_code == client.get("/ui/js/main.js").status_code == 404
-    assert "ui" not in client.get("/").json()
+    assert "ui" not in client.get("/", headers={"Accept": "text/html"}).json()
 
 
 def test_the_page_is_open_and_what_it_asks_is_not(
