@@ -17,11 +17,14 @@ def screen(url: str, state: dict[str, Any]) -> RenderableType:
     """One frame."""
     ready = Text("ready", "green") if state["ready"] else Text("NOT READY", "bold red")
     head = Text.assemble((state["model"] or "no model", "bold"), f" {state['revision'] or ''}  {url}  ", ready)
-    return Group(
-        head, "", facts(_load(state)), *_depths(state), table(_TIER_COLUMNS, [_tier(t) for t in state["tiers"]])
-    )
+    tiers = table(_TIER_COLUMNS, [_tier(t) for t in state["tiers"]])
+    return Group(head, "", facts(_load(state)), *_depths(state), tiers, Text(_LEGEND, "dim"))
 
 
+_LEGEND = (
+    "wait: in the queue, median and p99. left: ms left at the answer before the\n"
+    "deadline, which 5 % of the answers have less of."
+)
 _TIER_COLUMNS = ("tier", "req/s>", "in time>", "refused/s>", "wait ms>", "p99>", "left p5>", "layers>", "quality>")
 
 

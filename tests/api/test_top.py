@@ -91,6 +91,11 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, s
         assert ("\x1b[32m" in shown.get()) is coloured
 
 
+def test_its_short_columns_are_explained(server: RunningServer) -> None:
+    told = top("--url", server.url, "--once", "--every", "0.1").stdout
+    assert "left: ms left at the answer before the" in told
+
+
 def test_what_cannot_be_asked_is_told_in_a_line() -> None:
     for more in (("--once",), ()):
         done = top("--url", "http://127.0.0.1:9", *more)
