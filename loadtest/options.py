@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def add_common(parser: argparse.ArgumentParser, *, rounds: int) -> None:
     """Texts, rounds, the JSON file, and after ``--`` the options of the server that is started."""
     parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line (default: Python's own manual)")
-    parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help="turns of each variant (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, metavar="N", help="measurements (turns) of each variant (%(default)s)"
+    )
     parser.add_argument(
         "--json",
         type=Path,

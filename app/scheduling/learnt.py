@@ -18,7 +18,8 @@ _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
 _MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to a margin
-# What comes waits for the end of a turn of this process's loop until it is read, and an answer until it is sent.
+# A turn is one iteration of this process's event loop. What comes waits for its end until it is read, and an answer
+# until it is sent.
 _TURNS = 2.0
 _LAG_S = 0.3  # over which turns are averaged
 
