@@ -47,6 +47,9 @@ class CohereRequest(ElasticBody):
     truncate: Annotated[
         Literal["NONE", "START", "END"], Field(description="The side that is cut off where a text is too long.")
     ] = "END"
+    max_tokens: Annotated[
+        int | None, Field(description="No less than the model's own maximum: texts are cut at that one alone.")
+    ] = None
 
     @field_validator("input_type", mode="before")
     @classmethod
@@ -126,6 +129,10 @@ async def embed_by_type(request: Request) -> Response:
     inputs = body.listed()
     embedder.limits.check_texts(len(inputs), "texts")
     ask, served = ask_of(request.scope, body), embedder.served()
+    if body.max_tokens is not None and body.max_tokens < served.manifest.max_tokens:
+        longest = served.manifest.max_tokens
+        message = f"`max_tokens`: texts are cut at {longest} tokens and no sooner; leave it out, or send shorter texts"
+        raise Refusal(VALIDATION, message, "max_tokens")
     kinds: dict[EmbeddingType, OutputType] = {}
     for name in body.types(ask):
         kinds[name] = "float" if name == "base64" else name

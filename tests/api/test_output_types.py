@@ -180,6 +180,7 @@ def test_coheres_words_for_what_a_text_is_pick_the_models_prompts(client: httpx.
         ({"images": ["data:image/png;base64,"]}, "this model embeds texts"),
         ({"texts": ["a"], "input_type": "image"}, "`input_type`: images are not embedded"),
         ({"texts": ["a"], "input_type": "other"}, "input_type"),
+        ({"texts": ["a"], "max_tokens": 5}, "`max_tokens`: texts are cut at"),
         ({"texts": ["a"], "embedding_types": ["int4"]}, "embedding_types"),
         ({"texts": ["a"], "truncate": "MIDDLE"}, "truncate"),
         ({"texts": ["river " * 400], "truncate": "NONE"}, "must have less than"),
