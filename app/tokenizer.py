@@ -28,7 +28,7 @@ from tokenizers import Encoding
 Direction = Literal["Right", "Left"]
 Result = TypeVar("Result")
 
-# Tokenizing takes about 1 us a character, or a tenth of that where words are known. A hop to a thread and back costs the
+# Tokenizing takes about 1 us a character, a tenth of that where words are known. A hop to a thread and back costs the
 # event loop 40 us more and, with a busy loop, a wait for the interpreter lock on the way back; so up to this many
 # characters (1 ms at most) stay in the loop.
 _INLINE_CHARACTERS = 1000
