@@ -13,6 +13,7 @@ import numpy.typing as npt
 Int32 = npt.NDArray[np.int32]
 TokenIds = Int32
 Vector = npt.NDArray[np.float32]
+Vectors = list[Vector] | npt.NDArray[np.float32]  # [rows][dim]; one array where every row has the same dim
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,7 +81,7 @@ class Batch:
 class BatchResult:
     """The answer to a batch: row i's vector, and the layers that really ran for it."""
 
-    vectors: list[Vector]  # row i: [dim] float32
+    vectors: Vectors  # row i: [dim] float32
     layers: list[int]
     seconds: float  # in the engine, first to last row
     padded_tokens: int  # token places computed that held no token

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from strata.app.engine.batch import Batch, BatchResult, Vector
+from strata.app.engine.batch import Batch, BatchResult, Vectors
 from strata.app.engine.exits import finish, norms
 from strata.app.engine.flat import FlatBatch, Index, flatten
 from strata.app.engine.weights import Array
@@ -85,10 +85,12 @@ class Encoder:
             vectors, layers = self._run(flat, state), facts[:, 1].tolist()
         else:
             vectors, layers = self._run_watching(flat, state, batch.thresholds)
-        if (facts[:, 2] == vectors.shape[1]).all():
-            cut = list(vectors)
+        cut: Vectors
+        dims, most = facts[:, 2], int(facts[0, 2])
+        if (dims == most).all():
+            cut = vectors[:, :most]
         else:
-            cut = [vector[:dim] for vector, dim in zip(vectors, facts[:, 2].tolist(), strict=True)]
+            cut = [vector[:dim] for vector, dim in zip(vectors, dims.tolist(), strict=True)]
         if not np.isfinite(np.vdot(vectors, vectors)):  # a hint: elements past the dim count, too, and large ones
             _check(cut, layers)
         return BatchResult(cut, layers, time.perf_counter() - began, padded)
@@ -140,7 +142,7 @@ class Encoder:
         return full[back], ran[back].tolist()
 
 
-def _check(vectors: list[Vector], layers: list[int]) -> None:
+def _check(vectors: Vectors, layers: list[int]) -> None:
     broken = [n for vector, n in zip(vectors, layers, strict=True) if not np.isfinite(vector).all()]
     if broken:
         raise FloatingPointError(f"a vector at layer {min(broken)} holds NaN or infinity")

@@ -165,6 +165,7 @@ def _fork(control: socket.socket, host: Host, dtype: str, device: str) -> None:
         return
     status = 1
     try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # Triton runs a compiler, and must hear how it ended
         front.close()
         control.close()
         os.close(0)

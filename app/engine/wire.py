@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from strata.app.engine.batch import Batch, BatchResult
+from strata.app.engine.batch import Batch, BatchResult, Vectors
 
 HEAD = struct.Struct("<IB")
 _RESULT_HEAD = struct.Struct("<dII")
+Part = bytes | memoryview  # of a payload
 
 
 class Kind(IntEnum):
@@ -46,7 +48,7 @@ def encode_batch(batch: Batch) -> bytes:
     return b"".join((*parts, batch.ids.tobytes()))
 
 
-def decode_batch(payload: bytes) -> Batch:
+def decode_batch(payload: bytes | bytearray) -> Batch:
     """The batch of a BATCH payload; its arrays are views of the payload."""
     (count,) = struct.unpack_from("<I", payload)
     facts = np.frombuffer(payload, np.int32, count * 4, offset=4).reshape(count, 4)
@@ -54,11 +56,17 @@ def decode_batch(payload: bytes) -> Batch:
     return Batch.of_arrays(facts, thresholds, np.frombuffer(payload, np.int32, offset=4 + count * 24))
 
 
-def encode_result(result: BatchResult) -> bytes:
-    """Payload of a RESULT: seconds, padded tokens, row count, layers of each row, dim of each row, then all vectors."""
-    facts = np.array([result.layers, [len(vector) for vector in result.vectors]], np.int32)
-    head = _RESULT_HEAD.pack(result.seconds, result.padded_tokens, len(result.layers))
-    return head + facts.tobytes() + b"".join(map(np.ndarray.tobytes, result.vectors))
+def encode_result(result: BatchResult) -> list[Part]:
+    """Payload of a RESULT: seconds, padded tokens, row count, layers of each row, dim of each row, then all vectors.
+
+    In parts, so that vectors which lie side by side already are sent from there.
+    """
+    vectors, count = result.vectors, len(result.layers)
+    together = isinstance(vectors, np.ndarray)
+    facts = np.array([result.layers, [len(vectors[0])] * count if together else list(map(len, vectors))], np.int32)
+    head = _RESULT_HEAD.pack(result.seconds, result.padded_tokens, count)
+    data = np.ascontiguousarray(vectors).data if together else b"".join(map(np.ndarray.tobytes, vectors))
+    return [head, facts.data, data]
 
 
 def decode_result(payload: bytes) -> BatchResult:
@@ -66,11 +74,27 @@ def decode_result(payload: bytes) -> BatchResult:
     seconds, padded, count = _RESULT_HEAD.unpack_from(payload)
     layers, dims = np.frombuffer(payload, np.int32, count * 2, offset=_RESULT_HEAD.size).reshape(2, count)
     flat = np.frombuffer(payload, np.float32, offset=_RESULT_HEAD.size + count * 8)
-    vectors = [flat[begin:end] for begin, end in pairwise([0, *np.cumsum(dims).tolist()])]
+    vectors: Vectors
+    if (dims == dims[0]).all():
+        vectors = flat.reshape(count, dims[0])
+    else:
+        vectors = [flat[begin:end] for begin, end in pairwise([0, *np.cumsum(dims).tolist()])]
     return BatchResult(vectors, layers.tolist(), seconds, padded)
 
 
-def receive(sock: socket.socket) -> tuple[Kind, bytes] | None:
+def send(sock: socket.socket, kind: Kind, parts: Sequence[Part]) -> None:
+    """Send a frame whose payload is these parts, none of them copied, to a blocking socket."""
+    views = [memoryview(part).cast("B") for part in parts]
+    views.insert(0, memoryview(HEAD.pack(sum(view.nbytes for view in views), kind)))
+    while views:
+        sent = sock.sendmsg(views)
+        while views and sent >= views[0].nbytes:
+            sent -= views.pop(0).nbytes
+        if sent:
+            views[0] = views[0][sent:]
+
+
+def receive(sock: socket.socket) -> tuple[Kind, bytearray] | None:
     """The next frame from a blocking socket, or None when the other end has closed it."""
     head = _exactly(sock, HEAD.size)
     if head is None:
@@ -80,7 +104,7 @@ def receive(sock: socket.socket) -> tuple[Kind, bytes] | None:
     return None if payload is None else (Kind(kind), payload)
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes | None:
+def _exactly(sock: socket.socket, size: int) -> bytearray | None:
     data = bytearray(size)
     view = memoryview(data)
     got = 0
@@ -89,4 +113,4 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
         if count == 0:
             return None
         got += count
-    return bytes(data)
+    return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from strata.app.engine.encoder import Encoder
-from strata.app.engine.wire import Kind, decode_batch, encode_result, frame, receive
+from strata.app.engine.wire import Kind, decode_batch, encode_result, receive, send
 
 
 def serve(sock: socket.socket, encoder: Encoder) -> None:
@@ -16,9 +16,9 @@ def serve(sock: socket.socket, encoder: Encoder) -> None:
     while (message := receive(sock)) is not None:
         _, payload = message
         try:
-            answer = frame(Kind.RESULT, encode_result(encoder.run(decode_batch(payload))))
+            kind, parts = Kind.RESULT, encode_result(encoder.run(decode_batch(payload)))
         except Exception as error:
             if not encoder.healthy():
                 raise  # whoever replaces this worker gets the device anew; here every batch would fail
-            answer = frame(Kind.FAILURE, f"{type(error).__name__}: {error}".encode())
-        sock.sendall(answer)
+            kind, parts = Kind.FAILURE, [f"{type(error).__name__}: {error}".encode()]
+        send(sock, kind, parts)

@@ -140,6 +140,6 @@ def _filled(bundle: Bundle, flat: FlatBatch, device: torch.device) -> Buffers:
         dtype=torch.bfloat16,
         device=device,
     )
-    Staging(device).send(flat, made)
+    Staging(device, 0).send(flat, made)
     Embedding(bundle, dtype=torch.bfloat16, device=device)(made, places)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import time
@@ -329,3 +330,15 @@ def test_a_dtype_that_cannot_be_loaded_leaves_the_others_of_its_backend(
         assert "no bfloat16" in found["bfloat16"].note
 
     with_pool(tiny_bundle, EngineOptions(backend="torch", dtype="auto", device="cpu", workers=1, threads=1), use)
+
+
+def test_a_worker_hears_how_its_own_children_end(tiny_bundle: Path) -> None:
+    """The host leaves its workers to the kernel to reap; a worker that inherited that would take any compiler's failure
+    for success."""
+
+    async def use(pool: EnginePool) -> None:
+        status = Path(f"/proc/{pool.pids['engine-worker-0']}/status").read_text()
+        ignored = int(re.search(r"SigIgn:\s*(\w+)", status)[1], 16)  # type: ignore[index]
+        assert not ignored & 1 << signal.SIGCHLD - 1
+
+    with_pool(tiny_bundle, SMALL, use)

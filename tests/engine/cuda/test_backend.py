@@ -53,11 +53,15 @@ def test_every_exit_gives_the_reference_vector(
     ]
     for dtype, floor in ((torch.float32, 0.99999), (torch.float16, 0.999)):
         made = module.CudaBackend(bundle, dtype=dtype, device=torch.device("cpu"))
-        for fixed in (True, False):
+        for way in ("recorded", "launched", "recorded once it is small", "in memory of its own"):
             with monkeypatch.context() as patch:
-                if not fixed:  # as a batch too large for a recording
-                    patch.setattr(module, "bucket_of", lambda tokens, rows: None)
-                    patch.setattr(module, "_STEP", 16)
+                patch.setattr(module, "_STEP", 16)
+                if way == "launched":  # as a batch too large for a recording
+                    patch.setattr(module, "bucket_of", lambda tokens: None)
+                elif way == "recorded once it is small":
+                    patch.setattr(module, "bucket_of", lambda tokens: 32 if tokens <= 32 else None)
+                elif way == "in memory of its own":
+                    patch.setattr(module, "_ROWS", 1)
                 result = Encoder(bundle.manifest, made).run(Batch(rows))
             assert result.layers == [row.layers for row in rows]
             for row, vector in zip(rows, result.vectors, strict=True):

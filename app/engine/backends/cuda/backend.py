@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,9 +10,9 @@ import numpy as np
 import torch
 
 from strata.app.engine.backends.cuda.blocks import CudaBlocks
-from strata.app.engine.backends.cuda.buffers import Buffers, Staging, allocate
+from strata.app.engine.backends.cuda.buffers import ALIGNED, ROW_STEP, Buffers, Staging, allocate
 from strata.app.engine.backends.cuda.exits import CudaExits
-from strata.app.engine.backends.cuda.graphs import BUCKETS, ROWS, Recorder, bucket_of
+from strata.app.engine.backends.cuda.graphs import BUCKETS, Recorder, bucket_of
 from strata.app.engine.backends.cuda.ops import Embedding
 from strata.app.engine.backends.torch_backend import cuda_works
 from strata.app.engine.batch import Batch, Row
@@ -20,7 +21,9 @@ from strata.app.engine.weights import Array
 from strata.model_store.bundle.bundle import Bundle
 
 _STEP = 512  # places of a large batch come in multiples of it: few shapes for cuBLAS to plan for
-_PLANNED = 32768  # places up to which every shape is run once at the start
+# Of the memory that every batch uses which fits it, so that nothing is allocated for one, and whose recordings serve
+# what is left of a large batch, too. The places are what a batch of the scheduler's has at most.
+_ROWS, _PLACES = 2048, 32768
 
 
 @dataclass(slots=True)
@@ -28,7 +31,6 @@ class _State:
     buffers: Buffers
     layout: Layout  # the rows still in
     batch_rows: int
-    recorded: bool  # its work runs from graphs
 
 
 class CudaBackend:
@@ -45,9 +47,8 @@ class CudaBackend:
         self._embedding = Embedding(bundle, dtype=dtype, device=device)
         self._blocks = CudaBlocks(bundle, dtype=dtype, device=device)
         self._exits = CudaExits(bundle, dtype=dtype, device=device)
-        self._staging = Staging(device)
-        self._fixed = self._new(ROWS, BUCKETS[-1])  # what recordings read and write
-        self._fixed.hidden.zero_()
+        self._staging = Staging(device, _ROWS * m.full_dim)
+        self._common = self._new(_ROWS, _PLACES)
         self._recorder = Recorder(device)
         self._manifest = m
         self._device = device
@@ -56,48 +57,48 @@ class CudaBackend:
     def embed(self, flat: FlatBatch) -> _State:
         """As the protocol says."""
         layout = flat.layout
-        bucket = bucket_of(layout.tokens, layout.rows)
-        if bucket is None:
-            places = layout.tokens + -layout.tokens % _STEP
-            buffers = self._new(layout.rows, places)
-            self._staging.send(flat, buffers)
-            self._embedding(buffers, places)
+        if layout.rows <= _ROWS and layout.tokens <= _PLACES:
+            buffers = self._common
         else:
-            buffers = self._fixed
-            self._staging.send(flat, buffers)
-            self._recorder(("embed", bucket), partial(self._embedding, buffers, bucket))
-        return _State(buffers, layout, layout.rows, bucket is not None)
+            buffers = self._new(layout.rows, layout.tokens + -layout.tokens % _STEP)
+        self._staging.send(flat, buffers)
+        state = _State(buffers, layout, layout.rows)
+        self._run("embed", *self._places(state), partial(self._embedding, buffers))
+        return state
 
     @torch.inference_mode()
     def blocks(self, first: int, last: int, state: _State) -> _State:
         """As the protocol says."""
-        places = self._places(state)
+        places, recorded = self._places(state)
         for index in range(first, last):
-            work = partial(self._blocks, index, state.buffers, places)
-            if state.recorded:
-                self._recorder(("block", places, index), work)
-            else:
-                work()
+            self._run(("block", index), places, recorded, partial(self._blocks, index, state.buffers))
         return state
 
-    def _places(self, state: _State) -> int:
-        """Token places that are computed."""
-        tokens, rows = state.layout.tokens, state.layout.rows
-        if state.recorded:
-            bucket = bucket_of(tokens, rows)
-            assert bucket is not None
-            return bucket
-        return min(tokens + -tokens % _STEP, state.buffers.places)
+    def _places(self, state: _State) -> tuple[int, bool]:
+        """Token places that are computed, and whether they are few enough to be so from recordings."""
+        tokens = state.layout.tokens
+        bucket = bucket_of(tokens) if state.buffers is self._common else None
+        return bucket or min(tokens + -tokens % _STEP, state.buffers.places), bucket is not None
+
+    def _run(self, what: Hashable, places: int, recorded: bool, work: Callable[[int], None]) -> None:
+        if recorded:
+            self._recorder((what, places), partial(work, places))
+        else:
+            work(places)
 
     @torch.inference_mode()
     def leave(self, state: _State, begin: int, layers: int) -> _State:
         """As the protocol says."""
-        places = self._places(state)
-        if state.recorded:
-            work = partial(self._exits.leave, layers, state.buffers, places, min(ROWS, places))
-            self._recorder(("leave", places, layers), work)
+        buffers, (places, recorded) = state.buffers, self._places(state)
+        if recorded:
+            first, rows = 0, min(_ROWS, places)
         else:
-            self._exits.leave(layers, state.buffers, places, state.layout.rows)
+            first = begin - begin % ALIGNED
+            rows = state.layout.rows - first
+            rows += -rows % ROW_STEP
+            first = min(first, buffers.rows - rows)  # rows that are none, or have left, have another depth
+        work = partial(self._exits.leave, layers, buffers, first, rows)
+        self._run(("leave", layers), places, recorded, work)
         if begin:
             state.layout = state.layout.first(begin)
         return state
@@ -127,7 +128,7 @@ class CudaBackend:
         left.ends.copy_(torch.from_numpy(bounds[1]))
         left.hidden.zero_()
         left.hidden[: layout.tokens] = state.buffers.hidden[torch.from_numpy(tokens).to(left.hidden.device)]
-        return _State(left, layout, layout.rows, recorded=False)
+        return _State(left, layout, layout.rows)
 
     def sizes(self, most: int) -> list[int]:
         """As the protocol says."""
@@ -139,30 +140,33 @@ class CudaBackend:
 
     def padding(self, state: _State) -> int:
         """As the protocol says."""
-        return self._places(state) - state.layout.tokens
+        return self._places(state)[0] - state.layout.tokens
 
     @torch.inference_mode()
     def warm_up(self, bulk: FlatBatch) -> None:
-        """Run a large batch, which compiles every kernel, then record everything that small batches run."""
+        """Run a large batch, which compiles every kernel, then every shape of a product; record what small batches run.
+
+        In this order, since a recording must not compile: that allocates.
+        """
         places = bulk.layout.tokens + -bulk.layout.tokens % _STEP
-        state = _State(self._new(bulk.layout.rows, places), bulk.layout, bulk.layout.rows, recorded=False)
+        state = _State(self._new(bulk.layout.rows, places), bulk.layout, bulk.layout.rows)
         self._staging.send(bulk, state.buffers)
         self._embedding(state.buffers, places)
         done = 0
         for layers, begin, _ in bulk.exits():
             state, done = self.leave(self.blocks(done, layers, state), begin, layers), layers
         self.answer(state)
-        large = self._new(1, _PLANNED)
-        large.hidden.zero_()
-        large.starts.copy_(torch.arange(_PLANNED))
-        large.ends.copy_(torch.arange(1, _PLANNED + 1))
-        for places in range(_PLANNED, BUCKETS[-1], -_STEP):
-            self._blocks(0, large, places)
-        m = self._manifest
-        self._staging.send(flatten(Batch([Row(np.zeros(2, np.int32), m.architecture.layers, m.full_dim)])), self._fixed)
+        m, common = self._manifest, self._common
+        one = flatten(Batch([Row(np.zeros(2, np.int32), m.architecture.layers, m.full_dim)]))
+        self._staging.send(one, common)
+        self._embedding(common, _PLACES)
+        for places in range(_PLACES, BUCKETS[-1], -_STEP):
+            self._blocks(0, common, places)
+        for rows in range(_ROWS, 0, -ROW_STEP):
+            self._exits.leave(min(m.heads, default=m.architecture.layers), common, 0, rows, _STEP)
         for bucket in reversed(BUCKETS):
-            state = _State(self._fixed, layout_of(np.full(1, bucket, np.int32)), 1, recorded=True)
-            self._recorder(("embed", bucket), partial(self._embedding, self._fixed, bucket))
+            state = _State(common, layout_of(np.full(1, bucket, np.int32)), 1)
+            self._run("embed", bucket, True, partial(self._embedding, common))
             self.blocks(0, m.architecture.layers, state)
             for layers in sorted({*m.exits, *m.heads}):
                 self.leave(state, 0, layers)

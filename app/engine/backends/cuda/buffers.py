@@ -9,7 +9,8 @@ import torch
 
 from strata.app.engine.flat import FlatBatch
 
-_ALIGNED = 4  # integers: kernels are compiled for pointers to multiples of 16 bytes, and again for others
+ALIGNED = 4  # integers: kernels are compiled for pointers to multiples of 16 bytes, and again for others
+ROW_STEP = 128  # rows come in multiples of it: few shapes for cuBLAS to plan the heads for
 
 
 @dataclass(slots=True)
@@ -35,9 +36,9 @@ def allocate(
     rows: int, places: int, *, hidden: int, full_dim: int, dtype: torch.dtype, device: torch.device
 ) -> Buffers:
     """Uninitialised buffers for at least so many rows."""
-    rows += -rows % _ALIGNED
-    packed = torch.empty(5 * rows + _ALIGNED + places, dtype=torch.int32, device=device)
-    row_starts, depths, dims, order, sources, ids = torch.split(packed, [rows + _ALIGNED, *4 * [rows], places])
+    rows += -rows % ROW_STEP
+    packed = torch.empty(5 * rows + ALIGNED + places, dtype=torch.int32, device=device)
+    row_starts, depths, dims, order, sources, ids = torch.split(packed, [rows + ALIGNED, *4 * [rows], places])
     bounds = torch.empty((2, places), dtype=torch.int32, device=device)
     return Buffers(
         rows,
@@ -59,10 +60,11 @@ def allocate(
 class Staging:
     """Page-locked host memory, which the device copies from and to by itself. One batch at a time."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, answers: int) -> None:
+        """``answers``: floats of the largest answer that is expected."""
         self._pin = device.type == "cuda"
         self._up = self._new(1 << 16, torch.int32)
-        self._down = self._new(1 << 18, torch.float32)
+        self._answers = answers
 
     def _new(self, count: int, dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(count, dtype=dtype, pin_memory=self._pin)
@@ -70,13 +72,13 @@ class Staging:
     def send(self, flat: FlatBatch, to: Buffers) -> None:
         """Fill the integers of ``to`` with one copy, without waiting for it."""
         rows, tokens, most = flat.layout.rows, flat.layout.tokens, to.rows
-        count = 5 * most + _ALIGNED + tokens
+        count = 5 * most + ALIGNED + tokens
         if count > len(self._up):
             self._up = self._new(2 * count, torch.int32)
         host = self._up.numpy()[:count]
         host[: rows + 1] = flat.layout.starts
         host[rows + 1 : most + 1] = tokens
-        host = host[most + _ALIGNED :]
+        host = host[most + ALIGNED :]
         depths, dims, order, sources = host[: 4 * most].reshape(4, most)
         depths[:rows], depths[rows:] = flat.depths, -1
         np.multiply(flat.dims, np.where(flat.normalize, 1, -1), out=dims[:rows], casting="unsafe")
@@ -85,11 +87,12 @@ class Staging:
         to.packed[:count].copy_(self._up[:count], non_blocking=True)
 
     def receive(self, source: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """A copy of a float32 tensor on the host; waits for everything before it."""
-        if source.numel() > len(self._down):
-            self._down = self._new(2 * source.numel(), torch.float32)
-        host = self._down[: source.numel()].view(source.shape)
+        """A float32 tensor on the host; waits for everything before it.
+
+        In memory that torch reuses once nobody holds it any more, always of one size, so that none is page-locked anew.
+        """
+        host = self._new(max(source.numel(), self._answers), torch.float32)[: source.numel()].view(source.shape)
         host.copy_(source, non_blocking=True)
         if self._pin:
             torch.cuda.current_stream(source.device).synchronize()
-        return host.numpy().copy()
+        return host.numpy()

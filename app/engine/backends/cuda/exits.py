@@ -17,11 +17,14 @@ class CudaExits:
         self._parts = ExitParts(bundle, dtype=dtype, device=device)
         self._dtype = dtype
 
-    def leave(self, layers: int, buffers: Buffers, places: int, rows: int) -> None:
-        """Of the first ``rows`` rows, answer those whose depth is ``layers``."""
-        vectors = self._vectors(layers, buffers.hidden[:places], buffers.row_starts, buffers.depths[:rows])
+    def leave(self, layers: int, buffers: Buffers, first: int, rows: int, places: int) -> None:
+        """Of ``rows`` rows from ``first`` on, which lie in ``places``, answer those whose depth is ``layers``."""
+        lines = slice(first, first + rows)
+        depths = buffers.depths[lines]
+        vectors = self._vectors(layers, buffers.hidden[:places], buffers.row_starts[first:], depths)
         head = self._parts.head(layers)
-        finish(vectors, head.bias if head else None, buffers, layers)
+        asked = (depths, buffers.dims[lines], buffers.order[lines])
+        finish(vectors, head.bias if head else None, *asked, buffers.answers, layers)
 
     def look(self, layers: int, hidden: torch.Tensor, row_starts: torch.Tensor) -> torch.Tensor:
         """Vectors of all rows at an exit, uncut: [rows, full_dim] float32."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_left
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 import torch
 
-ROWS = 1024  # of a batch that runs from graphs, at most
 # Token places a recording may have: fine enough that padding costs little, few enough to be recorded at the start.
 BUCKETS = (
     *(16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 3584, 4096),
@@ -14,11 +16,10 @@ BUCKETS = (
 )
 
 
-def bucket_of(tokens: int, rows: int) -> int | None:
-    """The least bucket that holds these tokens; None where a batch is too large for a recording."""
-    if rows > ROWS:
-        return None
-    return next((bucket for bucket in BUCKETS if bucket >= tokens), None)
+def bucket_of(tokens: int) -> int | None:
+    """The least bucket that holds these tokens; None where they are too many for a recording."""
+    place = bisect_left(BUCKETS, tokens)
+    return BUCKETS[place] if place < len(BUCKETS) else None
 
 
 _stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream  # whose constructor torch leaves untyped
@@ -42,8 +43,13 @@ class Recorder:
             return
         graph = self._graphs.get(key)
         if graph is None:
-            graph = self._record(work)
-            self._graphs[key] = graph
+            try:
+                graph = self._graphs[key] = self._record(work)
+            except RuntimeError as error:  # launching one by one is slower, and right
+                print(f"engine: no CUDA graphs: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+                self._on = False
+                work()
+                return
         graph.replay()
 
     def _record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
@@ -52,8 +58,11 @@ class Recorder:
             graph.capture_begin(pool=self._pool)
             try:
                 work()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # which would only say that a capture was broken off
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         return graph
 
     @property

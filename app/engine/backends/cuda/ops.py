@@ -112,11 +112,13 @@ def pool(
     return out
 
 
-def finish(vectors: torch.Tensor, bias: torch.Tensor | None, buffers: Buffers, layers: int) -> None:
+def finish(
+    vectors: torch.Tensor, bias: torch.Tensor | None, depths: torch.Tensor, dims: torch.Tensor, order: torch.Tensor,
+    answers: torch.Tensor, layers: int,
+) -> None:  # fmt: skip
     """Cut and normalise the rows whose depth is ``layers`` into the batch's answers. vectors: [rows, full_dim]."""
     rows, size = vectors.shape
     kernels.finish[(rows,)](
-        vectors, vectors if bias is None else bias,
-        buffers.depths, buffers.dims, buffers.order, buffers.answers, layers,
+        vectors, vectors if bias is None else bias, depths, dims, order, answers, layers,
         SIZE=size, WIDE=_wide(size), HAS_BIAS=bias is not None, num_warps=2,
     )  # fmt: skip

@@ -1,0 +1,125 @@
+"""What a GPU is asked to do, through Triton's own launcher with a driver that counts: no batch compiles anything new.
+
+In a process of its own: the kernels of this one are interpreted. Kernels are compiled for a Hopper GPU and not run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
+
+from tests.engine.cuda.test_backend import LAYERS, bundle_of
+
+PROGRAM = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from strata.app.engine.backends.cuda import backend as module
+from strata.app.engine.backends.cuda.build import _bulk
+from strata.app.engine.backends.cuda.graphs import Recorder
+from strata.app.engine.batch import Batch, Row
+from strata.app.engine.encoder import Encoder
+from strata.app.engine.flat import flatten
+from strata.model_store.bundle.bundle import Bundle
+
+compiled, launched = [], []
+
+
+class Utils:
+    def load_binary(self, name, kernel, shared, device):
+        compiled.append(name)
+        return name, name, 32, 0, 1024
+
+    def get_device_properties(self, device):
+        return {"max_shared_mem": 232448}
+
+
+class Driver:
+    utils = Utils()
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def launcher_cls(self, source, metadata):
+        return lambda *arguments: launched.append(metadata.name)
+
+
+driver.set_active(Driver())
+call = Recorder.__call__
+
+
+def record(self, key, work):
+    before = len(compiled)
+    call(self, key, work)
+    assert len(compiled) == before, f"the recording of {key} compiled {compiled[before:]}"
+
+
+Recorder.__call__ = record
+module._PLACES = 12288  # enough for every path, and quick
+
+bundle = Bundle.open(Path(sys.argv[1]))
+m = bundle.manifest
+backend = module.CudaBackend(bundle, dtype=getattr(torch, sys.argv[2]), device=torch.device("cpu"))
+backend.warm_up(flatten(Batch(_bulk(bundle))))
+known = len(compiled)
+print(sorted(compiled))
+
+encoder = Encoder(m, backend)
+draw = np.random.default_rng(0)
+exits = sorted({*m.exits, *m.heads})
+
+
+def run(rows, most, depths, threshold=None):
+    ids = [np.full(n, 7, np.int32) for n in draw.integers(1, most, rows)]
+    asked = [Row(row, depths[i % len(depths)], m.full_dim, threshold=threshold) for i, row in enumerate(ids)]
+    launched.clear()
+    try:
+        encoder.run(Batch(asked))
+    except FloatingPointError:  # nothing was computed
+        pass
+    return list(launched)
+
+
+for rows, most in ((1, 9), (3, 40), (17, 60), (130, 60), (701, 20), (900, 26), (1500, 5), (2300, 12), (400, 100)):
+    for depths in ([exits[-1]], [exits[0]], exits, exits[::-1]):
+        run(rows, most, depths)
+for rows in (1, 5, 40):
+    run(rows, 50, [exits[-1]], threshold=0.5)
+assert len(compiled) == known, f"a batch compiled {compiled[known:]}"
+told = run(900, 26, [exits[-1]])
+print(len(told), told)
+layer = 2 if m.architecture.pre_norm else 3
+assert len(told) == 1 + layer * m.architecture.layers + 2, "the embedding, two or three a layer, two for an exit"
+"""
+
+
+@pytest.mark.parametrize(
+    ("family", "exit_norm", "queries", "dtype"),
+    [("bert", "none", 3, "bfloat16"), ("modernbert", "final", 0, "float16"), ("mpnet", "none", 0, "float32")],
+)
+def test_only_the_start_compiles(family: str, exit_norm: str, queries: int, dtype: str, tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, family, exit_norm, queries)
+    assert bundle.manifest.architecture.layers == LAYERS
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path / "triton")}
+    command = [sys.executable, "-P", "-c", PROGRAM, str(bundle.path), dtype]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-3000:]
