@@ -165,7 +165,8 @@ class Lifecycle:
         manifest = served.manifest
         with suppress(EngineError):
             layers, dim = manifest.architecture.layers, manifest.full_dim
-            await measure(served.pool, served.cost, sample, layers, dim, manifest.max_tokens)
+            most = served.scheduler.batch_tokens
+            await measure(served.pool, served.cost, sample, layers, dim, manifest.max_tokens, most)
 
     def _die(self, reason: str) -> None:
         self._dead = reason

@@ -213,7 +213,12 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=1024, metavar="N", help="short texts of a large batch (%(default)s)")
     add("--seconds", type=float, default=0.4, metavar="S", help="of each measurement (%(default)s)")
     add("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], metavar="DTYPE", help="to run (%(default)s)")
-    add("--sections", nargs="+", metavar="NAME", help="only these, of machine, checks, speed, profile, beside, server")
+    add(
+        "--sections",
+        nargs="+",
+        metavar="NAME",
+        help="only these, of machine, checks, speed, beside, server, profile; and variants",
+    )
 
 
 def _layers(text: str) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
 from strata.app.engine.options import CPU_BATCH_TOKENS
 from strata.app.engine.signals import FRONT_SIGNALS
-from strata.app.engine.wire import json_frame, receive
+from strata.app.engine.wire import Kind, json_frame, receive, send
 from strata.model_store.bundle.bundle import Bundle
 
 T = TypeVar("T")
@@ -80,8 +80,12 @@ class Host:
             os.nice(_BEHIND_THE_FRONT)  # before there are threads, which inherit it
         encoder = self._encoders.get(dtype)
         if encoder is None:
-            encoder = self._build(dtype, threads=self._threads)
-            _warm_up(encoder, self._bundle)
+            try:
+                encoder = self._build(dtype, threads=self._threads)
+                _warm_up(encoder, self._bundle)
+            except Exception as error:
+                send(sock, Kind.FAILURE, [f"{type(error).__name__}: {error}".encode()])
+                raise
         self._backend.set_threads(self._threads)
         sock.sendall(json_frame({"ready": True}))
         worker.serve(sock, encoder)

@@ -81,7 +81,15 @@ class Worker:
         """Take over a worker's socket and wait until it is ready. Raises WorkerLost."""
         worker = cls(pid, sock)
         ready: asyncio.Future[None] = worker._loop.create_future()
-        worker._await(_WORKER_READY_S, lambda kind, payload: settle(ready, None), lambda why: settle(ready, why))
+
+        def hear(kind: Kind, payload: bytes) -> None:
+            if kind is Kind.FAILURE:
+                worker.close()
+                settle(ready, payload.decode().splitlines()[0])
+            else:
+                settle(ready, None)
+
+        worker._await(_WORKER_READY_S, hear, lambda why: settle(ready, why))
         await ready
         return worker
 

@@ -16,14 +16,24 @@ _ROUNDS = 1  # that count: the host has run every size of a batch before its wor
 _MOST = 256  # tokens of the longest
 _LONG = 6  # times as long as the longest of the sample is a long text
 _SHORT = 8  # tokens of a short one
+_LARGE = 4  # times the sample is the first of the large batches; each has twice the tokens of the one before
+_QUICK_S = 0.05  # one that takes longer is the last of them
 
 
 async def measure(
-    pool: EnginePool, cost: CostModel, sample: Sequence[TokenIds], layers: int, dim: int, max_tokens: int
+    pool: EnginePool,
+    cost: CostModel,
+    sample: Sequence[TokenIds],
+    layers: int,
+    dim: int,
+    max_tokens: int,
+    batch_tokens: int,
 ) -> None:
     """Run ``sample`` texts on all idle workers, few and many, short and long, shallow and deep, and begin with that.
 
-    Time grows evenly with layers, so that half of them tell enough for many and start-up stays short.
+    Time grows evenly with layers, so that half of them tell enough for many and start-up stays short. Then ever larger
+    batches, up to ``batch_tokens`` or until one is no longer quick: a GPU takes thousands of tokens as fast as a few,
+    and those would tell nothing of its full batches.
     """
     half = (layers + 1) // 2
     longest = max(sample, key=len)
@@ -55,4 +65,14 @@ async def measure(
                 await timed(batch, alone)
         if not number:
             found.clear()  # the first of each shape pays for what is set up once
+    times, took = _LARGE, 0.0
+    while times * sum(map(len, sample)) <= batch_tokens and took < _QUICK_S:
+        texts = [*sample] * times
+        times *= 2
+        for depth in (1, half):
+            batch = Batch([Row(ids, depth, dim) for ids in texts])
+            await pool.run(batch)
+            began = perf_counter()
+            await asyncio.gather(*(timed(batch, found) for _ in range(pool.idle)))
+            took = perf_counter() - began
     cost.measured(found, alone)

@@ -26,6 +26,7 @@ from strata.loadtest.texts import load_texts
 from strata.model_store.bundle.bundle import Bundle
 
 _SHARES = {6: 0.58, 3: 0.34, 1: 0.18}  # of full depth's time at most, by layers
+_CHECK_S, _SPEED_S = 40.0, 30.0  # that one dtype may take
 
 
 class Run:
@@ -40,6 +41,7 @@ class Run:
         self.corpus: Corpus = corpus(self.bundle, load_texts(args.texts), args.batch, max(args.batch // 16, 2))
         self.figures: list[Figure] = []
         self._backends: dict[str, Backend] = {}
+        self.dtypes = [dtype for dtype in args.dtypes if self.gpu or dtype != "float16"]  # which no CPU here has
 
     def wait(self) -> None:
         """For the device."""
@@ -86,14 +88,16 @@ class Run:
         """Cosines at every exit."""
         texts = [*self.corpus.short_texts[: min(24, self.args.batch // 4)], self.corpus.long_texts[0]]
         reference = Reference(self.bundle, texts, self.device)
-        for dtype in self.args.dtypes:
-            self.show(reference.check(self.encoder(dtype), dtype))
+        for dtype in self.dtypes:
+            with _guarded(f"checks in {dtype}", _CHECK_S):
+                self.show(reference.check(self.encoder(dtype), dtype))
 
     def speed(self) -> None:
         """The table, in bf16 and in fp16."""
-        for dtype in self.args.dtypes:
+        for dtype in self.dtypes:
             if dtype != "float32":
-                self._speed(dtype)
+                with _guarded(f"speed in {dtype}", _SPEED_S):
+                    self._speed(dtype)
 
     def _speed(self, dtype: str) -> None:
         encoder, n, full = self.encoder(dtype), len(self.corpus.short), self.layers
@@ -197,41 +201,49 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     run = Run(args, report)
     sections: dict[str, tuple[Callable[[], Awaitable[None] | None], float]] = {
         "machine": (run.machine, 20),
-        "checks": (run.checks, 60),
+        "checks": (run.checks, 100),
         "speed": (run.speed, 60),
-        "profile": (run.profile, 45),
-        "beside": (run.beside, 30),
+        "beside": (run.beside, 40),
         "server": (run.server, 75),
-        "variants": (run.variants, 60),
+        "profile": (run.profile, 30),
+        "variants": (run.variants, 120),
     }
-    for name in args.sections or sections:
+    for name in args.sections or [name for name in sections if name != "variants"]:
         work, limit = sections[name]
         report.tell(f"== {name}")
-        try:
-            with _at_most(limit):
-                waiting = work()
-                if waiting is not None:
-                    await waiting
-        except Exception as error:  # whatever it was, the other sections go on
-            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
-            traceback.print_exc()
+        with _guarded(name, limit):
+            waiting = work()
+            if waiting is not None:
+                await waiting
     return run.figures
 
 
 @contextmanager
+def _guarded(name: str, limit_s: float) -> Iterator[None]:
+    """End this after so many seconds; where it fails, say so, since everything after it is to be run all the same."""
+    try:
+        with _at_most(limit_s):
+            yield
+    except Exception as error:
+        print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+        traceback.print_exc()
+
+
+@contextmanager
 def _at_most(limit_s: float) -> Iterator[None]:
-    """Raise TimeoutError in this thread after so many seconds."""
+    """Raise TimeoutError in this thread after so many seconds, or when what it lies within is over."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"more than {limit_s:.0f} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, limit_s)
+    began = perf_counter()
+    if left:
+        signal.setitimer(signal.ITIMER_REAL, min(left, limit_s))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        rest = left - (perf_counter() - began)
+        signal.setitimer(signal.ITIMER_REAL, max(rest, 1e-3) if left else 0)
         signal.signal(signal.SIGALRM, before)
-
-
-SECTIONS = ("machine", "checks", "speed", "profile", "beside", "server", "variants")

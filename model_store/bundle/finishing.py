@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from strata.model_store.bundle.bundle import record_files, write_manifest
-from strata.model_store.bundle.graphs import write_graphs
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.writing import share
@@ -17,7 +18,12 @@ def finish_bundle(folder: Path, manifest: Manifest, watch: Watch = unwatched) ->
     ``manifest.files`` is replaced by what lies in the folder, which everybody may then read. Raises pydantic's
     ValidationError where the facts of the manifest do not fit together.
     """
-    write_graphs(folder, manifest.architecture)
+    if find_spec("onnx"):
+        from strata.model_store.bundle.graphs import write_graphs
+
+        write_graphs(folder, manifest.architecture)
+    else:  # a machine lent for its GPU trains for hours, and must not lose that at the end
+        print("onnx is not installed: the bundle has no graphs for onnxruntime and runs on torch", file=sys.stderr)
     complete = Manifest.model_validate({**manifest.model_dump(), "files": record_files(folder, watch)})
     write_manifest(folder, complete)
     share(folder)

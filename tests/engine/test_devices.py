@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def test_a_device_without_torch_for_it_is_not_chosen(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pool_module, "gpu_count", lambda: 1)
     monkeypatch.setattr(pool_module, "torch_has_cuda", lambda: False)
     assert pool_module._found_device("auto") == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_named(tiny_bundle: Path) -> None:
+    options = EngineOptions(backend="torch", dtype="bfloat16", device="cuda:99")
+    with pytest.raises(EngineError, match=r"there is no cuda:99: torch finds \d+ GPUs"):
+        asyncio.run(EnginePool(tiny_bundle, options).start())
 
 
 @pytest.mark.parametrize("works", [True, False])

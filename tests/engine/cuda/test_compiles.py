@@ -15,12 +15,15 @@ triton = pytest.importorskip("triton", reason="Triton has wheels for Linux on x8
 
 PROGRAM = """
 import sys
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from strata.app.engine.backends.cuda import kernels as k
+from strata.app.engine.backends.cuda.ops import attention_blocks
 
 dtype = sys.argv[1]
+KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 INTEGERS = ("ids", "sources", "row_starts", "starts", "ends", "depths", "dims", "order")
 FLOATS = ("position", "queries", "head_bias", "by_distance", "cos", "sin")
 NUMBERS = {"rows": "i32", "tokens": "i32", "layers": "i32", "eps": "fp32", "scale": "fp32"}
@@ -44,16 +47,21 @@ def compile(kernel, warps, **constants):
 size = dict(SIZE=384, WIDE=512)
 for positions in (True, False):
     compile(k.embed, 2, **size, POSITIONS=positions)
-compile(k.add_norm, 4, **size, LINES=4, HAS_BIAS=True, KEEP=False)
-compile(k.add_norm, 4, **size, LINES=4, HAS_BIAS=False, KEEP=True)
-narrow = dict(QUERIES=32, KEYS=32, PRECISION="ieee") if dtype == "fp32" else dict(QUERIES=64, KEYS=64, PRECISION="tf32")
-compile(k.attention, 4, HEADS=12, HEAD=32, WIDE=32, HALF=0, HALF_WIDE=16, REACH=0, WINDOW=0, **narrow)
-compile(k.attention, 4, HEADS=12, HEAD=64, WIDE=64, HALF=0, HALF_WIDE=16, REACH=511, WINDOW=0, **narrow)
-compile(k.attention, 4, HEADS=12, HEAD=64, WIDE=64, HALF=32, HALF_WIDE=32, REACH=0, WINDOW=64, **narrow)
+compile(k.add_norm, 2, **size, LINES=4, HAS_BIAS=True, KEEP=False)
+compile(k.add_norm, 2, **size, LINES=4, HAS_BIAS=False, KEEP=True)
+for head, extra in (
+    (32, dict(HALF=0, HALF_WIDE=16, REACH=0, WINDOW=0)),
+    (64, dict(HALF=0, HALF_WIDE=16, REACH=511, WINDOW=0)),
+    (64, dict(HALF=32, HALF_WIDE=32, REACH=0, WINDOW=64)),
+    (128, dict(HALF=0, HALF_WIDE=16, REACH=0, WINDOW=0)),
+):
+    (queries, keys), warps = attention_blocks(head, KINDS[dtype])
+    extra |= dict(QUERIES=queries, KEYS=keys, PRECISION="ieee" if dtype == "fp32" else "tf32")
+    compile(k.attention, warps, HEADS=12, HEAD=head, WIDE=head, **extra)
 for queries, first in ((True, False), (False, False), (False, True)):
-    compile(k.pool, 4, **size, COUNT=8 if queries else 1, QUERIES=queries, FIRST=first, LINES=8)
+    compile(k.pool, 4, **size, COUNT=3 if queries else 1, QUERIES=queries, FIRST=first, LINES=8)
 if dtype != "fp32":
-    compile(k.attend, 8, **size, COUNT=8, QUERIES=16, LINES=16)
+    compile(k.attend, 8, **size, COUNT=3, QUERIES=16, LINES=16)
 for bias in (True, False):
     compile(k.finish, 2, **size, HAS_BIAS=bias)
 if dtype != "fp32":

@@ -18,7 +18,10 @@ _BULK = 16384  # tokens of the batch that is run first: its memory is what later
 
 
 def build_cuda(bundle: Bundle, *, dtype: torch.dtype, device: torch.device) -> Backend:
-    """A backend that has run at every exit. Raises RuntimeError where the device does not work."""
+    """A backend that has run at every exit. Raises RuntimeError where the device is not there or does not work."""
+    found = torch.cuda.device_count()
+    if (device.index or 0) >= found:
+        raise RuntimeError(f"there is no {device}: torch finds {found} GPUs")
     if device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     torch.cuda.set_device(device)

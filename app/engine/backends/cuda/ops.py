@@ -42,6 +42,12 @@ class Embedding:
         )  # fmt: skip
 
 
+def attention_blocks(head_size: int, dtype: torch.dtype) -> tuple[tuple[int, int], int]:
+    """Queries and keys of a program of attention, and its warps."""
+    wide = dtype == torch.float32 or head_size > 64
+    return (32, 32) if head_size <= 32 or wide else (64, 64), 4 if wide or head_size > 32 else 2
+
+
 class Attention:
     """Self-attention of any family."""
 
@@ -56,9 +62,7 @@ class Attention:
                 cos, sin = rotary_table(a.rotary, a.head_size, bundle.manifest.max_tokens, local=local)
                 self._angles[local] = torch.tensor(cos, device=device), torch.tensor(sin, device=device)
         self._precision = "ieee" if dtype == torch.float32 else "tf32"  # the latter means nothing to 16-bit operands
-        wide = dtype == torch.float32 or a.head_size > 64
-        self.blocks = (32, 32) if a.head_size <= 32 or wide else (64, 64)  # queries, keys
-        self.warps = 4 if wide or a.head_size > 32 else 2
+        self.blocks, self.warps = attention_blocks(a.head_size, dtype)
 
     def __call__(self, qkv: torch.Tensor, buffers: Buffers, index: int) -> torch.Tensor:
         """[places, 3 * hidden] -> [places, hidden] for block ``index``."""
