@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from strata.model_store.bundle.bundle import record_files, write_manifest
@@ -18,12 +16,9 @@ def finish_bundle(folder: Path, manifest: Manifest, watch: Watch = unwatched) ->
     ``manifest.files`` is replaced by what lies in the folder, which everybody may then read. Raises pydantic's
     ValidationError where the facts of the manifest do not fit together.
     """
-    if find_spec("onnx"):
-        from strata.model_store.bundle.graphs import write_graphs
+    from strata.model_store.bundle.graphs import write_graphs  # here: it needs onnx, which training does not
 
-        write_graphs(folder, manifest.architecture)
-    else:  # a machine lent for its GPU trains for hours, and must not lose that at the end
-        print("onnx is not installed: the bundle has no graphs for onnxruntime and runs on torch", file=sys.stderr)
+    write_graphs(folder, manifest.architecture)
     complete = Manifest.model_validate({**manifest.model_dump(), "files": record_files(folder, watch)})
     write_manifest(folder, complete)
     share(folder)

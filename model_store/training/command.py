@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -76,8 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or go on from the work folder's checkpoint, then measure and write the model. Returns the exit status."""
-    import importlib.util
-
     if importlib.util.find_spec("sentence_transformers") is None:
         print("strata train needs more packages: pip install 'strata-embed[train]'", file=sys.stderr)
         return 1
@@ -92,6 +91,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def has_onnx() -> bool:
+    """Whether a bundle can be finished here."""
+    return importlib.util.find_spec("onnx") is not None
+
+
 def _train(args: argparse.Namespace) -> None:
     from strata.model_store.importing.importer import check_importable
     from strata.model_store.training.finish import Origin, finish
@@ -102,6 +106,12 @@ def _train(args: argparse.Namespace) -> None:
 
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
+    # A machine lent for its GPU may have no more than training needs, and must not find that out after hours of it.
+    without_bundle = args.weights_only or not has_onnx()
+    if args.finish and without_bundle:
+        raise ValueError("--finish writes a bundle's graphs, and onnx is not installed: pip install onnx")
+    if without_bundle and not args.weights_only:
+        print("onnx is not installed: this run ends with the weights, to be finished elsewhere", file=sys.stderr)
     benchmarks = Benchmarks.read(args)
     work = args.work or args.output.with_name(args.output.name + ".work")
     if not args.finish:
@@ -127,7 +137,7 @@ def _train(args: argparse.Namespace) -> None:
         )
         write_student(student, work / WEIGHTS)
         record.write(work)
-        if args.weights_only:
+        if without_bundle:
             print(f"written: {work / WEIGHTS}")
             return
     origin = Origin(Path(args.base), args.source, args.licence, _made_with(), tuple(args.data_note))

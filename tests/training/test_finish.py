@@ -17,6 +17,7 @@ from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
 from strata.model_store.importing.facts import licence_of
 from strata.model_store.profiling.held_out import is_held_out
+from strata.model_store.training import command
 from strata.model_store.training.checkpoint import CHECKPOINT
 from strata.model_store.training.command import add_arguments, run
 from tests.engine.reference import Reference
@@ -54,6 +55,23 @@ def finished(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(parser.parse_args(options.split())) == 0
     assert run(parser.parse_args(options.split())) == 1, "an output that exists must not be written over"
     return folder / "tiny"
+
+
+def test_training_needs_no_onnx(
+    finished: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "has_onnx", lambda: False)
+    options = (
+        f"{tiny_bert} {tmp_path}/out --text {finished.parent}/texts.txt --steps 1 --max-tokens 40 --lanes 1 --quiet"
+    )
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert run(parser.parse_args(options.split())) == 0
+    assert "to be finished elsewhere" in capsys.readouterr().err
+    assert (tmp_path / "out.work" / "model").exists()
+    assert not (tmp_path / "out").exists()
+    assert run(parser.parse_args([*options.split(), "--finish"])) == 1
+    assert "pip install onnx" in capsys.readouterr().err
 
 
 def test_full_depth_is_what_sentence_transformers_computes(finished: Path) -> None:
