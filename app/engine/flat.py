@@ -74,6 +74,8 @@ class FlatBatch:
     @cached_property
     def ids(self) -> Int32:
         """Token ids in the order of the rows here, [tokens]. A GPU gathers them itself, which spares the host this."""
+        if len(self.depths) == 1:
+            return self.given
         found: Int32 = self.given[
             np.repeat(self.sources - self.layout.starts[:-1], self.layout.lengths) + np.arange(len(self.given))
         ]
@@ -89,6 +91,9 @@ class FlatBatch:
 def flatten(batch: Batch) -> FlatBatch:
     """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
     lengths, depths, dims, normalize = batch.facts.T
+    if len(lengths) == 1:  # what follows takes longer than it looks where nothing is in the cache
+        first = np.zeros(1, np.int64)
+        return FlatBatch(first, batch.ids, first.astype(np.int32), layout_of(lengths), depths, dims, normalize != 0)
     order = np.argsort(-(depths.astype(np.int64) << 32) - lengths, kind="stable")
     sources = (np.cumsum(lengths, dtype=np.int32) - lengths)[order]
     layout = layout_of(lengths[order])

@@ -129,7 +129,8 @@ def _warm_up(encoder: Encoder, bundle: Bundle) -> None:
     longest = min(48, m.max_tokens)
     run([longest, max(longest // 3, 1), max(longest // 4, 1)], m.architecture.layers)
     for number, size in enumerate(encoder.sizes(CPU_BATCH_TOKENS)):
-        usual = min(_TEXT_TOKENS[number % len(_TEXT_TOKENS)], m.max_tokens)
+        usual = size if size <= _TEXT_TOKENS[0] else _TEXT_TOKENS[number % len(_TEXT_TOKENS)]
+        usual = min(usual, m.max_tokens)
         run([usual] * (size // usual) + [size % usual] * (size % usual > 0), 1)
 
 

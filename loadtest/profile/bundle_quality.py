@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from strata.loadtest.profile.engine_encoder import EngineEncoder
 from strata.loadtest.profile.tables import show_cost, show_quality
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.manifest import Manifest
@@ -41,6 +42,8 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest,
         return Measured(manifest)
     device = pick_device() if args.device == "auto" else torch.device(args.device)
     precisions: tuple[Dtype, ...] = args.precision
+    if precisions == ("int8",):
+        return _beside(args, bundle, manifest, benchmarks)
     main = precisions[0]
     source = missing = None
     if args.base:
@@ -52,7 +55,11 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest,
     typed: dict[OutputType, list[Found]] = {}
     with Progress("quality", total, args.quiet) as bar:
         for precision in precisions:
-            encoder = ModelEncoder(bundle.path, device, _PRECISIONS[precision], bar.told)
+            encoder = (
+                EngineEncoder(bundle, precision, bar.told)
+                if precision == "int8"
+                else ModelEncoder(bundle.path, device, _PRECISIONS[precision], bar.told)
+            )
             kinds: tuple[OutputType, ...] = ("float", *(args.output_types if precision == main else ()))
             by_type = measure_output_types(encoder, benchmarks, manifest, kinds)
             found[precision] = by_type.pop("float")
@@ -72,3 +79,14 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest,
     by_kind: dict[tuple[Dtype, OutputType], list[Found]] = {(dtype, "float"): each for dtype, each in found.items()}
     by_kind |= {(main, kind): each for kind, each in typed.items()}
     return Measured(manifest.model_copy(update={"quality": quality}), by_kind, references, bool(source and args.check))
+
+
+def _beside(args: argparse.Namespace, bundle: Bundle, manifest: Manifest, benchmarks: Benchmarks) -> Measured:
+    """int8 alone: figures of its own beside those that the bundle has. Raises ValueError where it has none."""
+    if manifest.quality is None:
+        raise ValueError(f"{bundle.path}: has no figures yet; measure float32 or bfloat16 first")
+    with Progress("quality", benchmarks.characters, args.quiet) as bar:
+        found = measure_output_types(EngineEncoder(bundle, "int8", bar.told), benchmarks, manifest, ("float",))["float"]
+    quality = with_variant(manifest.quality, found, "int8")
+    show_quality(manifest, quality, "int8")
+    return Measured(manifest.model_copy(update={"quality": quality}), {("int8", "float"): found})

@@ -7,7 +7,7 @@ from strata.model_store.bundle.latency import LatencyProfile
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.measured import Agreement
 from strata.model_store.bundle.output_types import OutputType
-from strata.model_store.bundle.quality import Quality
+from strata.model_store.bundle.quality import Dtype, Quality
 
 
 def show_latency(profile: LatencyProfile) -> None:
@@ -23,19 +23,19 @@ def show_latency(profile: LatencyProfile) -> None:
     terminal.show(terminal.head(title), terminal.table(columns, rows))
 
 
-def show_quality(manifest: Manifest, quality: Quality) -> None:
+def show_quality(manifest: Manifest, quality: Quality, dtype: Dtype | None = None) -> None:
     """A table for each task: shares by layers and dims, and the worst set at full length."""
     for side in ("alike", "queries"):
-        for task in quality.tasks(side):
+        for task in quality.tasks(side, dtype):
             rows = []
             for layers in manifest.query_exits:
-                worths = [quality.worth(task, layers, dim, side) for dim in manifest.dims]
+                worths = [quality.worth(task, layers, dim, side, dtype) for dim in manifest.dims]
                 full = worths[-1]
                 worst = f"{full.worst:.3f} {full.worst_set}" if full else ""
                 if any(worths):
                     rows.append([str(layers), *(f"{w.share:.3f}" if w else "-" for w in worths), worst])
             queries = ", queries on full-depth documents" if side == "queries" else ""
-            title = f"{task}{queries}: shares of {quality.reference}, {quality.dtype}, by dims"
+            title = f"{task}{queries}: shares of {quality.reference}, {dtype or quality.dtype}, by dims"
             columns = ("layers>", *(f"{dim}>" for dim in manifest.dims), "worst set")
             terminal.show(terminal.head(title), terminal.table(columns, rows))
 

@@ -14,7 +14,7 @@ def test_batches_are_computed_at_few_sizes() -> None:
         assert tokens <= lines == lines_of(lines)
         assert lines - tokens < max(16, tokens / 8)
         assert tokens <= bins_of(tokens) < max(tokens + 1, tokens * 1.25)
-    assert len({lines_of(tokens) for tokens in range(1, 513)}) == 24
+    assert len({lines_of(tokens) for tokens in range(1, 513)}) == 27
     assert len({lines_of(tokens) for tokens in range(1, 20_000)}) < 80
 
 

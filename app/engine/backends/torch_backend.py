@@ -82,10 +82,14 @@ class TorchBackend:
     @torch.inference_mode()
     def embed(self, flat: FlatBatch) -> _State:
         """Word (and learned position) embeddings through the embedding norm."""
-        parts = self._embedding
-        hidden = F.embedding(torch.from_numpy(flat.ids).to(self._device), self._word).float()
-        if "position" in parts:
-            hidden += parts["position"][torch.from_numpy(flat.layout.positions).to(self._device)]
+        parts, tokens = self._embedding, flat.layout.tokens
+        ids = np.zeros(self._blocks.lines(tokens), np.int32)  # lines after the last token are of any token
+        ids[:tokens] = flat.ids
+        hidden = F.embedding(torch.from_numpy(ids).to(self._device), self._word).float()
+        if "position" in parts and flat.layout.rows == 1:
+            hidden[:tokens] += parts["position"][:tokens]
+        elif "position" in parts:
+            hidden[:tokens] += parts["position"][torch.from_numpy(flat.layout.positions).to(self._device)]
         hidden = F.layer_norm(hidden, hidden.shape[1:], parts["norm.weight"], parts["norm.bias"], self.a.norm_eps)
         return self._state(hidden.to(self._dtype), flat.layout, flat, [])
 
@@ -112,15 +116,16 @@ class TorchBackend:
 
     def _pool(self, state: _State, begin: int, layers: int) -> torch.Tensor:
         starts = state.layout.starts[begin:]
-        lines = state.hidden[starts[0] : starts[-1]]
+        lines = state.hidden[int(starts[0]) : int(starts[-1])]
         return self._exits.pool(lines, torch.from_numpy(starts - starts[0]).to(self._device), layers)
 
     def answer(self, state: _State) -> Array:
         """As the protocol says."""
         flat = state.flat
-        vectors: Array = torch.cat(state.pooled[::-1]).cpu().numpy()  # the last to leave are the first rows
+        pooled = state.pooled[::-1]  # the last to leave are the first rows
+        vectors: Array = (pooled[0] if len(pooled) == 1 else torch.cat(pooled)).cpu().numpy()
         finish(vectors, flat.dims, flat.normalize)
-        return vectors[np.argsort(flat.order)]
+        return vectors if len(vectors) == 1 else vectors[np.argsort(flat.order)]
 
     @torch.inference_mode()
     def look(self, state: _State, begin: int, layers: int) -> Array:

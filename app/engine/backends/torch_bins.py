@@ -23,6 +23,7 @@ from strata.model_store.bundle.bundle import Bundle
 _STEP = 32  # widths are multiples of it
 _FEW = 48  # tokens of one width, below which their rows join the next wider ones: every width costs some calls
 _SCORES = 1 << 21  # that one call holds, unless one bin has more
+_ALONE = 64  # lines up to which a text alone needs no multiple of the step
 _FUSED = 1024  # places from which on the fused attention is used: it holds no square of scores
 
 
@@ -56,6 +57,9 @@ class BinnedAttention:
         self.a = bundle.manifest.architecture
         self._dtype = dtype
         self._by_distance = relative_bias(bundle)
+        # What hides the keys after a text's last token, cut out where scores depend on no distance.
+        plain = self._by_distance is None and self.a.rotary is None
+        self._ends = torch.tensor([0.0] * _ALONE + [-torch.inf] * _ALONE, dtype=dtype) if plain else None
         self._tables = {}
         if self.a.rotary is not None:
             for local in (False, True):
@@ -64,6 +68,8 @@ class BinnedAttention:
 
     def place(self, layout: Layout, lines: int) -> Binned:
         """Rows into bins; ``lines`` is what hidden states have, those after the last token included."""
+        if layout.rows == 1 and self._ends is not None and lines <= _ALONE:
+            return self._alone(layout.tokens, lines)
         back = np.zeros(lines, np.int64)
         bins, begin, padding = [], 0, 0
         for rows, width in _classes(layout.lengths):
@@ -74,11 +80,17 @@ class BinnedAttention:
             begin += pack.places
             padding += pack.padding
             bins += self._bins(pack, pack.spread(tokens, 0))
-        # A text alone lies in its only bin as it lies in the hidden states.
+        # A text alone may lie in its only bin as it lies in the hidden states.
         alone = layout.rows == 1 and begin == lines
         if alone:
             bins[0].tokens = None
         return Binned(bins, None if alone else torch.from_numpy(back), padding)
+
+    def _alone(self, tokens: int, lines: int) -> Binned:
+        """A short text alone: its only bin is as wide as the hidden states have lines."""
+        assert self._ends is not None
+        mask = None if tokens == lines else self._ends[_ALONE - tokens : _ALONE - tokens + lines].view(1, 1, 1, lines)
+        return Binned([Bins(1, lines, None, {False: mask}, {})], None, lines - tokens)
 
     def _bins(self, pack: Pack, tokens: Index) -> list[Bins]:
         """A pack, in as many pieces as its scores need."""
@@ -114,17 +126,23 @@ class BinnedAttention:
         a, count, width = self.a, bins.count, bins.width
         here = qkv if bins.tokens is None else qkv.index_select(0, bins.tokens)
         heads = here.view(count, width, 3, a.attention_heads, a.head_size).permute(2, 0, 3, 1, 4)
-        q, k, v = heads.contiguous().to(self._dtype)
+        mask = bins.masks[local]
+        if width > _FUSED or (count == 1 and width <= _STEP):
+            q, k, v = heads.to(self._dtype).unbind()
+            if bins.angles:
+                q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+            return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
+        q, k, v = heads.contiguous().to(self._dtype).unbind()
         if bins.angles:
             q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
-        mask = bins.masks[local]
-        if width > _FUSED:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        else:
-            scores = q @ k.transpose(2, 3)
-            if mask is not None:
-                scores += mask
-            mixed = scores.softmax(-1) @ v
+        # As three dimensions: of four, torch lays the keys out once more.
+        flat = (count * a.attention_heads, width, a.head_size)
+        scores = torch.bmm(q.view(flat), k.view(flat).transpose(1, 2)).view(*heads.shape[1:4], width)
+        if mask is not None:
+            scores += mask
+        shares = scores.softmax(-1).view(*flat[:2], width)
+        mixed = torch.bmm(shares, v.view(flat)).view(heads.shape[1:])
         return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.attention import is_local
 from strata.app.engine.backends.torch_bins import Binned, BinnedAttention
@@ -47,6 +46,9 @@ class CpuBlocks:
         a = self.a
         parts = scaled_queries(block_parts(bundle, index), a)
         scales = read_scales(bundle.int8, a, index) if self._int8 and bundle.int8 else None
+        smooth = {part: scale.smooth for part, scale in (scales or {}).items()}
+        if (by_values := smooth.pop("out", None)) is not None:  # values come divided, by their weights
+            parts = divided_values(parts, by_values, a)
 
         def dense(part: str, rows: slice = slice(None), activation: str | None = None) -> Dense:
             weight = torch.tensor(parts[f"{part}.weight"][rows], dtype=dtype)
@@ -58,9 +60,17 @@ class CpuBlocks:
                 return WideDense(weight, bias, activation, self._scores)
             if part == "up" and not a.pre_norm and "down" in scales:  # bytes straight out of the activation
                 after = scales["down"].scale
-            smooth = None if given.smooth is None else torch.tensor(given.smooth)
+            first = smooth.get(part)
             made = self._scores if part == "qkv" else dtype
-            return Int8Dense(weight, bias, given.scale, smooth=smooth, activation=activation, out=after, dtype=made)
+            return Int8Dense(
+                weight,
+                bias,
+                given.scale,
+                smooth=None if first is None else torch.tensor(first),
+                activation=activation,
+                out=after,
+                dtype=made,
+            )
 
         gated = slice(a.intermediate_size) if a.pre_norm else slice(None)
         return _Parts(
@@ -104,7 +114,7 @@ class CpuBlocks:
         weight = w.norms.get(f"norm{number}.weight")
         if weight is None:  # the embedding norm stands in for it
             return x
-        return F.layer_norm(x, x.shape[1:], weight, w.norms.get(f"norm{number}.bias"), self.a.norm_eps)
+        return torch.layer_norm(x, (x.shape[1],), weight, w.norms.get(f"norm{number}.bias"), self.a.norm_eps)
 
 
 def scaled_queries(parts: dict[str, Array], a: Architecture) -> dict[str, Array]:
@@ -115,3 +125,13 @@ def scaled_queries(parts: dict[str, Array], a: Architecture) -> dict[str, Array]
     if "qkv.bias" in parts:
         scaled["qkv.bias"] = parts["qkv.bias"] * scale
     return parts | scaled
+
+
+def divided_values(parts: dict[str, Array], by: Array, a: Architecture) -> dict[str, Array]:
+    """A block's parts where what attention gives is divided by ``by`` [hidden], and the next layer multiplies it."""
+    scale = np.ones(3 * a.hidden_size, np.float32)
+    scale[2 * a.hidden_size :] = 1 / by
+    divided = {"qkv.weight": parts["qkv.weight"] * scale[:, None], "out.weight": parts["out.weight"] * by}
+    if "qkv.bias" in parts:
+        divided["qkv.bias"] = parts["qkv.bias"] * scale
+    return parts | divided

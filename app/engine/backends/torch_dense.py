@@ -17,15 +17,15 @@ POST_OPS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("r
 NOTHING = ("none", "")
 
 _mkldnn: Any = torch.ops.mkldnn
-_LEAST_STEP = 16
+_FEWEST, _STEP, _FINE_STEP, _FINE = 16, 16, 8, 64
 
 
 def lines_of(count: int) -> int:
     """How many lines ``count`` are computed as: oneDNN keeps memory for every number of lines that it has seen.
 
-    Multiples of 16 up to 256, then 8 numbers to every doubling.
+    From 16 on multiples of 8 up to 64, where most single texts are, and of 16 up to 256, then 8 numbers to a doubling.
     """
-    return _rounded(count, max(_LEAST_STEP, _power(count, 4)))
+    return max(_FEWEST, _rounded(count, max(_FINE_STEP if count <= _FINE else _STEP, _power(count, 4))))
 
 
 def bins_of(count: int) -> int:
@@ -79,18 +79,21 @@ class PackedDense:
         self._weight = _mkldnn._reorder_linear_weight(weight)
         self._bias = bias
         self._post, self._algorithm = POST_OPS[activation] if activation else NOTHING
+        # By its overload: for torch to find it takes as long as a small product does.
+        self._linear = _mkldnn._linear_pointwise.default
+        self._binary = _mkldnn._linear_pointwise.binary
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[lines, in] -> [lines, out]: ``x @ weight.T + bias``, through the activation where there is one."""
-        made: torch.Tensor = _mkldnn._linear_pointwise(x, self._weight, self._bias, self._post, [], self._algorithm)
+        made: torch.Tensor = self._linear(x, self._weight, self._bias, self._post, [], self._algorithm)
         return made
 
     def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The product plus ``other`` [lines, out]."""
-        made: torch.Tensor = _mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
+        made: torch.Tensor = self._binary(x, other, self._weight, self._bias, "add")
         return made
 
     def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The product times ``other`` [lines, out]."""
-        made: torch.Tensor = _mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
+        made: torch.Tensor = self._binary(x, other, self._weight, self._bias, "mul")
         return made

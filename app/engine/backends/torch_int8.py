@@ -44,17 +44,18 @@ class Int8Dense:
         self._scale = scale
         self._out = (out.step, out.zero, torch.uint8) if out else (1.0, 0, dtype)
         self._post, self._algorithm = POST_OPS[activation] if activation else NOTHING
+        self._linear, self._binary = _onednn.qlinear_pointwise.default, _onednn.qlinear_pointwise.binary
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[lines, in] float32, or uint8 already -> [lines, out], through the activation where there is one."""
         given = (self._bytes(x), self._scale.step, self._scale.zero, self._weight, self._steps, self._zeros)
-        made: torch.Tensor = _onednn.qlinear_pointwise(*given, self._bias, *self._out, self._post, [], self._algorithm)
+        made: torch.Tensor = self._linear(*given, self._bias, *self._out, self._post, [], self._algorithm)
         return made
 
     def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The product plus ``other`` [lines, out], both float32."""
         given = (self._bytes(x), self._scale.step, self._scale.zero, self._weight, self._steps, self._zeros)
-        made: torch.Tensor = _onednn.qlinear_pointwise.binary(
+        made: torch.Tensor = self._binary(
             *given, other, self._bias, 1.0, 0, torch.float32, 1.0, 0, "add", 1.0, "none", [], ""
         )
         return made
@@ -67,7 +68,9 @@ class Int8Dense:
         if x.dtype == torch.uint8:
             return x
         even = x.float() if self._shrink is None else x * self._shrink
-        return torch.quantize_per_tensor(even, self._scale.step, self._scale.zero, torch.quint8).int_repr()
+        codes = torch.quantize_per_tensor(even, self._scale.step, self._scale.zero, torch.quint8)
+        # The bytes themselves: `int_repr` would copy them, more slowly than they were made.
+        return torch.empty(0, dtype=torch.uint8).set_(codes.untyped_storage(), 0, codes.shape, codes.stride())
 
 
 class WideDense:

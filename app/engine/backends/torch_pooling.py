@@ -87,6 +87,8 @@ class Exits:
 
 def segment_mean(hidden: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
     """Mean of each row's tokens. [tokens, hidden], [rows + 1] -> [rows, hidden]."""
+    if len(starts) == 2:
+        return hidden.mean(0, keepdim=True)
     tokens = torch.arange(len(hidden), dtype=starts.dtype, device=hidden.device)
     return F.embedding_bag(tokens, hidden, starts, mode="mean", include_last_offset=True)
 
@@ -96,6 +98,8 @@ def attended(hidden: torch.Tensor, starts: torch.Tensor, queries: torch.Tensor) 
 
     [tokens, hidden], [rows + 1], [queries, hidden] -> [rows, queries * hidden].
     """
+    if len(starts) == 2:
+        return ((hidden @ queries.T).softmax(0).T @ hidden).view(1, -1)
     tokens = torch.arange(len(hidden), dtype=starts.dtype, device=hidden.device)
     owner = torch.bucketize(tokens, starts[1:], right=True)
     scores = hidden @ queries.T  # [tokens, queries]
