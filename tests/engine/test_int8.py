@@ -11,6 +11,7 @@ from strata.app.engine.backends import torch_backend
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
 from strata.model_store.bundle.bundle import Bundle, read_manifest, read_tokenizer
+from strata.model_store.bundle.registry import DEFAULT, find
 from strata.model_store.importing.importer import import_model
 from strata.model_store.importing.overrides import Overrides
 from strata.model_store.profiling import calibration
@@ -49,3 +50,29 @@ def test_int8_is_near_float32_at_every_exit_alone_and_in_a_batch(
     assert (together * exact).sum(1).min() >= 0.99
     alone = np.array([run["int8"](Batch([row])).vectors[0] for row in rows])
     assert (together * alone).sum(1).min() >= 0.999
+
+
+def test_the_default_bundle_keeps_its_cosine_in_int8_whatever_the_text() -> None:
+    bundle = Bundle.open(find(DEFAULT))
+    tokenizer, m = read_tokenizer(bundle.path), bundle.manifest
+    texts = [
+        "sleeping cat",
+        "The committee met on Tuesday and, after a long debate, agreed to postpone the vote until the spring.",
+        "SELECT name FROM users WHERE id = 7; -- ERROR 0x80070005",
+        "привет мир, как дела? 日本語のテキスト 😀",
+        "x " * 60,
+        *(f"{own.content} " * 5 for own in tokenizer.get_added_tokens_decoder().values()),
+    ]
+    rows = [
+        Row(np.array(e.ids, np.int32), exit_, m.full_dim)
+        for e in tokenizer.encode_batch_fast(texts)
+        for exit_ in m.exits
+    ]
+    exact, rough = (
+        Encoder(m, torch_backend.build(bundle, dtype=dtype, device="cpu", threads=1)).run
+        for dtype in ("float32", "int8")
+    )
+    together = np.array(rough(Batch(rows)).vectors)
+    alone = np.array([rough(Batch([row])).vectors[0] for row in rows])
+    assert (together * np.array(exact(Batch(rows)).vectors)).sum(1).min() >= 0.995
+    assert (together * alone).sum(1).min() >= 0.9999
