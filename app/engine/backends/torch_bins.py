@@ -53,7 +53,9 @@ class BinnedAttention:
     Scores are of ``dtype``; queries come divided by the root of the head's size.
     """
 
-    def __init__(self, bundle: Bundle, *, dtype: torch.dtype) -> None:
+    def __init__(self, bundle: Bundle, *, dtype: torch.dtype, fused_alone: bool = True) -> None:
+        """``fused_alone``: one short bin by fused attention, whose last bits are not those of a batch's."""
+        self._fused_up_to = _STEP if fused_alone else 0
         self.a = bundle.manifest.architecture
         self._dtype = dtype
         self._by_distance = relative_bias(bundle)
@@ -127,7 +129,7 @@ class BinnedAttention:
         here = qkv if bins.tokens is None else qkv.index_select(0, bins.tokens)
         heads = here.view(count, width, 3, a.attention_heads, a.head_size).permute(2, 0, 3, 1, 4)
         mask = bins.masks[local]
-        if width > _FUSED or (count == 1 and width <= _STEP):
+        if width > _FUSED or (count == 1 and width <= self._fused_up_to):
             q, k, v = heads.to(self._dtype).unbind()
             if bins.angles:
                 q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])

@@ -39,7 +39,8 @@ class CpuBlocks:
         self.a = bundle.manifest.architecture
         self._int8 = int8
         self._scores = torch.bfloat16 if int8 and torch.cpu._is_avx512_bf16_supported() else dtype
-        self._attention = BinnedAttention(bundle, dtype=self._scores)
+        # A last bit that differs becomes another byte in the next layer, and grows: in int8 all texts go one way.
+        self._attention = BinnedAttention(bundle, dtype=self._scores, fused_alone=not int8)
         self._parts = [self._block(bundle, i, dtype) for i in range(self.a.layers)]
 
     def _block(self, bundle: Bundle, index: int, dtype: torch.dtype) -> _Parts:
