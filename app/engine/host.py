@@ -39,9 +39,9 @@ from strata.model_store.bundle.bundle import Bundle
 T = TypeVar("T")
 
 _TEXT_TOKENS = (64, 32)  # of each text of a batch at warm-up, in turns
-# Nice values: a tenth of a core that a process of value 0 wants, all of one that nobody else does.
-_BEHIND_THE_FRONT = 10  # of a worker on a CPU: all callers wait for the front's next millisecond, some for a batch
-_POLITE = 15  # while loading: a quarter of a core that workers want
+# Nice values: 5 takes a quarter of a core that a process of value 0 wants, and all of one that nobody else does.
+_BEHIND_THE_FRONT = 5  # of a worker on a CPU: all callers wait for the front's next millisecond, some for a batch
+_POLITE = 10  # while loading: behind workers that serve
 
 
 class Host:

@@ -89,6 +89,7 @@ class Decisions:
             batch_tokens=self.batch_tokens,
             batch_texts=self._limits.max_batch_requests,
             running=[batch.until for batch in self._running],
+            waiting={flow: (texts, self.queue.flow_tokens[flow]) for flow, texts in self.queue.flows.items()},
             now=self._clock(),
         )
         return snapshot

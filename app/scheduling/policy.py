@@ -32,6 +32,7 @@ class Policy:
 
     # Depth.
     kept_load: float = 0.95  # of its share: a tier whose full depth takes less keeps it, whatever others do
+    kept_burst: float = 0.5  # of its deadline, that its share may need for what waits of it at full depth, likewise
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
     headroom: float = 0.25  # of the time left: all must be predicted to be answered by then, or depth falls

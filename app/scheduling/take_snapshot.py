@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from strata.app.planning.cost import BatchBounds, Load
 from strata.app.scheduling.curves import Curves
-from strata.app.scheduling.learnt import Learnt
+from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
 
@@ -38,9 +38,10 @@ def take_snapshot(
     batch_tokens: int,
     batch_texts: int | None,
     running: Iterable[float],
+    waiting: Mapping[Flow, tuple[int, int]],
     now: float,
 ) -> tuple[Snapshot, Arriving]:
-    """``workers`` that live; ``running``: when each batch under way is predicted to end.
+    """``workers`` that live; ``running``: when each batch under way is predicted to end. ``waiting``: texts and tokens.
 
     What was likely to come ``before`` still is, where it is fresh.
     """
@@ -60,7 +61,7 @@ def take_snapshot(
         or (arriving.flows, arriving.curves) != (len(learnt.flows), curves.generation)
     ):
         expected = _expected(learnt, curves, capacity, now)
-        kept = _kept(expected, policy, capacity.workers)
+        kept = _kept(expected, waiting, policy, capacity)
         arriving = Arriving(expected, kept, now, len(learnt.flows), curves.generation)
     return Snapshot(now, capacity, policy, arriving.expected, arriving.kept, learnt.margin("", now)), arriving
 
@@ -100,11 +101,23 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
     return found
 
 
-def _kept(expected: list[Expected], policy: Policy, workers: int) -> frozenset[str]:
-    """Tiers whose full depth their share carries, where there are others whose it does not."""
-    kept = frozenset(
-        kind.tier
-        for kind in expected
-        if max(kind.rates) * kind.top_work <= policy.kept_load * kind.share * workers and kind.deadline_s < inf
-    )
+def _kept(
+    expected: list[Expected], waiting: Mapping[Flow, tuple[int, int]], policy: Policy, capacity: Capacity
+) -> frozenset[str]:
+    """Tiers whose full depth their share carries, in the long run and now, where there are others whose it does not."""
+    held: dict[str, tuple[int, int]] = {}
+    for (tier, _), (texts, tokens) in waiting.items():
+        before = held.get(tier, (0, 0))
+        held[tier] = (before[0] + texts, before[1] + tokens)
+
+    def carried(kind: Expected) -> bool:
+        share = kind.share * capacity.workers
+        if kind.deadline_s == inf or max(kind.rates) * kind.top_work > policy.kept_load * share:
+            return False
+        texts, tokens = held.get(kind.tier, (0, 0))
+        # A burst is beyond the share before the rates know of it.
+        burst = capacity.costs.row(tokens, texts, kind.top, capacity.bounds) if texts else 0.0
+        return burst <= policy.kept_burst * kind.deadline_s * share
+
+    kept = frozenset(kind.tier for kind in expected if carried(kind))
     return kept if len(kept) < len(expected) else frozenset()

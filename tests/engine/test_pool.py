@@ -58,7 +58,7 @@ def test_the_front_has_the_cores_before_the_workers_do(tiny_bundle: Path) -> Non
     async def use(pool: EnginePool) -> None:
         nice = {role: os.getpriority(os.PRIO_PROCESS, pid) for role, pid in pool.pids.items()}
         own = os.getpriority(os.PRIO_PROCESS, 0)
-        assert nice == {"engine-host": own, "engine-worker-0": own + 10, "engine-worker-1": own + 10}
+        assert nice == {"engine-host": own, "engine-worker-0": own + 5, "engine-worker-1": own + 5}
 
     with_pool(tiny_bundle, SMALL, use)
 
