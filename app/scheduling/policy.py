@@ -35,9 +35,9 @@ class Policy:
     kept_burst: float = 0.5  # of its deadline, that its share may need for what waits of it at full depth, likewise
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
-    headroom: float = 0.25  # of the time left: all must be predicted to be answered by then, or depth falls
+    headroom: float = 0.4  # of the time left: all must be predicted to be answered by then, or depth falls
     kept_headroom: float = 0.5  # the same for tiers that keep their depth: what may come of them is within their share
-    headroom_s: float = 0.8  # the most that is kept free so
+    headroom_s: float = 1.5  # the most that is kept free so
     horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen
     most_segments: int = 3  # times a queue is levelled: what is due much later is looked at next time
 
