@@ -68,10 +68,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     left = (columns.deadlines - snapshot.now)[at:]
     finish = doubt * capacity.finish(work)[at:]
     after = finish + doubt * newcomer.work / capacity.workers
-    most = left
-    if not within:
-        after = after + _within_shares(snapshot, left) / capacity.workers
-        most = np.where(columns.within[at:], policy.within_left * left, left)
+    most = left if within else np.where(columns.within[at:], policy.within_left * left, left)
     spoilt = (finish <= left) & (after > most)
     if within:
         spoilt &= columns.within[at:]
@@ -102,17 +99,6 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
         each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
         found += min(texts * each, kind.share * snapshot.capacity.workers * span)
     return found
-
-
-def _within_shares(snapshot: Snapshot, spans: Floats) -> Floats:
-    """Worker-seconds that are likely to come within their shares and to be due before the end of each span."""
-    found = np.zeros(len(spans))
-    for kind in snapshot.expected:
-        if kind.deadline_s < inf:
-            each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
-            rate = min(max(kind.rates) * each, kind.share * snapshot.capacity.workers)
-            found += rate * np.maximum(0.0, spans - kind.deadline_s)
-    return np.where(np.isinf(spans), 0.0, found)
 
 
 def late_within(columns: Columns, snapshot: Snapshot) -> bool:

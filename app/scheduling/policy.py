@@ -23,7 +23,7 @@ class Policy:
     # Admission.
     within_share: float = 0.9  # of a newcomer's time that its predicted answer may take: predictions err
     beyond_share: float = 0.9  # the same beyond its share: room is left for those who stay within theirs
-    within_left: float = 0.75  # of the time left to one within its share, the most that one beyond may make it take
+    within_left: float = 0.6  # of the time left to one within its share, the most that one beyond may make it take
     beyond_sigmas: float = 1.0  # by which more may come of the others than is foreseen, arrivals being random
     patience_s: float = 10.0  # a request without a deadline is due so long after it came, at the soonest
     unhurried_share: float = 0.5  # of the engine, the most that work without a deadline is promised

@@ -101,6 +101,13 @@ flood = st.tuples(
 
 @given(st.lists(flood, min_size=1, max_size=4), st.sampled_from([1, 3, 6]), st.floats(0.3, 0.9), st.integers(0, 9))
 @example([((1,), None, 20.0), ((4,), 3.0, 175.0), ((4,), 0.25, 203.0)], 1, 0.375, 0)
+@example(
+    [((6,), 1.4048061649654646, 332.88794968697266), ((1, 2, 4, 8, 12), 3.1280596400679954, 179.8004000994289)]
+    + [((8, 10), 0.34141773282844484, 256.56355878459465)],
+    6,
+    0.41890604430083705,
+    6,
+)
 @example([((10,), 0.796, 381.8), ((12,), 2.55, 288.8)], 6, 0.37658282952388694, 8)
 @settings(max_examples=15, deadline=None)
 def test_whoever_stays_within_its_share_is_in_time_whatever_the_others_send(
