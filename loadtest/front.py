@@ -42,9 +42,9 @@ class Load:
 LOADS = (
     Load(1, 0.35),
     Load(16, 0.15),
-    Load(1, 0.35, "?budget_ms=200"),
-    Load(16, 0.15, "?budget_ms=200"),
-    Load(16, 0.1, "?budget_ms=200", refused=True),
+    Load(1, 0.35, "?budget_ms=1000"),
+    Load(16, 0.15, "?budget_ms=1000"),
+    Load(16, 0.1, "?budget_ms=1000", refused=True),
 )
 _QUEUE, _SHORT_QUEUE = 8192, 2  # texts
 _BUSY = 20  # times as long takes a batch of the server that refuses, so that few are answered

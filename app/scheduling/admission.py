@@ -48,12 +48,12 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     capacity, policy = snapshot.capacity, snapshot.policy
     doubt = 1 + capacity.costs.spread / 2  # of many batches some take longer and some less
     rate = max(newcomer.share, 1e-3) * capacity.workers
-    alone = capacity.lag_s + newcomer.ahead_s + newcomer.work / rate
-    within = doubt * alone <= (policy.within_share - newcomer.margin) * newcomer.slack_s
+    own_s = newcomer.ahead_s + newcomer.work / rate  # all wait for this process at once, not one after the other
+    within = doubt * (capacity.lag_s + own_s) <= (policy.within_share - newcomer.margin) * newcomer.slack_s
     if columns is None:
-        return Verdict(0.0, within, alone)
+        return Verdict(0.0, within, own_s)
     if newcomer.slack_s == inf:
-        return Verdict(0.0, True, alone)
+        return Verdict(0.0, True, own_s)
     work = _work(columns, snapshot, curves, beyond=not within)
     if within:
         work = np.where(columns.within, work, 0.0)
@@ -64,7 +64,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     bound = policy.within_share - newcomer.margin if within else policy.beyond_share - snapshot.margin
     own = doubt * capacity.finish_one(before, newcomer.work) - bound * newcomer.slack_s
     if at == len(columns):
-        return Verdict(max(0.0, own), within, alone)
+        return Verdict(max(0.0, own), within, own_s)
     left = (columns.deadlines - snapshot.now)[at:]
     finish = doubt * capacity.finish(work)[at:]
     after = finish + doubt * newcomer.work / capacity.workers
@@ -73,7 +73,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     if within:
         spoilt &= columns.within[at:]
     worst = float((after - most)[spoilt].max()) if spoilt.any() else 0.0
-    return Verdict(max(0.0, own, worst), within, alone)
+    return Verdict(max(0.0, own, worst), within, own_s)
 
 
 def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool) -> Floats:
