@@ -208,8 +208,8 @@ class Tokenizer:
         texts = [self._prepared(text, prompt) for text in texts]
         found = [self._words.ids(text) for text in texts]
         others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
-        rest = iter(self._rust.encode_batch_fast(others) if others else ())
-        return [self._fitted(next(rest).ids if ids is None else ids, index, how) for index, ids in enumerate(found)]
+        rest = self._rust.encode_batch_fast(others)[::-1] if others else []  # from its end each is freed once it is read
+        return [self._fitted(rest.pop().ids if ids is None else ids, index, how) for index, ids in enumerate(found)]
 
     def _prepared(self, text: str, prompt: str) -> str:
         text = prompt + text

@@ -182,7 +182,7 @@ def test_the_largest_bodies_accepted_cost_a_bounded_amount_once(victim: RunningS
 
     before = resident(victim)
     once = send_all()
-    assert once - before < 120 * LIMIT
+    assert once - before < 100 * LIMIT
     assert send_all() - once < (once - before) / 2
 
 
