@@ -5,30 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from functools import cached_property, partial
-from importlib.util import find_spec
+from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from strata.app.engine.batch import Batch, BatchResult
-from strata.app.engine.choose import Candidate, EngineChoice, fastest, measure, sample_tokens
-from strata.app.engine.cpu import usable_cores
-from strata.app.engine.devices import gpu_count, torch_has_cuda
+from strata.app.engine.choose import EngineChoice
 from strata.app.engine.link import Done, EngineError, HostLink, Worker, WorkerLost, settle
 from strata.app.engine.memory import resident_bytes
-from strata.app.engine.options import FAITHFUL, EngineOptions
-from strata.model_store.bundle.bundle import Bundle, BundleError, read_manifest
+from strata.app.engine.open_choices import OpenChoices
+from strata.app.engine.options import EngineOptions
+from strata.model_store.bundle.bundle import BundleError, read_manifest
 
 Status = Literal["loading", "ready", "dead"]
 Event = Callable[..., None]
 
-# The dtypes each backend has.
-_DTYPES = {"torch": ("float32", "bfloat16", "int8"), "onnxruntime": ("float32", "int8")}
-_GPU_DTYPES: Mapping[str, tuple[str, ...]] = {"torch": ("float32", "bfloat16", "float16"), "onnxruntime": ()}
-_AUTO = ("float32", "bfloat16")
-_ROUGH = ("int8",)  # changes vectors more than auto may, unless the operator allows it
 _DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
 _TOGETHER_S = 1.0  # workers that die within it die of one thing
 _DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
@@ -47,7 +40,7 @@ class EnginePool:
 
     def __init__(self, bundle: Path, options: EngineOptions) -> None:
         self.bundle = bundle
-        self._options = options
+        self._open = OpenChoices(bundle, options)
         self.on_event: Event = lambda name, **facts: None
         self.on_idle: Callable[[], None] = lambda: None
         self._starting: dict[str, HostLink] = {}  # by backend, until one is chosen
@@ -107,14 +100,10 @@ class EnginePool:
 
         Raises EngineError where the options leave nothing to start.
         """
-        candidates = self._candidates()
-        if self._device != "cpu" and not torch_has_cuda():
-            raise EngineError(
-                f"device {self._device}: the torch that is installed was built without CUDA; install one that has it, "
-                "or leave the device to auto"
-            )
+        candidates, (_, threads) = self._open.candidates(), self._open.size()
+        self._open.check_device()
         for backend in dict.fromkeys(backend for backend, _ in candidates):
-            self._starting[backend] = HostLink.start(self.bundle, backend, self._device, self._size()[1])
+            self._starting[backend] = HostLink.start(self.bundle, backend, self._open.device, threads)
 
     async def start(self) -> None:
         """Load, measure where the operator left a choice, fork the workers. Raises EngineError when it cannot."""
@@ -122,14 +111,16 @@ class EnginePool:
             self.launch()
         try:
             self._revision = await asyncio.to_thread(self._read_revision)
-            candidates, best, reason = await self._choose()
+            candidates, best, reason = await self._open.choose(self._starting)
             await self._starting[best.backend].load([best.dtype], warm=True)
             self._host = self._starting.pop(best.backend)
         finally:
             await self._stop_starting()
-        workers, threads = self._size()
-        self.choice = EngineChoice(best.backend, best.dtype, self._device, workers, threads, reason, tuple(candidates))
-        for worker in await asyncio.gather(*(self._host.fork(best.dtype, self._device_at(i)) for i in range(workers))):
+        (workers, threads), device_at = self._open.size(), self._open.device_at
+        self.choice = EngineChoice(
+            best.backend, best.dtype, self._open.device, workers, threads, reason, tuple(candidates)
+        )
+        for worker in await asyncio.gather(*(self._host.fork(best.dtype, device_at(i)) for i in range(workers))):
             self._join(worker)
         self._spawn(self._keep_host())
 
@@ -261,7 +252,7 @@ class EnginePool:
             while not self._dead:
                 try:
                     host = await self._living_host()
-                    worker = await host.fork(self.choice.dtype, self._device_at(self._free_place()))
+                    worker = await host.fork(self.choice.dtype, self._open.device_at(self._free_place()))
                 except (EngineError, OSError) as error:  # OSError: no memory, processes or descriptors left
                     pause = await self._failed(error, pause)
                     continue
@@ -305,100 +296,5 @@ class EnginePool:
         except BundleError as error:
             raise EngineError(str(error)) from error
 
-    @cached_property
-    def _device(self) -> str:
-        return self._options.device if self._options.device != "auto" else _found_device(self._options.backend)
-
     def _free_place(self) -> int:
         return next(i for i in count() if i not in self._places.values())
-
-    def _device_at(self, place: int) -> str:
-        """Of the worker at a place: with several GPUs, each has one."""
-        return f"cuda:{place}" if self._device == "cuda" else self._device
-
-    def _size(self) -> tuple[int, int]:
-        """(workers, threads each): on a CPU a worker per core with one thread, one worker per GPU."""
-        workers, threads = self._options.workers, self._options.threads
-        if self._device != "cpu":
-            gpus = 1 if ":" in self._device else max(gpu_count(), 1)
-            if workers and workers > gpus:
-                have = f"{self._device} is one GPU" if gpus == 1 else f"there are {gpus} GPUs"
-                raise EngineError(f"workers: {workers} asked, but {have}, and each takes one worker")
-            return workers or gpus, threads or 1
-        cores = usable_cores()
-        if threads is None:
-            threads = max(1, cores // workers) if workers else 1
-        return workers or max(1, cores // threads), threads
-
-    def _candidates(self) -> list[tuple[str, str]]:
-        """(backend, dtype) pairs that the options leave open, the most exact first. Raises EngineError if none."""
-        options = self._options
-        backends = [options.backend] if options.backend != "auto" else ["torch", "onnxruntime"]
-        if options.backend == "auto":
-            backends = [b for b in backends if find_spec(b) and (self._device == "cpu" or b == "torch")]
-        dtypes = [options.dtype] if options.dtype != "auto" else [*_AUTO, *_ROUGH * (options.min_cosine < FAITHFUL)]
-        known: Mapping[str, tuple[str, ...]] = _DTYPES if self._device == "cpu" else _GPU_DTYPES
-        pairs = [(b, d) for d in dtypes for b in backends if d in known[b]]
-        if ("torch", "int8") in pairs:
-            # One of the two: their vectors differ, and replicas must not choose by a measurement.
-            theirs = "torch" if self._torch_has_int8() else "onnxruntime"
-            pairs = [(b, d) for b, d in pairs if d != "int8" or b == theirs]
-            if not pairs:
-                raise EngineError(
-                    "dtype int8 is not available (on torch it runs on a CPU, by scales that this bundle lacks; measure "
-                    f"them: strata models calibrate {self.bundle.name})"
-                )
-        if not pairs:
-            have = "; ".join(f"{b}: {', '.join(known[b])}" for b in backends) or "neither backend is installed"
-            raise EngineError(f"dtype {options.dtype} is not available ({have})")
-        return pairs
-
-    def _torch_has_int8(self) -> bool:
-        try:
-            return self._device == "cpu" and read_manifest(self.bundle).int8_scales is not None
-        except BundleError as error:
-            raise EngineError(str(error)) from error
-
-    async def _choose(self) -> tuple[list[Candidate], Candidate, str]:
-        wanted, hosts = self._candidates(), self._starting
-        if len(wanted) == 1:
-            only = Candidate(*wanted[0], None, None)
-            return [only], only, "the only one that the options leave"
-        bundle = await asyncio.to_thread(Bundle.open, self.bundle, checksums=False)
-        sample = await asyncio.to_thread(sample_tokens, bundle)
-        failed: dict[tuple[str, str], str] = {}
-
-        async def load(backend: str, host: HostLink) -> None:
-            """One dtype after the other: one that cannot be loaded leaves the others."""
-            loaded: list[str] = []
-            for dtype in [d for b, d in wanted if b == backend]:
-                try:
-                    await host.load([*loaded, dtype])
-                    loaded.append(dtype)
-                except EngineError as error:
-                    failed[backend, dtype] = str(error)
-
-        await asyncio.gather(*(load(backend, host) for backend, host in hosts.items()))
-        workers: dict[tuple[str, str], Worker] = {}
-        for b, d in wanted:
-            if (b, d) not in failed:
-                try:
-                    workers[b, d] = await hosts[b].fork(d, self._device_at(0))
-                except EngineError as error:
-                    failed[b, d] = str(error)
-        if not workers:
-            raise EngineError(
-                "; ".join(dict.fromkeys(f"{backend}: {reason}" for (backend, _), reason in failed.items()))
-            )
-        try:
-            found = await measure(workers, bundle.manifest, sample)
-        finally:
-            for worker in workers.values():
-                worker.close()
-        best, reason = fastest(found, self._options.min_cosine)
-        return found + [Candidate(b, d, None, None, why) for (b, d), why in failed.items()], best, reason
-
-
-def _found_device(backend: str) -> str:
-    """ "cuda" where a driver answers and the torch that is installed can use it, else "cpu"."""
-    return "cuda" if backend != "onnxruntime" and gpu_count() and torch_has_cuda() else "cpu"

@@ -12,8 +12,8 @@ import pytest
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import Candidate, fastest, measure, sample_tokens
 from strata.app.engine.link import BatchFailed, EngineError, WorkerLost
+from strata.app.engine.open_choices import OpenChoices
 from strata.app.engine.options import FAITHFUL, EngineOptions
-from strata.app.engine.pool import EnginePool
 from strata.model_store.bundle.bundle import Bundle
 
 
@@ -63,8 +63,7 @@ def test_the_operator_says_how_faithful(tiny_bundle: Path) -> None:
 
 @pytest.mark.parametrize(("min_cosine", "offered"), [(FAITHFUL, False), (0.995, True)])
 def test_auto_offers_int8_only_where_it_is_allowed(tiny_bundle: Path, min_cosine: float, offered: bool) -> None:
-    pool = EnginePool(tiny_bundle, EngineOptions(device="cpu", min_cosine=min_cosine))
-    pairs = pool._candidates()
+    pairs = OpenChoices(tiny_bundle, EngineOptions(device="cpu", min_cosine=min_cosine)).candidates()
     assert (("onnxruntime", "int8") in pairs) is offered
     assert ("torch", "int8") not in pairs, "the bundle has no scales"
     assert pairs[0][1] == "float32", "the others are compared with it"

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from strata.app.engine import pool as pool_module
+from strata.app.engine import open_choices
 from strata.app.engine.backends import torch_backend
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.devices import gpu_count, torch_has_cuda
 from strata.app.engine.encoder import Encoder
 from strata.app.engine.link import EngineError
+from strata.app.engine.open_choices import OpenChoices
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
 from strata.app.engine.wire import Kind, encode_batch, frame
@@ -43,29 +44,29 @@ def test_gpus_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_gpu_takes_one_worker(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "gpu_count", lambda: 2)
-    assert EnginePool(tiny_bundle, EngineOptions(device="cuda"))._size()[0] == 2
-    assert EnginePool(tiny_bundle, EngineOptions(device="cuda:1"))._size()[0] == 1
+    monkeypatch.setattr(open_choices, "gpu_count", lambda: 2)
+    assert OpenChoices(tiny_bundle, EngineOptions(device="cuda")).size()[0] == 2
+    assert OpenChoices(tiny_bundle, EngineOptions(device="cuda:1")).size()[0] == 1
     with pytest.raises(EngineError, match="workers: 3 asked, but there are 2 GPUs"):
-        EnginePool(tiny_bundle, EngineOptions(device="cuda", workers=3))._size()
+        OpenChoices(tiny_bundle, EngineOptions(device="cuda", workers=3)).size()
     with pytest.raises(EngineError, match="cuda:1 is one GPU"):
-        EnginePool(tiny_bundle, EngineOptions(device="cuda:1", workers=2))._size()
-    on_two = EnginePool(tiny_bundle, EngineOptions(device="cuda"))
-    assert [on_two._device_at(place) for place in range(2)] == ["cuda:0", "cuda:1"]
+        OpenChoices(tiny_bundle, EngineOptions(device="cuda:1", workers=2)).size()
+    on_two = OpenChoices(tiny_bundle, EngineOptions(device="cuda"))
+    assert [on_two.device_at(place) for place in range(2)] == ["cuda:0", "cuda:1"]
 
 
 def test_float16_is_a_gpus(tiny_bundle: Path) -> None:
-    assert EnginePool(tiny_bundle, EngineOptions(device="cuda", dtype="float16"))._candidates() == [
+    assert OpenChoices(tiny_bundle, EngineOptions(device="cuda", dtype="float16")).candidates() == [
         ("torch", "float16")
     ]
     with pytest.raises(EngineError, match="float16 is not available"):
-        EnginePool(tiny_bundle, EngineOptions(device="cpu", dtype="float16"))._candidates()
+        OpenChoices(tiny_bundle, EngineOptions(device="cpu", dtype="float16")).candidates()
 
 
 def test_a_device_without_torch_for_it_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "gpu_count", lambda: 1)
-    monkeypatch.setattr(pool_module, "torch_has_cuda", lambda: False)
-    assert pool_module._found_device("auto") == "cpu"
+    monkeypatch.setattr(open_choices, "gpu_count", lambda: 1)
+    monkeypatch.setattr(open_choices, "torch_has_cuda", lambda: False)
+    assert open_choices._found_device("auto") == "cpu"
 
 
 def test_a_gpu_that_is_not_there_is_named(tiny_bundle: Path) -> None:
