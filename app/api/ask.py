@@ -23,6 +23,7 @@ from strata.model_store.bundle.output_types import OUTPUT_TYPES, OutputType
 from strata.model_store.bundle.prompts import InputType
 
 _MOST_EXITS = 256
+_USUAL_QUERY = 256  # bytes: what was read in longer ones is not kept, so that a thousand of them take no room
 _EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'
 
 _INPUT_TYPES: tuple[str, ...] = get_args(InputType)
@@ -223,7 +224,8 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
             if value is not None:
                 yield name, _exits(name, value) if name == "exits" else value, f"`{name}` in the body"
     if scope["query_string"]:
-        yield from _in_query(scope["query_string"], scope["method"])
+        query, method = scope["query_string"], scope["method"]
+        yield from (_known_query if len(query) <= _USUAL_QUERY else _in_query)(query, method)
     for header, raw in scope["headers"]:
         if header.startswith(b"x-strata-"):
             name = header.removeprefix(b"x-strata-").decode("latin-1").replace("-", "_")
@@ -233,7 +235,6 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
                 _refuse(name)
 
 
-@lru_cache(1000)  # clients ask the same again and again
 def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
     """Options in a query. Raises Refusal."""
     found = []
@@ -243,6 +244,9 @@ def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
         elif method == "POST":
             _refuse(name)
     return tuple(found)
+
+
+_known_query = lru_cache(1000)(_in_query)  # clients ask the same again and again
 
 
 def _refuse(name: str) -> None:

@@ -71,11 +71,6 @@ class Batch:
         """[tokens], row after row."""
         return np.concatenate([row.tokens for row in self.rows])
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of all rows."""
-        return int(self.facts[:, 0].sum())
-
 
 @dataclass(slots=True, frozen=True)
 class BatchResult:

@@ -14,6 +14,7 @@ from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
 
 _ACTIVE = 0.02  # texts a second from which a tier takes part in sharing the engine
 _FRESH_S = 0.01  # for so long rates averaged over seconds stay as they are
+Waiting = tuple[Mapping[Flow, int], Mapping[Flow, int]]  # texts, and tokens
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,10 +39,10 @@ def take_snapshot(
     batch_tokens: int,
     batch_texts: int | None,
     running: Iterable[float],
-    waiting: Mapping[Flow, tuple[int, int]],
+    waiting: Waiting,
     now: float,
 ) -> tuple[Snapshot, Arriving]:
-    """``workers`` that live; ``running``: when each batch under way is predicted to end. ``waiting``: texts and tokens.
+    """``workers`` that live; ``running``: when each batch under way is predicted to end. ``waiting``: by flow.
 
     What was likely to come ``before`` still is, where it is fresh.
     """
@@ -101,20 +102,17 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
     return found
 
 
-def _kept(
-    expected: list[Expected], waiting: Mapping[Flow, tuple[int, int]], policy: Policy, capacity: Capacity
-) -> frozenset[str]:
+def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: Capacity) -> frozenset[str]:
     """Tiers whose full depth their share carries, in the long run and now, where there are others whose it does not."""
-    held: dict[str, tuple[int, int]] = {}
-    for (tier, _), (texts, tokens) in waiting.items():
-        before = held.get(tier, (0, 0))
-        held[tier] = (before[0] + texts, before[1] + tokens)
+
+    def of_tier(counts: Mapping[Flow, int], tier: str) -> int:
+        return sum(count for (name, _), count in counts.items() if name == tier)
 
     def carried(kind: Expected) -> bool:
         share = kind.share * capacity.workers
         if kind.deadline_s == inf or max(kind.rates) * kind.top_work > policy.kept_load * share:
             return False
-        texts, tokens = held.get(kind.tier, (0, 0))
+        texts, tokens = (of_tier(counts, kind.tier) for counts in waiting)
         # A burst is beyond the share before the rates know of it.
         burst = capacity.costs.row(tokens, texts, kind.top, capacity.bounds) if texts else 0.0
         return burst <= policy.kept_burst * kind.deadline_s * share

@@ -26,8 +26,9 @@ class Machine:
         self.most = 0  # tokens of the largest batch
 
     async def run(self, batch: Batch) -> BatchResult:
-        self.most = max(self.most, batch.tokens)
-        self.now += self._seconds(batch.tokens, batch.rows[0].layers)
+        tokens = len(batch.ids)
+        self.most = max(self.most, tokens)
+        self.now += self._seconds(tokens, batch.rows[0].layers)
         return BatchResult([], [], 0.0, 0)
 
     def measured(self, batch_tokens: int, monkeypatch: pytest.MonkeyPatch) -> CostModel:
