@@ -40,15 +40,29 @@ class Scenario:
         None  # of the tier with the shortest deadline: in time of all offered, mean depth
     )
 
-    def with_options(self, **given: float | None) -> Scenario:
+    def with_options(
+        self,
+        *,
+        seconds: float | None = None,
+        mean: float | None = None,
+        peak: float | None = None,
+        cv2: float | None = None,
+    ) -> Scenario:
         """With the options given (not None). Raises ValueError for one that this load has no use for."""
+        given = {"seconds": seconds, "mean": mean, "peak": peak, "cv2": cv2}
         said = {name: value for name, value in given.items() if value is not None}
         for name, value in said.items():
             if getattr(self, name) is None:
                 raise ValueError(f"--{name}: the scenario has none; it has {', '.join(self._has())}")
             if value <= 0:
                 raise ValueError(f"--{name}: must be above 0. Given: {value:g}")
-        return replace(self, **said)  # type: ignore[arg-type]
+        return replace(
+            self,
+            seconds=said.get("seconds", self.seconds),
+            mean=said.get("mean", self.mean),
+            peak=said.get("peak", self.peak),
+            cv2=said.get("cv2", self.cv2),
+        )
 
     def _has(self) -> list[str]:
         return [f"--{name}" for name in ("seconds", "mean", "peak", "cv2") if getattr(self, name) is not None]

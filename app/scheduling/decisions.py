@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from strata.app.engine.pool import EnginePool
 from strata.app.planning.cost import BatchBounds
 from strata.app.planning.plan import Plan, Terms
 from strata.app.scheduling import forecast
@@ -23,6 +22,7 @@ from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.snapshot import Snapshot
 from strata.app.scheduling.take_snapshot import Arriving, take_snapshot
+from strata.app.scheduling.workers import Workers
 
 _TOP = LEVELS - 1
 
@@ -42,7 +42,7 @@ class Decisions:
 
     def __init__(
         self,
-        pool: EnginePool,
+        pool: Workers,
         limits: Limits,
         policy: Policy,
         learnt: Learnt,
@@ -89,7 +89,7 @@ class Decisions:
             batch_tokens=self.batch_tokens,
             batch_texts=self._limits.max_batch_requests,
             running=[batch.until for batch in self._running],
-            waiting={flow: (texts, self.queue.flow_tokens[flow]) for flow, texts in self.queue.flows.items()},
+            waiting=(self.queue.flows, self.queue.flow_tokens),
             now=self._clock(),
         )
         return snapshot

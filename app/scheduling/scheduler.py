@@ -11,7 +11,7 @@ from time import perf_counter
 
 from strata.app.engine.batch import Batch, BatchResult, TokenIds
 from strata.app.engine.link import EngineError
-from strata.app.engine.pool import PATIENCE_S, EnginePool
+from strata.app.engine.pool import PATIENCE_S
 from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel, Load
 from strata.app.planning.plan import Plan, Terms
@@ -25,6 +25,7 @@ from strata.app.scheduling.result import Answer
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.shadow import ShadowRuns
 from strata.app.scheduling.ticket import Admitted, Ticket
+from strata.app.scheduling.workers import Workers
 
 # A request takes two rounds of the loop from its socket to the queue. No wait window: an idle loop goes round at once.
 _ROUNDS = 3
@@ -40,7 +41,7 @@ class Scheduler:
 
     def __init__(
         self,
-        pool: EnginePool,
+        pool: Workers,
         limits: Limits,
         metrics: Metrics,
         cost: CostModel,

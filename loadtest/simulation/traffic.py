@@ -119,7 +119,7 @@ def _replica(
     cost.measured([(load, speed.seconds(load)) for load in shapes])
     metrics = Decisions()
     scheduler = Scheduler(
-        pool,  # type: ignore[arg-type]
+        pool,
         limits,
         metrics,
         cost,

@@ -127,7 +127,8 @@ class Encoder(nn.Module):
 
     def _state(self, output: Any, layer: int) -> Tensor:
         if layer == self.layers:
-            return output.last_hidden_state  # type: ignore[no-any-return]  # final norm included, where there is one
+            last: Tensor = output.last_hidden_state  # final norm included, where there is one
+            return last
         state: Tensor = self._pass.states[layer]
         if layer == 0 or self.exit_norm == "none" or self.final_norm is None:
             return state

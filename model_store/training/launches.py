@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 if TYPE_CHECKING:
     from strata.model_store.training.trainer import Trainer
 
-_CUDA = torch.autograd.DeviceType.CUDA  # type: ignore[attr-defined]
+_CUDA = DeviceType.CUDA
 _VIEWS = (
     "view",
     "reshape",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sentence_transformers.quantization import quantize_embeddings
+from sentence_transformers.util.quantization import quantize_embeddings
 
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
 from tests.conftest import RunningServer, ServerFactory
@@ -39,9 +39,11 @@ def where(request: pytest.FixtureRequest) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["binary", "ubinary"])
-def test_bits_are_those_of_sentence_transformers(client: httpx.Client, kind: str, where: dict[str, int]) -> None:
+def test_bits_are_those_of_sentence_transformers(
+    client: httpx.Client, kind: Literal["binary", "ubinary"], where: dict[str, int]
+) -> None:
     answer = client.post("/embed", json={"inputs": TEXTS, "output_dtype": kind, **where})
-    expected: Any = quantize_embeddings(floats(client, **where), precision=kind)  # type: ignore[arg-type]
+    expected: Any = quantize_embeddings(floats(client, **where), precision=kind)
     assert answer.json() == expected.tolist()
     assert answer.headers["x-strata-output-dtype"] == kind
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,10 @@ from strata.app.settings import Settings
 from tests.cluster import LINKS
 from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
 from tests.endure.conftest import until
+
+
+def none_left(marker: str) -> bool:
+    return not engine_processes(marker)
 
 
 def engine_processes(marker: str) -> list[int]:
@@ -118,7 +123,7 @@ def test_an_end_in_the_first_moments_leaves_no_process(number: signal.Signals) -
         time.sleep(wait)
         process.send_signal(number)
         assert process.wait(timeout=30) in (0, 130, -number)  # the last: before Python ran any of our code
-        until(lambda marker=marker: not engine_processes(marker), 10)  # type: ignore[misc]
+        until(partial(none_left, marker), 10)
 
 
 def test_every_address_takes_ipv4_in_with_and_without_an_operations_port(

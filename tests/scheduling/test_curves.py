@@ -53,7 +53,7 @@ def test_sets_of_exits_that_clients_invent_are_not_kept_for_ever() -> None:
     async def invent() -> int:
         pool = SimulatedPool(1, Speed(), np.random.default_rng(0))
         pool.idle = 0  # so that whatever comes would wait
-        decisions = Decisions(pool, Limits(), Policy(), Learnt(CostModel()), [], 12, time.perf_counter)  # type: ignore[arg-type]
+        decisions = Decisions(pool, Limits(), Policy(), Learnt(CostModel()), [], 12, time.perf_counter)
         for exits in islice(combinations(range(1, 13), 5), 700):
             decisions.plan(terms(exits, 1.0), [20])
         return len(decisions._curves)
