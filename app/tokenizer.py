@@ -208,7 +208,7 @@ class Tokenizer:
         texts = [self._prepared(text, prompt) for text in texts]
         found = [self._words.ids(text) for text in texts]
         others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
-        rest = self._rust.encode_batch_fast(others)[::-1] if others else []  # from its end each is freed once it is read
+        rest = self._rust.encode_batch_fast(others)[::-1] if others else []  # each is freed once it is read
         return [self._fitted(rest.pop().ids if ids is None else ids, index, how) for index, ids in enumerate(found)]
 
     def _prepared(self, text: str, prompt: str) -> str:
