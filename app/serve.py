@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from types import FrameType
 
 from strata.app import hangup, listening, settings
 from strata.app.callers.tiers_file import TiersError
@@ -20,29 +23,38 @@ add_arguments = settings.add_arguments
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status, 2 for an option that cannot be."""
     hangup.remember()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))  # until there is something to drain
-    try:
-        options = settings.from_arguments(vars(arguments))
-        bundle = registry.find(options.model or registry.DEFAULT)
-        listeners = listening.bind(options)
-    except settings.SettingsError as error:
-        return _refused(str(error))
-    except registry.NotFoundError as error:
-        return _refused(f"--model: {error}")
-    pool = EnginePool(bundle, options.engine)
-    try:
-        pool.launch()  # the engine's processes import for seconds; so does what follows
-        return _serve(options, pool, listeners)
-    except TiersError as error:
-        return _refused(f"--tiers {error}")
-    except (settings.SettingsError, EngineError) as error:
-        return _refused(str(error))
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        pool.abandon()
-        for listener in listeners:
-            listener.close()
+    with ExitStack() as begun:
+        _end_at_a_signal(begun)
+        try:
+            options = settings.from_arguments(vars(arguments))
+            bundle = registry.find(options.model or registry.DEFAULT)
+            listeners = listening.bind(options)
+            for listener in listeners:
+                begun.callback(listener.close)
+            pool = EnginePool(bundle, options.engine)
+            begun.callback(pool.abandon)
+            pool.launch()  # the engine's processes import for seconds; so does what follows
+            return _serve(options, pool, listeners)
+        except registry.NotFoundError as error:
+            return _refused(f"--model: {error}")
+        except TiersError as error:
+            return _refused(f"--tiers {error}")
+        except (settings.SettingsError, EngineError) as error:
+            return _refused(str(error))
+
+
+def _end_at_a_signal(begun: ExitStack) -> None:
+    """Until there is something to drain, a signal ends the start where it stands, and what it has begun.
+
+    It raises nothing: an exception would come out of an import or of pydantic's own code as another one.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        begun.close()
+        os._exit(130 if number == signal.SIGINT else 0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def _serve(options: settings.Settings, pool: EnginePool, listeners: Sequence[Listener]) -> int:

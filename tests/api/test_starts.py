@@ -126,6 +126,24 @@ def test_an_end_in_the_first_moments_leaves_no_process(number: signal.Signals) -
         until(partial(none_left, marker), 10)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_an_end_in_the_midst_of_an_import_is_no_failure_of_the_import(number: signal.Signals, status: int) -> None:
+    program = f"""
+import signal
+from contextlib import ExitStack
+from strata.app import serve
+begun = ExitStack()
+begun.callback(print, "cleared up", flush=True)
+serve._end_at_a_signal(begun)
+try:
+    signal.raise_signal({number.value})
+except BaseException as error:  # as pydantic has it, which makes an error of its own of what it meets
+    raise RuntimeError("of an import") from error
+"""
+    ended = subprocess.run([STRATA[0], "-P", "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "cleared up\n", "")
+
+
 def test_every_address_takes_ipv4_in_with_and_without_an_operations_port(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
