@@ -11,7 +11,7 @@ import re
 import resource
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httptools
 from starlette.types import Receive, Scope, Send
@@ -25,8 +25,11 @@ from strata.app.upgrades import DecliningParser
 _SWEEP_S = 1.0
 _MOST_FILES = 65_536
 _MOST_HEAD = 65_536  # bytes of a request's line and headers, or of what else is no body
+_HEAD_TOLD = f"a request's head may take {_MOST_HEAD} bytes"
 _MOST_AHEAD = 16  # requests on a connection that wait for those before them
 _NO_PATH = re.compile(rb"(\w+://[^/?#]+)([?#].*)?")  # a proxy's target as http://host, which means http://host/
+# RFC 9110, 7.2: a host as RFC 3986 has it and a port, or nothing.
+_HOST = re.compile(rb"(\[[\w:.%-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
 _OTHER_FILES = 256  # descriptors that are no clients: the engine's sockets, the bundle, the libraries
 
 
@@ -93,6 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds = bounds
         self._lost = False
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
+        self._refusal = ""  # why what came is no request, where we know better than the parser
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
 
@@ -130,10 +134,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes > _MOST_HEAD + len(data) and not self.transport.is_closing():
-            self.send_400_response(f"a request's head may take {_MOST_HEAD} bytes")
+            self.send_400_response(_HEAD_TOLD)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, and hang up; the log says whose it was."""
+        msg = self._refusal or msg
         logs.request({"client": self.client[0] if self.client else "local", "status": 400, "error": msg})
         super().send_400_response(msg)
 
@@ -149,12 +154,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._idle_bytes = 0
         self._bounds.heard(self)
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_HEAD:
-            raise ValueError(f"a request's head may take {_MOST_HEAD} bytes")
+            self._refuse(_HEAD_TOLD)
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            self._refuse(f"a request must have one Host header; this one has {len(hosts) or 'none'}")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            self._refuse("the Host header must be a name or an address, and a port if any: example.org:8080")
         if self.url[:1] != b"/" and (bare := _NO_PATH.fullmatch(self.url)):
             self.url = bare[1] + b"/" + (bare[2] or b"")
         super().on_headers_complete()
         if len(self.pipeline) > _MOST_AHEAD:
-            raise ValueError(f"{_MOST_AHEAD} requests may be sent ahead of their answers")
+            self._refuse(f"{_MOST_AHEAD} requests may be sent ahead of their answers")
+
+    def _refuse(self, why: str) -> NoReturn:
+        """Leave the parser; `send_400_response` says why."""
+        self._refusal = why
+        raise ValueError(why)
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""

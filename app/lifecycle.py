@@ -141,7 +141,7 @@ class Lifecycle:
         self._report(served)
         await served.pool.start()
         served.planner.engine_runs_at(str(served.engine["dtype"]))
-        self._tiers.check()
+        self._tiers.check_against(served.planner)
         await self._measure(served)
         return served
 

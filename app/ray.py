@@ -21,6 +21,7 @@ from ray import serve
 
 from strata.app import logs, settings
 from strata.app.engine.pool import EnginePool
+from strata.app.fitting import check_fits
 from strata.app.lifecycle import Lifecycle
 from strata.app.main import create_app
 from strata.model_store.bundle import registry
@@ -81,7 +82,9 @@ def build() -> FastAPI:
     if options.workers is None:
         options = options.model_copy(update={"workers": max(1, cores), "threads": options.threads or 1})
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)
-    app = create_app(options, EnginePool(registry.find(options.model or registry.DEFAULT), options.engine))
+    bundle = registry.find(options.model or registry.DEFAULT)
+    app = create_app(options, EnginePool(bundle, options.engine))
+    check_fits(options, app.state.tiers, bundle)
     load = app.router.lifespan_context
     lifecycle: Lifecycle = app.state.lifecycle
     if not (app.state.tiers.callers.with_keys or options.insecure):

@@ -18,6 +18,7 @@ from strata.app import hangup, logs
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import remarks
+from strata.app.fitting import check_fits
 from strata.app.lifecycle import Lifecycle
 from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
@@ -45,6 +46,7 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     app = create_app(settings, pool)
     lifecycle: Lifecycle = app.state.lifecycle
     tiers: Tiers = app.state.tiers
+    check_fits(settings, tiers, pool.bundle)
     if beyond_this_machine(settings) and not (tiers.callers.with_keys or settings.insecure):
         raise open_to_all(settings)
     limit = raise_file_limit()

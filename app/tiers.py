@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 from strata.app import logs
-from strata.app.callers.callers import Callers, everybody, one_key
+from strata.app.callers.callers import everybody, one_key
 from strata.app.callers.tiers_file import TiersError, read_tiers
 from strata.app.planning.feasibility import check_tiers
+from strata.app.planning.planner import Planner
 from strata.app.served import Served
 from strata.app.settings import Settings
 
@@ -28,17 +29,16 @@ class Tiers:
             self.callers = one_key(settings.api_key.get_secret_value()) if settings.api_key else everybody()
 
     def apply_to(self, served: Served) -> None:
-        """A model has been opened: the tiers hold for it. Raises TiersError where it can never meet one."""
-        self._check(served, self.callers)
+        """A model has been opened: the tiers hold for it, and are read anew where that was asked for before."""
         self._served = served
         self._set_shares(served)
         if self._reload_waits:
             self.reload()
 
-    def check(self) -> None:
-        """The engine has chosen its dtype, and so the figures that count. Raises TiersError."""
-        if self._served:
-            self._check(self._served, self.callers)
+    def check_against(self, planner: Planner) -> None:
+        """Refuse tiers that a model can never meet. Raises TiersError."""
+        if self._path:
+            check_tiers(self._path, self.callers, planner)
 
     def reload(self) -> None:
         """Read the file anew; one that cannot be used leaves those in force that were."""
@@ -51,17 +51,13 @@ class Tiers:
             return
         try:
             callers = read_tiers(self._path)
-            self._check(self._served, callers)
+            check_tiers(self._path, callers, self._served.planner)
         except TiersError as error:
             logs.event("tiers_kept", {"reason": error}, level=logging.ERROR)
             return
         self.callers.update(callers)
         self._set_shares(self._served)
         logs.event("tiers_reloaded", {"tiers": ", ".join(tier.name for tier in callers.tiers)})
-
-    def _check(self, served: Served, callers: Callers) -> None:
-        if self._path:
-            check_tiers(self._path, callers, served.planner)
 
     def _set_shares(self, served: Served) -> None:
         served.scheduler.set_shares({tier.name: tier.share for tier in self.callers.tiers})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -80,6 +81,8 @@ class _File(BaseModel):
 def read_tiers(path: Path) -> Callers:
     """The callers a file lets in. Raises TiersError."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, now and at each SIGHUP
+            raise OSError("is no regular file; write the tiers into one")
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise TiersError(f"{path}: {error.strerror or error}") from error

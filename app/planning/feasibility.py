@@ -15,7 +15,11 @@ _SURE = 1.5  # times the deadline: what is nearer may be a slow moment, and is f
 
 def check_tiers(path: Path, callers: Callers, planner: Planner) -> None:
     """Refuse the tiers of a file that the model can never meet. Raises TiersError."""
+    tasks = planner.figures.known
     for tier in callers.tiers:
+        if tier.task is not None and tier.task not in tasks:
+            known = f"must be one of {', '.join(tasks)}" if tasks else "cannot be named: the model was not measured"
+            raise TiersError(f'{path}: tier "{tier.name}": task: {known}')
         try:
             planner.terms(Ask(), tier)
         except PlanRefused as error:

@@ -27,6 +27,11 @@ class Figures:
         if task is not None and task not in self.tasks(None):
             raise ValueError(f"--task {task}: {self._told(self.tasks(None))}")
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Tasks that the model was measured on, for any role and at any dtype."""
+        return tuple(dict.fromkeys(each.task for each in self._quality.sets.values())) if self._quality else ()
+
     def runs_at(self, dtype: str) -> None:
         """The engine computes in ``dtype``: its own figures count, where there are any."""
         quality = self._quality

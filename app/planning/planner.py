@@ -15,6 +15,8 @@ from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth
 
+_A_PERCENTAGE = 2.0  # no share of the full quality is this large; who asks for it means per cent
+
 
 @dataclass(slots=True, frozen=True)
 class Explanation:
@@ -216,7 +218,8 @@ class Planner:
             raise PlanRefused(
                 "min_quality",
                 f"`min_quality` {floor:g}{whose} is out of reach at {dim} dims: "
-                f"the best of the exits allowed has {shares[best]:.4f} of {worths[best].task}, at {best} layers",
+                f"the best of the exits allowed has {shares[best]:.4f} of {worths[best].task}, at {best} layers"
+                + ("; it is a share: 0.95 is 95 %" if floor >= _A_PERCENTAGE else ""),
             )
         left.keep(
             [layers for layers in left.exits if shares.get(layers, -inf) >= floor],

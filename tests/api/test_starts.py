@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,12 +17,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from strata.app.callers.tiers_file import TiersError
 from strata.app.engine.devices import torch_has_cuda
+from strata.app.fitting import check_fits
 from strata.app.listening import beyond_this_machine, bind
-from strata.app.settings import Settings
+from strata.app.settings import Settings, SettingsError
+from strata.app.tiers import Tiers
+from strata.model_store.bundle.manifest import MANIFEST_NAME
 from tests.cluster import LINKS
 from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
 from tests.endure.conftest import until
+from tests.model_store.folders import edit_json
 
 
 def none_left(marker: str) -> bool:
@@ -92,6 +98,49 @@ def test_what_cannot_be_is_told_in_a_line_and_leaves_no_process(flags: tuple[str
     line = refused(*flags)
     assert told in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("options", "tiers", "told"),
+    [
+        ({"task": "sorting"}, "", "--task sorting: must be one of similarity"),
+        ({"default_prompt_name": "title"}, "", "--default-prompt-name title: must be one of query, passage"),
+        ({}, "min_quality = 95", "`min_quality` 95 of tier `a` is out of reach at 32 dims"),
+        ({}, "min_quality = 95", "it is a share: 0.95 is 95 %"),
+        ({}, "min_layers = 5", "`min_layers` of tier `a` must be between 1 and 4"),
+        ({}, "exits = [3]", 'must be "shared" or among 1, 2, 4. Given: 3'),
+        ({}, 'task = "serach"', 'tier "a": task: must be one of similarity'),
+        # Of int8 the made-up figures say nothing.
+        ({"dtype": "int8"}, "min_quality = 0.5", "the quality of `tiny` at 32 dims was not measured"),
+    ],
+)
+def test_what_the_model_cannot_do_is_known_from_its_manifest(
+    tiny_bundle: Path, tmp_path: Path, options: dict[str, str], tiers: str, told: str
+) -> None:
+    file = tmp_path / "tiers.toml"
+    file.write_text(f'[[tier]]\nname = "a"\n{tiers}\n')
+    settings = Settings(tiers=file, **options)
+    with pytest.raises((SettingsError, TiersError), match=re.escape(told)):
+        check_fits(settings, Tiers(settings), tiny_bundle)
+
+
+def test_what_the_model_cannot_do_is_told_before_anything_listens(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    edit_json(copy / MANIFEST_NAME, prompts={}, quality=None)
+    asked = ("--model", str(copy), "--port", "0")
+    assert refused(*asked, "--default-prompt-name", "query").startswith("strata serve: --default-prompt-name query: ")
+    assert "--task similarity: cannot be named: `tiny` was not measured" in refused(*asked, "--task", "similarity")
+    tiers = tmp_path / "tiers.toml"
+    tiers.write_text('[[tier]]\nname = "a"\nmin_layers = 9\n')
+    assert f'--tiers {tiers}: tier "a": min_layers: ' in refused(*asked, "--tiers", str(tiers))
+    (copy / MANIFEST_NAME).write_text("{")
+    assert f"--model: {copy / MANIFEST_NAME}: cannot be read" in refused(*asked)
+
+
+def test_a_tiers_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "tiers.toml"
+    os.mkfifo(pipe)
+    assert f"--tiers {pipe}: is no regular file" in refused("--port", "0", "--tiers", str(pipe))
 
 
 @pytest.mark.skipif(torch_has_cuda(), reason="this torch has CUDA")
