@@ -23,7 +23,7 @@ th { color: var(--soft); font-weight: 600; } .number { text-align: right; }
 .reached { color: var(--good); } .missed { color: var(--bad); font-weight: 700; }
 dl { display: grid; gap: .2rem 1rem; grid-template-columns: minmax(9rem, max-content) 1fr; margin: 0; }
 dd { margin: 0; }
-figure { margin: 0; } figure svg { display: block; height: auto; max-width: 100%; }
+figure { margin: 0; overflow-x: auto; } figure svg { display: block; height: auto; max-width: 100%; min-width: 56rem; }
 pre { font-size: .8rem; overflow-x: auto; white-space: pre; } summary { color: var(--accent); cursor: pointer; }
 """
 
@@ -41,7 +41,7 @@ def page(
     parts = [
         _figures(figures),
         *(f"<h2>{escape(title)}</h2>{_table(rows)}" for title, rows in tables.items()),
-        *(f"<h2>{escape(title)}</h2><figure>{svg}</figure>" for title, svg in pictures.items()),
+        *(f'<h2>{escape(title)}</h2><figure tabindex="0">{svg}</figure>' for title, svg in pictures.items()),
         "<h2>What was measured, on what</h2>",
         _list({**content["facts"], **content["machine"]}),
         "<details><summary>Options</summary>" + _list(content["options"]) + "</details>",
