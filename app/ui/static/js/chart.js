@@ -55,6 +55,20 @@ export function legend(lines) {
   return h("p", { class: "legend small" }, lines.map(({ name, kind }) => h("span", { class: `key ${kind}` }, name)));
 }
 
+/** The same as numbers, for whoever cannot point at a mark; `draw(head, rows)` leaves it open or closed. */
+export function makeNumbers() {
+  const place = h("div", { class: "wide" });
+  const row = (cells, kind) => h("tr", {}, cells.map((cell, i) => (i && kind === "td" ? h("td", {}, cell) : h("th", { scope: kind === "td" ? "row" : "col" }, cell))));
+  return {
+    node: h("details", { class: "numbers" }, h("summary", {}, "as numbers"), place),
+    draw(head, rows) {
+      place.replaceChildren(
+        h("table", {}, h("thead", {}, row(head, "th")), h("tbody", {}, rows.map((cells) => row(cells, "td")))),
+      );
+    },
+  };
+}
+
 /** Round numbers from low to high, about as many as asked for. */
 export function ticks(low, high, count) {
   const raw = (high - low) / count;

@@ -30,9 +30,9 @@ export function makeLists() {
       const moved = there === place ? "same place" : `${there + 1} at ${other.short}`;
       return h(
         "li",
-        { class: there >= SHOWN ? "alone" : "", title: documents[i].text },
+        { class: there >= SHOWN ? "alone" : "" },
         h("span", { class: "place" }, place + 1),
-        h("span", { class: "what" }, documents[i].title, " ", judged),
+        h("details", { class: "what" }, h("summary", {}, documents[i].title, " ", judged), h("p", {}, documents[i].text)),
         h("span", { class: "small" }, moved),
       );
     }
@@ -59,5 +59,6 @@ export function makeLists() {
   }
 
   new ResizeObserver(join).observe(lists[0]);
+  node.addEventListener("toggle", join, true); // a text opens or closes: it does not bubble
   return { node, draw };
 }

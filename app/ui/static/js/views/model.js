@@ -2,7 +2,7 @@
 
 import * as address from "../address.js";
 import * as api from "../api.js";
-import { legend, lineChart, ticks } from "../chart.js";
+import { legend, lineChart, makeNumbers, ticks } from "../chart.js";
 import { nearest } from "../depth.js";
 import { digits, h, ms, percent, plural } from "../dom.js";
 import { notice } from "../notice.js";
@@ -20,6 +20,7 @@ export function make(info, parameters) {
   const tokens = select(LENGTHS.filter((n) => n <= info.max_input_length), (n) => plural(n, "token"));
   const task = h("select", { change: changed }, surfaces());
   const picture = h("div", { class: "picture" });
+  const numbers = makeNumbers();
   const table = h("div", {});
   const agreement = h("div", {});
   const node = h(
@@ -32,6 +33,7 @@ export function make(info, parameters) {
       h("h2", { id: "worth" }, "Quality over milliseconds, a point an exit"),
       h("div", { class: "choices" }, h("label", {}, "dim", dim), h("label", {}, "one text of", tokens)),
       picture,
+      numbers.node,
     ),
     h(
       "div",
@@ -96,6 +98,14 @@ export function make(info, parameters) {
     const lines = known
       .map((name) => ({ name, kind: kinds.get(name), points: points(name, alternatives) }))
       .filter((line) => line.points.length);
+    numbers.draw(
+      ["layers", "ms", ...lines.map(({ name }) => name)],
+      alternatives.map(({ layers, empty_ms }) => [
+        layers,
+        digits(empty_ms),
+        ...lines.map(({ points }) => percent(points.find((point) => point.layers === layers)?.y)),
+      ]),
+    );
     if (!lines.length) return picture.replaceChildren(times(alternatives));
     const all = lines.flatMap((line) => line.points);
     const low = Math.floor(Math.min(...all.map((p) => p.y)) * 20) / 20;

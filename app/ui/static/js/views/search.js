@@ -2,7 +2,7 @@
 
 import * as address from "../address.js";
 import * as api from "../api.js";
-import { lineChart, ticks } from "../chart.js";
+import { lineChart, makeNumbers, ticks } from "../chart.js";
 import { makeDepth, nearest } from "../depth.js";
 import { h, ms, plural, settled } from "../dom.js";
 import { openLibrary } from "../library.js";
@@ -24,9 +24,10 @@ export function make(info, parameters) {
   const judged = h("select", { change: () => judged.value && ((field.value = judged.value), changed()) });
   const lists = makeLists();
   const curve = h("figure", { class: "curve" });
+  const numbers = makeNumbers();
   const score = h("p", { role: "status" });
   const problem = h("div", {});
-  const results = h("section", { class: "results", hidden: true, "aria-label": "Ranked passages" }, lists.node, h("div", { class: "aside" }, score, curve));
+  const results = h("section", { class: "results", hidden: true, "aria-label": "Ranked passages" }, lists.node, h("div", { class: "aside" }, score, curve, numbers.node));
   const node = h(
     "div",
     { class: "view search" },
@@ -165,6 +166,7 @@ export function make(info, parameters) {
     const low = Math.min(0.5, Math.floor(Math.min(...points.map(({ y }) => y)) * 10) / 10);
     const at = points.find(({ x }) => x === layers);
     const words = `nDCG@10 of ${library.queries.length} judged queries over depth at ${dim} dims: ${points.map(({ label }) => label).join(", ")}`;
+    numbers.draw(["layers of the query", "nDCG@10"], points.map(({ x, y }) => [x, y.toFixed(2)]));
     const missing = exits.length - points.length;
     curve.replaceChildren(
       h("h2", {}, `nDCG@10 of ${library.queries.length} judged queries, ${dim} dims`),
