@@ -13,6 +13,8 @@ from strata.app.engine.batch import Batch
 Int32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
 
+_RANK = np.array([-1, -1 << 32])  # of a row's tokens and layers: the deepest first, then the longest
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -36,10 +38,11 @@ class Layout:
         """Tokens of these rows."""
         return int(self.starts[-1])
 
-    @property
+    @cached_property
     def lengths(self) -> Int32:
         """Tokens of each row, [rows]."""
-        return self.starts[1:] - self.starts[:-1]
+        lengths: Int32 = self.starts[1:] - self.starts[:-1]
+        return lengths
 
     def first(self, rows: int) -> Layout:
         """The layout of the first ``rows`` rows, a view of this one."""
@@ -76,13 +79,13 @@ class FlatBatch:
         """Token ids in the order of the rows here, [tokens]. A GPU gathers them itself, which spares the host this."""
         if len(self.depths) == 1:
             return self.given
-        found: Int32 = self.given[
-            np.repeat(self.sources - self.layout.starts[:-1], self.layout.lengths) + np.arange(len(self.given))
-        ]
+        found: Int32 = self.given[np.repeat(self.sources, self.layout.lengths) + self.layout.positions]
         return found
 
     def exits(self) -> list[tuple[int, int, int]]:
         """Where rows leave, shallowest first: after ``layers`` blocks, rows ``begin`` to ``end - 1``."""
+        if self.depths[0] == self.depths[-1]:
+            return [(int(self.depths[0]), 0, len(self.depths))]
         begins = [0, *(np.flatnonzero(np.diff(self.depths)) + 1).tolist()]
         ends = [*begins[1:], len(self.depths)]
         return [(int(self.depths[begin]), begin, end) for begin, end in zip(begins, ends, strict=True)][::-1]
@@ -90,11 +93,12 @@ class FlatBatch:
 
 def flatten(batch: Batch) -> FlatBatch:
     """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
-    lengths, depths, dims, normalize = batch.facts.T
-    if len(lengths) == 1:  # what follows takes longer than it looks where nothing is in the cache
+    facts = batch.facts
+    if len(facts) == 1:  # what follows takes longer than it looks where nothing is in the cache
+        lengths, depths, dims, normalize = facts.T
         first = np.zeros(1, np.int64)
         return FlatBatch(first, batch.ids, first.astype(np.int32), layout_of(lengths), depths, dims, normalize != 0)
-    order = np.argsort(-(depths.astype(np.int64) << 32) - lengths, kind="stable")
-    sources = (np.cumsum(lengths, dtype=np.int32) - lengths)[order]
-    layout = layout_of(lengths[order])
-    return FlatBatch(order, batch.ids, sources, layout, depths[order], dims[order], normalize[order] != 0)
+    order = np.argsort(facts[:, :2] @ _RANK, kind="stable")
+    sources = (np.cumsum(facts[:, 0], dtype=np.int32) - facts[:, 0])[order]
+    lengths, depths, dims, normalize = np.ascontiguousarray(facts[order].T)
+    return FlatBatch(order, batch.ids, sources, layout_of(lengths), depths, dims, normalize != 0)

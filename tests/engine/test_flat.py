@@ -68,7 +68,7 @@ def test_a_row_lies_in_one_bin_and_sees_itself_alone(lengths: list[int], bin_wid
         mine = np.flatnonzero(owners == row)
         assert len(mine) == length
         assert mine[0] // pack.width == mine[-1] // pack.width
-    bias = attention_bias(pack)
+    bias = attention_bias(pack.owners)
     seen = owners[:, :, None] == owners[:, None, :]
     assert seen.all() if bias is None else (np.isfinite(bias[:, 0]) == seen).all()
 
@@ -83,4 +83,4 @@ def test_real_lengths_are_binned_with_little_padding() -> None:
 def test_equal_rows_need_no_mask() -> None:
     pack = pack_rows(layout_of(np.full(5, 7, np.int32)), 64)
     assert pack.padding == 0
-    assert attention_bias(pack) is None
+    assert attention_bias(pack.owners) is None

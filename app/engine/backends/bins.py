@@ -37,6 +37,11 @@ class Pack:
         """Places that hold no token."""
         return self.places - len(self.place)
 
+    @property
+    def owners(self) -> Int32:
+        """Number of each place's row, -1 where there is none: [bins, width]."""
+        return self.spread(self.owner, -1).reshape(self.bins, self.width)
+
     def spread(self, values: npt.NDArray[T], fill: float) -> npt.NDArray[T]:
         """One value (or row of values) per token -> one per place, ``fill`` where there is no token."""
         out = np.full((self.places, *values.shape[1:]), fill, values.dtype)
@@ -44,43 +49,52 @@ class Pack:
         return out
 
 
-def pack_rows(layout: Layout, bin_width: int, *, step: int = 1) -> Pack:
-    """First fit, longest first, into bins just as wide as the fullest one needs, a multiple of ``step``.
+def pack_rows(layout: Layout, bin_width: int) -> Pack:
+    """Into bins just as wide as the fullest one needs.
 
     ``bin_width`` bounds the attention window that short rows share; a longer row widens all bins.
     """
-    lengths = layout.lengths.tolist()
+    lengths = layout.lengths
+    spots, bins, width = first_fit(lengths.tolist(), bin_width)
+    begins = np.array([bin_ * width + offset for bin_, offset in spots], np.int64)
+    owner = np.repeat(np.arange(layout.rows, dtype=np.int32), lengths)
+    return Pack(bins, width, begins[owner] + layout.positions, owner, layout.positions)
+
+
+def first_fit(lengths: list[int], bin_width: int) -> tuple[list[tuple[int, int]], int, int]:
+    """Rows of these lengths into bins, the longest first: bin and offset of each row, bins, and places that each has.
+
+    A bin has ``bin_width`` places, or what the longest row needs, less what the fullest leaves free.
+    """
+    longest = max(lengths)
     # Equal rows have a bin each, and need no mask.
-    limit = max(*lengths, bin_width) if len(set(lengths)) > 1 else lengths[0]
+    limit = longest if min(lengths) == longest else max(longest, bin_width)
     room: list[int] = []
-    spot = np.zeros((len(lengths), 2), np.int64)  # bin and offset of each row
+    spots = [(0, 0)] * len(lengths)
     for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
         need = lengths[row]
         bin_ = next((b for b, free in enumerate(room) if free >= need), len(room))
         if bin_ == len(room):
             room.append(limit)
-        spot[row] = bin_, limit - room[bin_]
+        spots[row] = bin_, limit - room[bin_]
         room[bin_] -= need
-    width = limit - min(room)
-    width += -width % step
-    owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
-    place = (spot[:, 0] * width + spot[:, 1])[owner] + layout.positions
-    return Pack(len(room), width, place, owner, layout.positions)
+    return spots, len(room), limit - min(room)
 
 
-def attention_bias(pack: Pack, *, window: int | None = None, by_distance: Array | None = None) -> Array | None:
+def attention_bias(owners: Int32, *, window: int | None = None, by_distance: Array | None = None) -> Array | None:
     """What is added to the attention scores: [bins, 1 or heads, width, width], or None where nothing is.
 
-    A row sees itself alone; with ``window``, only tokens at most ``window // 2`` away; ``by_distance``
-    [heads, 2 * n - 1] adds a bias per head and distance (MPNet). Padding sees padding, to keep its scores finite.
+    ``owners`` [bins, width] is the number of each place's row, -1 where there is none. A row sees itself alone; with
+    ``window``, only tokens at most ``window // 2`` away; ``by_distance`` [heads, 2 * n - 1] adds a bias per head and
+    distance (MPNet). Padding sees padding, to keep its scores finite.
     """
-    one_row_a_bin = not pack.padding and pack.owner[-1] + 1 == pack.bins
-    if one_row_a_bin and by_distance is None and (window is None or pack.width <= window // 2 + 1):
+    width = owners.shape[1]
+    one_row_a_bin = owners[-1, -1] >= 0 and bool((owners == owners[:, :1]).all())
+    if one_row_a_bin and by_distance is None and (window is None or width <= window // 2 + 1):
         return None
-    owners = pack.spread(pack.owner, -1).reshape(pack.bins, pack.width)
     seen = owners[:, :, None] == owners[:, None, :]
     # Rows lie unbroken in a bin, so distances between places are distances between positions.
-    place = np.arange(pack.width, dtype=np.int32)  # of 8,192 tokens each of these squares has 64 million
+    place = np.arange(width, dtype=np.int32)  # of 8,192 tokens each of these squares has 64 million
     if window is not None:
         near = np.abs(place[None, :] - place[:, None]) <= window // 2
         seen &= near | (owners[:, None, :] < 0)

@@ -93,10 +93,10 @@ class OnnxBackend:
         """Flat tokens into bins. hidden: [tokens, hidden]."""
         pack, rotary = pack_rows(layout, _BIN_WIDTH), self.a.rotary
         feeds: dict[bool, dict[str, npt.NDArray[Any]]] = {
-            False: {"bias": _or_none(attention_bias(pack, by_distance=self._by_distance), pack)}
+            False: {"bias": _or_none(attention_bias(pack.owners, by_distance=self._by_distance), pack)}
         }
         if rotary is not None:
-            feeds[True] = {"bias": _or_none(attention_bias(pack, window=rotary.local_window), pack)}
+            feeds[True] = {"bias": _or_none(attention_bias(pack.owners, window=rotary.local_window), pack)}
             positions = pack.spread(layout.positions.astype(np.int64), 0).reshape(pack.bins, pack.width)
             for local, feed in feeds.items():
                 feed["positions"] = positions

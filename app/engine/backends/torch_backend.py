@@ -83,14 +83,13 @@ class TorchBackend:
     def embed(self, flat: FlatBatch) -> _State:
         """Word (and learned position) embeddings through the embedding norm."""
         parts, tokens = self._embedding, flat.layout.tokens
-        ids = np.zeros(self._blocks.lines(tokens), np.int32)  # lines after the last token are of any token
-        ids[:tokens] = flat.ids
-        hidden = F.embedding(torch.from_numpy(ids).to(self._device), self._word).float()
-        if "position" in parts and flat.layout.rows == 1:
-            hidden[:tokens] += parts["position"][:tokens]
-        elif "position" in parts:
-            hidden[:tokens] += parts["position"][torch.from_numpy(flat.layout.positions).to(self._device)]
-        hidden = F.layer_norm(hidden, hidden.shape[1:], parts["norm.weight"], parts["norm.bias"], self.a.norm_eps)
+        told = np.zeros((2, self._blocks.lines(tokens)), np.int32)  # lines after the last token are of any token
+        told[0, :tokens], told[1, :tokens] = flat.ids, flat.layout.positions
+        ids, positions = torch.from_numpy(told).to(self._device)
+        word = torch.embedding(self._word, ids)
+        position = parts.get("position")
+        hidden = word.float() if position is None else torch.embedding(position, positions).add_(word)
+        hidden = torch.layer_norm(hidden, (hidden.shape[1],), parts["norm.weight"], parts["norm.bias"], self.a.norm_eps)
         return self._state(hidden.to(self._dtype), flat.layout, flat, [])
 
     def _state(self, hidden: torch.Tensor, layout: Layout, flat: FlatBatch, pooled: list[torch.Tensor]) -> _State:
@@ -117,7 +116,7 @@ class TorchBackend:
     def _pool(self, state: _State, begin: int, layers: int) -> torch.Tensor:
         starts = state.layout.starts[begin:]
         lines = state.hidden[int(starts[0]) : int(starts[-1])]
-        return self._exits.pool(lines, torch.from_numpy(starts - starts[0]).to(self._device), layers)
+        return self._exits.pool(lines, starts - starts[0], layers)
 
     def answer(self, state: _State) -> Array:
         """As the protocol says."""

@@ -6,14 +6,14 @@ the softmax is fast only where its rows are a multiple of 32 wide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.attention import rotary_table
-from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
+from strata.app.engine.backends.bins import attention_bias, first_fit
 from strata.app.engine.backends.torch_attention import rotate
 from strata.app.engine.backends.torch_dense import bins_of
 from strata.app.engine.flat import Index, Int32, Layout
@@ -72,21 +72,34 @@ class BinnedAttention:
         """Rows into bins; ``lines`` is what hidden states have, those after the last token included."""
         if layout.rows == 1 and self._ends is not None and lines <= _ALONE:
             return self._alone(layout.tokens, lines)
+        lengths = layout.lengths.tolist()
+        begins = [0] * layout.rows  # the place where each row begins, all bins one after another
+        packs: list[tuple[int, int, int]] = []  # first place, bins, width
+        places = 0
+        for rows, width in _classes(lengths):
+            spots, count, width = first_fit([lengths[row] for row in rows], width)
+            width += -width % _STEP
+            for row, (bin_, offset) in zip(rows, spots, strict=True):
+                begins[row] = places + bin_ * width + offset
+            packs.append((places, bins_of(count), width))
+            places += packs[-1][1] * width
+        # One pass over the tokens of all rows: every call of numpy's costs more here, with cold caches, than its work.
+        owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
         back = np.zeros(lines, np.int64)
-        bins, begin, padding = [], 0, 0
-        for rows, width in _classes(layout.lengths):
-            part, tokens = layout.take(rows)
-            pack = pack_rows(part, width, step=_STEP)
-            pack = replace(pack, bins=bins_of(pack.bins))
-            back[tokens] = pack.place + begin
-            begin += pack.places
-            padding += pack.padding
-            bins += self._bins(pack, pack.spread(tokens, 0))
+        place = np.add(np.array(begins)[owner], layout.positions, out=back[: layout.tokens])
+        tokens, owners = np.zeros(places, np.int64), np.full(places, -1, np.int32)
+        tokens[place], owners[place] = np.arange(layout.tokens), owner
+        positions = None
+        if self._tables:
+            positions = np.zeros(places, np.int32)
+            positions[place] = layout.positions
+        bins = [made for pack in packs for made in self._bins(*pack, tokens, owners, positions)]
+        padding = places - layout.tokens
         # A text alone may lie in its only bin as it lies in the hidden states.
-        alone = layout.rows == 1 and begin == lines
-        if alone:
+        if layout.rows == 1 and places == lines:
             bins[0].tokens = None
-        return Binned(bins, None if alone else torch.from_numpy(back), padding)
+            return Binned(bins, None, padding)
+        return Binned(bins, torch.from_numpy(back), padding)
 
     def _alone(self, tokens: int, lines: int) -> Binned:
         """A short text alone: its only bin is as wide as the hidden states have lines."""
@@ -94,25 +107,25 @@ class BinnedAttention:
         mask = None if tokens == lines else self._ends[_ALONE - tokens : _ALONE - tokens + lines].view(1, 1, 1, lines)
         return Binned([Bins(1, lines, None, {False: mask}, {})], None, lines - tokens)
 
-    def _bins(self, pack: Pack, tokens: Index) -> list[Bins]:
-        """A pack, in as many pieces as its scores need."""
+    def _bins(
+        self, first: int, count: int, width: int, tokens: Index, owners: Int32, positions: Int32 | None
+    ) -> list[Bins]:
+        """Bins of one width, from place ``first`` on, in as many pieces as their scores need."""
         window = self.a.rotary.local_window if self.a.rotary else None
-        masks = {False: self._mask(attention_bias(pack, by_distance=self._by_distance))}
-        if window is not None:
-            masks[True] = self._mask(attention_bias(pack, window=window))
-        positions = torch.from_numpy(pack.spread(pack.position, 0)).view(pack.bins, 1, pack.width)
-        angles = {local: (cos[positions], sin[positions]) for local, (cos, sin) in self._tables.items()}
-        some = max(1, _SCORES // (self.a.attention_heads * pack.width**2))
-        return [
-            Bins(
-                min(some, pack.bins - i),
-                pack.width,
-                torch.from_numpy(tokens[i * pack.width : (i + some) * pack.width]),
-                {local: None if mask is None else mask[i : i + some] for local, mask in masks.items()},
-                {local: (cos[i : i + some], sin[i : i + some]) for local, (cos, sin) in angles.items()},
-            )
-            for i in range(0, pack.bins, some)
-        ]
+        some = min(count, max(1, _SCORES // (self.a.attention_heads * width**2)))
+        found = []
+        for begin in range(first, first + count * width, some * width):
+            here = slice(begin, min(begin + some * width, first + count * width))
+            mine = owners[here].reshape(-1, width)
+            masks = {False: self._mask(attention_bias(mine, by_distance=self._by_distance))}
+            if window is not None:
+                masks[True] = self._mask(attention_bias(mine, window=window))
+            angles = {}
+            if positions is not None:
+                at = torch.from_numpy(positions[here]).view(-1, 1, width)
+                angles = {local: (cos[at], sin[at]) for local, (cos, sin) in self._tables.items()}
+            found.append(Bins(len(mine), width, torch.from_numpy(tokens[here]), masks, angles))
+        return found
 
     def _mask(self, bias: Array | None) -> torch.Tensor | None:
         return None if bias is None else torch.from_numpy(bias).to(self._dtype)
@@ -148,15 +161,17 @@ class BinnedAttention:
         return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
 
 
-def _classes(lengths: Int32) -> list[tuple[Index, int]]:
+def _classes(lengths: list[int]) -> list[tuple[list[int], int]]:
     """Row numbers, rising, and width of the bins they share, the widest first."""
-    widths = lengths + -lengths % _STEP
-    found: list[tuple[Index, int]] = []
-    for width in np.unique(widths)[::-1].tolist():
-        rows = np.flatnonzero(widths == width)
-        if found and lengths[rows].sum() < _FEW:
+    by_width: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        by_width.setdefault(length + -length % _STEP, []).append(row)
+    found: list[tuple[list[int], int]] = []
+    for width in sorted(by_width, reverse=True):
+        rows = by_width[width]
+        if found and sum(lengths[row] for row in rows) < _FEW:
             before, wider = found.pop()
-            found.append((np.sort(np.concatenate([before, rows])), wider))
+            found.append((sorted(before + rows), wider))
         else:
             found.append((rows, width))
     return found

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 # An activation's name in a manifest -> oneDNN's name and algorithm.
 POST_OPS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
@@ -54,7 +53,9 @@ def packed_product(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tenso
     dense = PackedDense(weight, None)
 
     def product(x: torch.Tensor) -> torch.Tensor:
-        return dense(F.pad(x, (0, 0, 0, lines_of(len(x)) - len(x))))[: len(x)]
+        lines = weight.new_empty((lines_of(len(x)), x.shape[1]))  # those after the last row mean nothing
+        lines[: len(x)] = x
+        return dense(lines)[: len(x)]
 
     return product
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.exits import ExitForm, exit_form
-from strata.app.engine.weights import final_norm, head_parts
+from strata.app.engine.flat import Int32
+from strata.app.engine.weights import Array, final_norm, head_parts
 from strata.model_store.bundle.bundle import Bundle
 
-Product = Callable[[torch.Tensor], torch.Tensor]  # [rows, width] -> [rows, out], both of the dtype it was made in
+Product = Callable[[torch.Tensor], torch.Tensor]  # [rows, width] -> [rows, out] of the dtype it was made in
 MakeProduct = Callable[[torch.Tensor], Product]  # of a weight [out, width]
 
 
@@ -58,7 +60,7 @@ class ExitParts:
 
 
 def _plain(weight: torch.Tensor) -> Product:
-    return lambda vectors: F.linear(vectors, weight)
+    return lambda vectors: F.linear(vectors.to(weight.dtype), weight)
 
 
 class Exits:
@@ -68,13 +70,12 @@ class Exits:
         self, bundle: Bundle, *, dtype: torch.dtype, device: torch.device, product: MakeProduct | None = None
     ) -> None:
         self._parts = ExitParts(bundle, dtype=dtype, device=device, product=product)
-        self._dtype = dtype
 
-    def pool(self, hidden: torch.Tensor, starts: torch.Tensor, layers: int) -> torch.Tensor:
+    def pool(self, hidden: torch.Tensor, starts: Int32, layers: int) -> torch.Tensor:
         """Vectors at the exit after ``layers`` blocks, float32: [tokens, hidden], [rows + 1] -> [rows, full_dim]."""
         pooling, head = self._parts.form(layers).pooling, self._parts.head(layers)
         if pooling == "cls":
-            hidden = hidden[starts[:-1]]
+            hidden = hidden[torch.from_numpy(starts[:-1]).to(hidden.device)]
         hidden = self._parts.normed(hidden, layers).float()
         if head and head.queries is not None:
             vectors = attended(hidden, starts, head.queries)
@@ -82,34 +83,40 @@ class Exits:
             vectors = segment_mean(hidden, starts)
         else:
             vectors = hidden
-        return head.product(vectors.to(self._dtype)).float() + head.bias if head else vectors
+        return head.bias + head.product(vectors) if head else vectors
 
 
-def segment_mean(hidden: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+def segment_mean(hidden: torch.Tensor, starts: Int32) -> torch.Tensor:
     """Mean of each row's tokens. [tokens, hidden], [rows + 1] -> [rows, hidden]."""
     if len(starts) == 2:
         return hidden.mean(0, keepdim=True)
-    tokens = torch.arange(len(hidden), dtype=starts.dtype, device=hidden.device)
-    return F.embedding_bag(tokens, hidden, starts, mode="mean", include_last_offset=True)
+    lengths = starts[1:] - starts[:-1]
+    return _sums(hidden, starts, np.repeat(np.float32(1) / lengths.astype(np.float32), lengths)[None])
 
 
-def attended(hidden: torch.Tensor, starts: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+def attended(hidden: torch.Tensor, starts: Int32, queries: torch.Tensor) -> torch.Tensor:
     """Each query's mean of a row's tokens, weighted by the softmax of their products with it, joined.
 
     [tokens, hidden], [rows + 1], [queries, hidden] -> [rows, queries * hidden].
     """
     if len(starts) == 2:
         return ((hidden @ queries.T).softmax(0).T @ hidden).view(1, -1)
-    tokens = torch.arange(len(hidden), dtype=starts.dtype, device=hidden.device)
-    owner = torch.bucketize(tokens, starts[1:], right=True)
-    scores = hidden @ queries.T  # [tokens, queries]
-    best = scores.new_full((len(starts) - 1, len(queries)), -torch.inf)
-    best.scatter_reduce_(0, owner[:, None].expand_as(scores), scores, "amax")
-    shares = (scores - best[owner]).exp()
-    sums = torch.zeros_like(best).index_add_(0, owner, shares)
-    shares = shares / sums[owner]
-    means = [
-        F.embedding_bag(tokens, hidden, starts, mode="sum", per_sample_weights=share, include_last_offset=True)
-        for share in shares.T.contiguous()
-    ]
-    return torch.stack(means, dim=1).flatten(1)
+    # numpy reduces by segments; torch needs twice the calls for it.
+    begins, lengths = starts[:-1], starts[1:] - starts[:-1]
+    shares: Array = (queries @ hidden.T).cpu().numpy()
+    shares -= np.repeat(np.maximum.reduceat(shares, begins, axis=1), lengths, axis=1)
+    np.exp(shares, out=shares)
+    shares /= np.repeat(np.add.reduceat(shares, begins, axis=1), lengths, axis=1)
+    return _sums(hidden, starts, shares)
+
+
+def _sums(hidden: torch.Tensor, starts: Int32, shares: Array) -> torch.Tensor:
+    """Sums of each row's tokens by some shares of them: [tokens, hidden], [n, tokens] -> [rows, n * hidden]."""
+    where = hidden.device
+    tokens = torch.from_numpy(np.arange(len(hidden), dtype=np.int32)).to(where)
+    begins = torch.from_numpy(starts[:-1]).to(where)
+    made = hidden.new_empty((len(begins), len(shares), hidden.shape[1]))
+    for number, share in enumerate(torch.from_numpy(shares).to(where)):
+        # `F.embedding_bag` without its checks. A mean of its own takes ten times as long as a sum.
+        made[:, number] = torch.embedding_bag(hidden, tokens, begins, False, 0, False, share)[0]
+    return made.flatten(1)
