@@ -31,7 +31,7 @@ def exit_form(manifest: Manifest, layers: int) -> ExitForm:
 def finish(vectors: npt.NDArray[np.float32], dims: Int32, normalize: npt.NDArray[np.bool_]) -> None:
     """L2-normalise the first ``dims`` elements of each vector that asks for it, in place. vectors: [rows, full_dim]."""
     dim = int(dims[0])
-    if (dims == dim).all() and normalize.all():
+    if normalize.all() and (len(dims) == 1 or (dims == dim).all()):
         heads = vectors[:, :dim]
         heads /= norms(heads)
         return

@@ -25,8 +25,8 @@ class Layout:
     @cached_property
     def positions(self) -> Int32:
         """Of each token within its row, [tokens]."""
-        positions: Int32 = np.arange(self.tokens, dtype=np.int32) - np.repeat(self.starts[:-1], self.lengths)
-        return positions
+        positions: Int32 = np.arange(self.tokens, dtype=np.int32)
+        return positions if self.rows == 1 else positions - np.repeat(self.starts[:-1], self.lengths)
 
     @property
     def rows(self) -> int:
@@ -95,9 +95,9 @@ def flatten(batch: Batch) -> FlatBatch:
     """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
     facts = batch.facts
     if len(facts) == 1:  # what follows takes longer than it looks where nothing is in the cache
-        lengths, depths, dims, normalize = facts.T
-        first = np.zeros(1, np.int64)
-        return FlatBatch(first, batch.ids, first.astype(np.int32), layout_of(lengths), depths, dims, normalize != 0)
+        _, depths, dims, normalize = facts.T
+        starts = np.array([0, len(batch.ids)], np.int32)
+        return FlatBatch(np.zeros(1, np.int64), batch.ids, starts[:1], Layout(starts), depths, dims, normalize != 0)
     order = np.argsort(facts[:, :2] @ _RANK, kind="stable")
     sources = (np.cumsum(facts[:, 0], dtype=np.int32) - facts[:, 0])[order]
     lengths, depths, dims, normalize = np.ascontiguousarray(facts[order].T)

@@ -19,7 +19,7 @@ import numpy as np
 from strata.app.engine.batch import Batch, BatchResult, Vectors
 
 HEAD = struct.Struct("<IB")
-_RESULT_HEAD = struct.Struct("<dII")
+_RESULT_HEAD = struct.Struct("<dII")  # seconds, padded tokens, rows
 Part = bytes | memoryview  # of a payload
 
 
@@ -63,10 +63,11 @@ def encode_result(result: BatchResult) -> list[Part]:
     """
     vectors, count = result.vectors, len(result.layers)
     together = isinstance(vectors, np.ndarray)
-    facts = np.array([result.layers, [len(vectors[0])] * count if together else list(map(len, vectors))], np.int32)
+    dims = [len(vectors[0])] * count if together else map(len, vectors)
+    facts = struct.pack(f"={2 * count}i", *result.layers, *dims)
     head = _RESULT_HEAD.pack(result.seconds, result.padded_tokens, count)
     data = np.ascontiguousarray(vectors).data if together else b"".join(map(np.ndarray.tobytes, vectors))
-    return [head, facts.data, data]
+    return [head + facts, data]
 
 
 def decode_result(payload: bytes) -> BatchResult:

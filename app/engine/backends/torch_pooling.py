@@ -100,7 +100,7 @@ def attended(hidden: torch.Tensor, starts: Int32, queries: torch.Tensor) -> torc
     [tokens, hidden], [rows + 1], [queries, hidden] -> [rows, queries * hidden].
     """
     if len(starts) == 2:
-        return ((hidden @ queries.T).softmax(0).T @ hidden).view(1, -1)
+        return ((queries @ hidden.T).softmax(1) @ hidden).view(1, -1)
     # numpy reduces by segments; torch needs twice the calls for it.
     begins, lengths = starts[:-1], starts[1:] - starts[:-1]
     shares: Array = (queries @ hidden.T).cpu().numpy()
