@@ -54,7 +54,7 @@ Opener = Callable[..., Any]
 expect.set_options(timeout=20_000)  # on a busy machine the browser and the server share what is left
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # Playwright keeps a loop running in this thread: no test elsewhere could run one
 def browser() -> Iterator[Browser]:
     """Chromium, as the system has it: Playwright's own cannot be fetched everywhere."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
