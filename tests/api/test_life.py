@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import until
 
 TEXTS = 250
 HEAVY = {"inputs": ["river bread coffee window " * 10] * TEXTS}  # a second or so of work for one small worker
@@ -58,16 +59,16 @@ def test_sigterm_under_load_answers_what_was_accepted_and_refuses_the_rest(
 ) -> None:
     server = start_server(tiny_bundle, "--max-batch-tokens", "500")
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        accepted = [threads.submit(embed, server, HEAVY) for _ in range(3)]
-        await_queue(server)
-        time.sleep(0.3)  # all three have been read
-        server.terminate()
-        server.await_logged("draining")
-        ready, health, late = (
-            server.client.get("/ready"),
-            server.client.get("/health"),
-            embed(server, {"inputs": "river"}),
-        )
+        with server.engine_held():
+            accepted = [threads.submit(embed, server, HEAVY) for _ in range(3)]
+            until(lambda: "strata_requests_in_progress 3.0" in server.client.get("/metrics").text, 20)
+            server.terminate()
+            server.await_logged("draining")
+            ready, health, late = (
+                server.client.get("/ready"),
+                server.client.get("/health"),
+                embed(server, {"inputs": "river"}),
+            )
         assert (ready.status_code, health.status_code, late.status_code) == (503, 200, 503)
         assert "draining" in ready.json()["error"]
         assert late.json()["error_type"] == "Unhealthy"
@@ -119,7 +120,7 @@ def test_a_killed_engine_worker_is_replaced_while_the_front_keeps_answering(
     assert server.client.get("/health").status_code == 200
     while (answer := embed(server, {"inputs": "river"})).status_code != 200:  # for a moment there is no worker
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
     server.await_ready()
     assert "strata_worker_restarts_total 1.0" in server.client.get("/metrics").text
 
@@ -135,8 +136,7 @@ def test_sigterm_while_loading_ends_at_once_and_leaves_no_process(
     started = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - started < 10
-    time.sleep(0.5)
-    assert not [pid for pid in found if Path(f"/proc/{pid}").exists()]
+    until(lambda: not [pid for pid in found if Path(f"/proc/{pid}").exists()], 5)
 
 
 def test_a_dtype_that_the_backend_lacks_is_refused_before_anything_listens(tiny_bundle: Path) -> None:

@@ -153,6 +153,6 @@ def test_a_client_that_leaves_is_noticed_however_its_body_came(start_server: Ser
         os.kill(server.process.pid, signal.SIGSTOP)
         connection.sendall(body[1000:])  # and then finds all of it at once
         os.kill(server.process.pid, signal.SIGCONT)
-        until(lambda: re.search("^te_queue_size [1-9]", server.client.get("/metrics").text, re.M), 5)
+        until(lambda: re.search("^te_queue_size [1-9]", server.client.get("/metrics").text, re.M), 20)
         connection.close()
         assert "status=499" in server.await_logged("id=gone .*")[0]

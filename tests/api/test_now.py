@@ -11,6 +11,7 @@ from httpx import Client
 from strata.app.metrics import Answered, Standing
 from strata.app.now import sample
 from tests.conftest import ServerFactory
+from tests.endure.conftest import until
 
 
 def test_a_sample_says_what_was_answered_and_how_things_stand() -> None:
@@ -50,10 +51,14 @@ def test_recording_begins_at_the_first_look(start_server: ServerFactory, tiny_bu
     assert [sample["requests_per_s"] for sample in first["samples"]] == [0]
     for _ in range(5):
         client.post("/embed?layers=2&budget_ms=5000", json={"inputs": "somebody looks"})
-    time.sleep(1.2)
-    samples = client.get("/now?seconds=10").json()["samples"]
+
+    def samples_of_layer_2() -> int:
+        samples = client.get("/now?seconds=30").json()["samples"]
+        return sum(sample["layers"].get("2", 0) for sample in samples)
+
+    until(lambda: samples_of_layer_2() == 5, 20)
+    samples = client.get("/now?seconds=30").json()["samples"]
     assert len(samples) >= 2
-    assert sum(sample["layers"].get("2", 0) for sample in samples) == 5
     assert sum(sample["tiers"].get("default", {}).get("in_time", 0) for sample in samples) == 5
     assert [sample["at"] for sample in samples] == sorted(sample["at"] for sample in samples)
     answered = next(sample for sample in samples if sample["layers"])

@@ -87,10 +87,16 @@ def test_weights_of_nan_are_refused_at_start(
 
 def test_workers_killed_again_and_again_lose_no_request(start_server: ServerFactory, tiny_bundle: Path) -> None:
     server = start_server(tiny_bundle, "--workers", "2")
+
+    def restarted(times: int) -> bool:
+        """Both are there again: of workers that die together one is counted."""
+        return series(server, "strata_worker_restarts_total") == times and series(server, "strata_workers_alive") == 2
+
     with ThreadPoolExecutor(8) as threads:
         requests = [threads.submit(embed, server, {**HEAVY, "layers": 1 + i % 2}) for i in range(12)]
-        for _ in range(4):
+        for killed in range(4):
             time.sleep(0.3)
+            until(lambda so_far=killed: restarted(so_far), 20)
             os.kill(server.workers[0], signal.SIGKILL)
         assert [request.result().status_code for request in requests] == [200] * 12
     server.await_logged(r"(?s)(engine_worker_started.*){4}")  # the last may come after the last answer

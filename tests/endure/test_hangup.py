@@ -61,7 +61,7 @@ def test_a_hangup_in_the_first_moment_is_kept_too(tiny_bundle: Path, tiers: Path
         # As soon as it looks out for signals, and before it listens.
         caught = 1 << (signal.SIGHUP - 1)
         until(
-            lambda: int(Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0], 16) & caught, 10
+            lambda: int(Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0], 16) & caught, 30
         )
         for _ in range(10):
             os.killpg(process.pid, signal.SIGHUP)

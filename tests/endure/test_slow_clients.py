@@ -74,10 +74,10 @@ def test_bytes_that_trickle_in_win_no_time(strict: RunningServer) -> None:
 def test_a_client_that_takes_its_time_within_the_limit_is_served(strict: RunningServer) -> None:
     body = b'{"inputs": "river"}'
     with connect(strict) as connection:
-        for _ in range(3):  # each request has the time anew
+        for _ in range(4):  # each request has the time anew
             for part in (head("/embed", len(body)), body[:5], body[5:]):
                 connection.sendall(part)
-                time.sleep(CLIENT_S / 5)
+                time.sleep(CLIENT_S / 10)
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
@@ -101,7 +101,7 @@ def test_an_answer_that_nobody_takes_is_dropped(strict: RunningServer) -> None:
             connection.connect(("127.0.0.1", strict.port))
             # A second request after the first, so that answers pile up behind each other, too.
             connection.sendall((head("/embed", len(body)) + body) * 2)
-        until(lambda: series(strict, "process_open_fds") >= before + 5, 5)
+        until(lambda: series(strict, "process_open_fds") >= before + 5, 20)
         until(lambda: series(strict, "process_open_fds") <= before, 20)
 
 
@@ -114,7 +114,7 @@ def test_thousands_of_idle_and_half_open_connections_leave_others_served(
             connection = stack.enter_context(connect(server))
             if index % 2:
                 connection.sendall(HEAD)
-        until(lambda: series(server, "process_open_fds") > crowd, 10)
+        until(lambda: series(server, "process_open_fds") > crowd, 30)
         times = []
         for _ in range(20):
             began = time.monotonic()
@@ -122,7 +122,7 @@ def test_thousands_of_idle_and_half_open_connections_leave_others_served(
             times.append(time.monotonic() - began)
         assert sorted(times)[10] < 0.5
         print(f"\n{crowd} connections: a request beside them takes {1000 * sorted(times)[10]:.1f} ms (median of 20)")
-    until(lambda: series(server, "process_open_fds") < 200, 10)
+    until(lambda: series(server, "process_open_fds") < 200, 30)
 
 
 def test_beyond_the_limit_of_files_the_longest_waiting_makes_room(
