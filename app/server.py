@@ -31,6 +31,7 @@ _FEW_NOTE = (
     "as many connections fit the limit of open files; raise it: ulimit -n 65536, LimitNOFILE=65536 of systemd, "
     "--ulimit nofile=65536 of docker"
 )
+_NOBODY_NOTE = "no tier has keys and none is anonymous; `strata keys new` prints a key and its line for a tier's `keys`"
 _LOOK_S = 0.05
 _FIRST_BYTES_S = 0.5  # for a client that was let in last to send its request
 _CONNECTED_S = 2.0  # for all of them
@@ -52,6 +53,8 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     limit = raise_file_limit()
     if limit < _FEW_CONNECTIONS:
         logs.event("few_open_files", {"connections": limit, "note": _FEW_NOTE}, level=logging.WARNING)
+    if not tiers.callers.with_keys and tiers.callers.keyless is None:
+        logs.event("nobody_may_call", {"note": _NOBODY_NOTE}, level=logging.WARNING)
     for remark in remarks(os.environ, Settings.model_fields):
         logs.event("environment", {"note": remark}, level=logging.WARNING)
     bounds = Connections(settings.client_seconds, limit)

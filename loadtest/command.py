@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
+from strata.arguments import count, positive
 from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
 from strata.loadtest.scenarios import SCENARIOS
@@ -74,20 +75,20 @@ async def _stoppable(measuring: Coroutine[Any, Any, list[Figure]]) -> list[Figur
 def _add_depth(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=7)
     add_url(parser)
-    parser.add_argument("--requests", type=int, default=24, metavar="N", help="requests of 32 a turn (%(default)s)")
-    parser.add_argument("--singles", type=int, default=200, metavar="N", help="single texts a turn (%(default)s)")
+    parser.add_argument("--requests", type=count, default=24, metavar="N", help="requests of 32 a turn (%(default)s)")
+    parser.add_argument("--singles", type=count, default=200, metavar="N", help="single texts a turn (%(default)s)")
 
 
 def _add_overhead(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=7)
-    parser.add_argument("--turn-texts", type=int, default=1536, metavar="N", help="texts a turn (%(default)s)")
+    parser.add_argument("--turn-texts", type=count, default=1536, metavar="N", help="texts a turn (%(default)s)")
 
 
 def _add_front(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=7)
     add = parser.add_argument
-    add("--requests", type=int, default=1000, metavar="N", help="a turn (%(default)s)")
-    add("--engine-ms", type=float, default=3.0, metavar="MS", help="that a batch takes (%(default)s)")
+    add("--requests", type=count, default=1000, metavar="N", help="a turn (%(default)s)")
+    add("--engine-ms", type=positive, default=3.0, metavar="MS", help="that a batch takes (%(default)s)")
 
 
 def _add_peers(parser: argparse.ArgumentParser) -> None:
@@ -104,13 +105,15 @@ def _add_peers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peer-model", type=Path, metavar="DIR", help="folder the peers load (default: the bundle Strata serves)"
     )
-    parser.add_argument("--turn-texts", type=int, default=512, metavar="N", help="texts a library's turn (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="load a turn (%(default)s)")
+    parser.add_argument(
+        "--turn-texts", type=count, default=512, metavar="N", help="texts a library's turn (%(default)s)"
+    )
+    parser.add_argument("--seconds", type=positive, default=10.0, metavar="S", help="load a turn (%(default)s)")
 
 
 def _add_footprint(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=5)
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="load a backend (%(default)s)")
+    parser.add_argument("--seconds", type=positive, default=20.0, metavar="S", help="load a backend (%(default)s)")
 
 
 def _add_slo(parser: argparse.ArgumentParser) -> None:
@@ -119,11 +122,11 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--scenario", choices=SCENARIOS, default="burst-gamma", help="the load (%(default)s)")
     add("--trace", type=Path, metavar="FILE", help="CSV with a TIMESTAMP column, for burst-trace")
-    add("--seconds", type=int, metavar="S", help="length of the schedule, run once for each policy")
-    add("--mean", type=float, metavar="X", help="mean load, times what full depth can carry")
-    add("--peak", type=float, metavar="X", help="highest load of any second, likewise")
-    add("--cv2", type=float, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
-    add("--capacity", type=float, metavar="N", help="texts/s full depth can carry (default: measured first)")
+    add("--seconds", type=count, metavar="S", help="length of the schedule, run once for each policy")
+    add("--mean", type=positive, metavar="X", help="mean load, times what full depth can carry")
+    add("--peak", type=positive, metavar="X", help="highest load of any second, likewise")
+    add("--cv2", type=positive, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
+    add("--capacity", type=positive, metavar="N", help="texts/s full depth can carry (default: measured first)")
     add("--tiers", type=Path, metavar="FILE", help="tiers of the server (default: those of the scenario)")
     add("--mix", nargs="+", metavar="TIER=SHARE[:KEY]", help="who sends how much (default: as the scenario says)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
@@ -137,13 +140,13 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--scenario", choices=SCENARIOS, default="burst-gamma", help="the load, as for slo (%(default)s)")
     add("--trace", type=Path, metavar="FILE", help="CSV with a TIMESTAMP column, for burst-trace")
-    add("--seconds", type=int, metavar="S", help="virtual length")
-    add("--mean", type=float, metavar="X", help="mean load, times what full depth can carry")
-    add("--peak", type=float, metavar="X", help="highest load of any second, likewise")
-    add("--cv2", type=float, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
+    add("--seconds", type=count, metavar="S", help="virtual length")
+    add("--mean", type=positive, metavar="X", help="mean load, times what full depth can carry")
+    add("--peak", type=positive, metavar="X", help="highest load of any second, likewise")
+    add("--cv2", type=positive, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
     add("--mix", nargs="+", metavar="TIER=SHARE", help="who sends how much (default: as the scenario says)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
-    add("--replicas", type=int, default=1, metavar="N", help="servers of two workers (%(default)s)")
+    add("--replicas", type=count, default=1, metavar="N", help="servers of two workers (%(default)s)")
     add(
         "--front-ms",
         type=float,
@@ -166,8 +169,8 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
 def _add_look(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=10)
     add = parser.add_argument
-    add("--seconds", type=float, default=4.0, metavar="S", help="load a turn (%(default)s)")
-    add("--connections", type=int, default=32, metavar="N", help="that ask at once (%(default)s)")
+    add("--seconds", type=positive, default=4.0, metavar="S", help="load a turn (%(default)s)")
+    add("--connections", type=count, default=32, metavar="N", help="that ask at once (%(default)s)")
 
 
 def _add_diagrams(parser: argparse.ArgumentParser) -> None:
@@ -181,8 +184,8 @@ def _add_soak(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     parser.set_defaults(strict=True)  # a leak is a fault on any machine
     add = parser.add_argument
-    add("--minutes", type=float, default=20.0, metavar="N", help="length (%(default)s)")
-    add("--load", type=float, default=0.8, metavar="X", help="load, times what full depth carries (%(default)s)")
+    add("--minutes", type=positive, default=20.0, metavar="N", help="length (%(default)s)")
+    add("--load", type=positive, default=0.8, metavar="X", help="load, times what full depth carries (%(default)s)")
     add("--seed", type=int, default=1, metavar="N", help="of what is asked (%(default)s)")
 
 
@@ -199,10 +202,10 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         metavar="X,X",
         help="times what full depth carries (0.5,1,2,4)",
     )
-    add("--deadline-ms", type=float, default=200.0, metavar="MS", help="of every query (%(default)s)")
-    add("--seconds", type=float, default=8.0, metavar="S", help="of each load and policy (%(default)s)")
-    add("--cv2", type=float, default=2.0, metavar="N", help="burstiness of the arrivals (%(default)s)")
-    add("--capacity", type=float, metavar="N", help="queries/s full depth carries (default: measured first)")
+    add("--deadline-ms", type=positive, default=200.0, metavar="MS", help="of every query (%(default)s)")
+    add("--seconds", type=positive, default=8.0, metavar="S", help="of each load and policy (%(default)s)")
+    add("--cv2", type=positive, default=2.0, metavar="N", help="burstiness of the arrivals (%(default)s)")
+    add("--capacity", type=positive, metavar="N", help="queries/s full depth carries (default: measured first)")
     add("--seed", type=int, default=1, metavar="N", help="of the arrivals (%(default)s)")
 
 
@@ -210,8 +213,8 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     add = parser.add_argument
     add("--device", default="cuda", metavar="DEVICE", help="cuda, cuda:N or cpu (%(default)s)")
-    add("--batch", type=int, default=1024, metavar="N", help="short texts of a large batch (%(default)s)")
-    add("--seconds", type=float, default=0.4, metavar="S", help="of each measurement (%(default)s)")
+    add("--batch", type=count, default=1024, metavar="N", help="short texts of a large batch (%(default)s)")
+    add("--seconds", type=positive, default=0.4, metavar="S", help="of each measurement (%(default)s)")
     add("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], metavar="DTYPE", help="to run (%(default)s)")
     add(
         "--sections",

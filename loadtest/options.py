@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from strata.arguments import count, server
+
 if TYPE_CHECKING:
     from strata.loadtest.connection import Address
     from strata.loadtest.processes import ServerProcess
@@ -16,7 +18,7 @@ def add_common(parser: argparse.ArgumentParser, *, rounds: int) -> None:
     """Texts, rounds, the JSON file, and after ``--`` the options of the server that is started."""
     parser.add_argument("--texts", type=Path, metavar="FILE", help="one text a line (default: Python's own manual)")
     parser.add_argument(
-        "--rounds", type=int, default=rounds, metavar="N", help="measurements (turns) of each variant (%(default)s)"
+        "--rounds", type=count, default=rounds, metavar="N", help="measurements (turns) of each variant (%(default)s)"
     )
     parser.add_argument(
         "--json",
@@ -35,7 +37,9 @@ def add_common(parser: argparse.ArgumentParser, *, rounds: int) -> None:
 
 def add_url(parser: argparse.ArgumentParser) -> None:
     """Let a server that is already running be measured."""
-    parser.add_argument("--url", metavar="URL", help="a running server (default: one is started and stopped)")
+    parser.add_argument(
+        "--url", type=server, metavar="URL", help="a running server (default: one is started and stopped)"
+    )
 
 
 def own_server(args: argparse.Namespace, *options: str) -> ServerProcess:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
 import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from strata.app.cli import main
+from strata.arguments import count, positive, server
 from strata.model_store.bundle import latency, registry
 from tests.model_store.folders import edit_json
 from tests.tiny_models import tiny_sentence_model
@@ -140,3 +144,25 @@ def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -
     assert done.returncode == 1
     assert done.stderr.startswith("strata models add needs onnx and transformers, which this installation leaves out")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "value"),
+    [
+        (count, "12", 12),
+        (positive, "0.5", 0.5),
+        (server, "127.0.0.1:8080", "http://127.0.0.1:8080"),
+        (server, "https://example.org/strata/", "https://example.org/strata"),
+        *((count, text, None) for text in ("0", "-1", "1.5", "1e3", "", "²")),
+        *((positive, text, None) for text in ("0", "-1", "nan", "inf", "1e400", "", "five")),
+        *((server, text, None) for text in ("", "ftp://x", "http://", "http://[::1", "x:port", "http://x:99999")),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_saying_what_can(
+    kind: Callable[[str], object], given: str, value: object
+) -> None:
+    if value is not None:
+        assert kind(given) == value
+        return
+    with pytest.raises(ArgumentTypeError, match=rf"must be .*\. Given: {re.escape(given)}$"):
+        kind(given)

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from strata import terminal
+from strata.arguments import count, positive, server
 
 _KEY = "STRATA_KEY"
 _ASKS = {
@@ -33,7 +34,9 @@ _ASKS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the address and what may be asked; an API key is read from STRATA_KEY."""
     parser.epilog = f"An API key is read from the environment variable {_KEY}."
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="of the server (default: %(default)s)")
+    parser.add_argument(
+        "--url", type=server, default="http://127.0.0.1:8080", help="of the server (default: %(default)s)"
+    )
     for name, text in _ASKS.items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=text)
     sizing = parser.add_argument_group(
@@ -41,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sizing.add_argument("--size", action="store_true", help="say it, for texts of --tokens")
     sizing.add_argument("--model", metavar="NAME", help="a name from `strata models list` (default: the built-in one)")
-    sizing.add_argument("--rate", type=_positive, default=100.0, metavar="N", help="texts a second (%(default)s)")
-    sizing.add_argument("--cores", type=int, default=2, metavar="N", help="of a replica (%(default)s)")
+    sizing.add_argument("--rate", type=positive, default=100.0, metavar="N", help="texts a second (%(default)s)")
+    sizing.add_argument("--cores", type=count, default=2, metavar="N", help="of a replica (%(default)s)")
     sizing.add_argument(
         "--busy", type=_share_of_time, default=0.6, metavar="X", help="share of the time a core may work (%(default)s)"
     )
@@ -57,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     query = urlencode({name: value for name, value in given.items() if value is not None})
     headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
     try:
-        with urlopen(Request(f"{arguments.url.rstrip('/')}/plan?{query}", headers=headers), timeout=30) as answer:
+        with urlopen(Request(f"{arguments.url}/plan?{query}", headers=headers), timeout=30) as answer:
             plan = json.load(answer)
     except HTTPError as error:
         return _refused(_reason(error))
@@ -74,8 +77,8 @@ def _size(arguments: argparse.Namespace) -> int:
     from strata.app.planning import size
 
     tokens = arguments.tokens or "32"
-    if not tokens.isdecimal() or int(tokens) < 1 or arguments.cores < 1:
-        return _refused("--tokens and --cores must be 1 or more")
+    if not tokens.isdecimal() or int(tokens) < 1:
+        return _refused("--tokens must be 1 or more")
     try:
         found = size.size(arguments.model, size.Demand(arguments.rate, int(tokens), arguments.busy, arguments.cores))
     except (LookupError, ValueError) as error:
@@ -85,13 +88,6 @@ def _size(arguments: argparse.Namespace) -> int:
     else:
         size.show(found)
     return 0
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
 
 
 def _share_of_time(text: str) -> float:

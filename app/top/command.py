@@ -14,6 +14,7 @@ from strata import terminal
 from strata.app.top.reading import Sample, Window
 from strata.app.top.screen import screen
 from strata.app.top.state import state
+from strata.arguments import server
 
 _KEY = "STRATA_KEY"
 _TIMEOUT_S = 10
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Show a running server, live: load, latency, depth, tiers, workers. Ctrl-C ends it."
     parser.epilog = f"An API key is read from the environment variable {_KEY}."
     parser.add_argument(
-        "--url", default="http://127.0.0.1:8080", help="of the server, or of its operations port (default: %(default)s)"
+        "--url",
+        type=server,
+        default="http://127.0.0.1:8080",
+        help="of the server, or of its operations port (default: %(default)s)",
     )
     parser.add_argument("--every", type=_seconds, default=2.0, metavar="SECONDS", help="between looks (default: 2)")
     parser.add_argument("--once", action="store_true", help="look for one such time, print it and end")
@@ -87,7 +91,7 @@ def _windows(url: str, every: float) -> Iterator[Window]:
 
 def _scrape(url: str) -> Sample:
     headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
-    with urlopen(Request(f"{url.rstrip('/')}/metrics", headers=headers), timeout=_TIMEOUT_S) as answer:
+    with urlopen(Request(f"{url}/metrics", headers=headers), timeout=_TIMEOUT_S) as answer:
         text = answer.read().decode()
     return Sample.parse(time.monotonic(), text)
 

@@ -8,6 +8,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from strata import terminal
+from strata.arguments import server
 from strata.model_store.profiling.benchmarks import add_benchmark_arguments
 
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the server gives at its dtype is written into the bundle."
     )
     parser.add_argument("model", nargs="?", metavar="BUNDLE", help="a name from `strata models list`, or a folder")
-    parser.add_argument("--url", metavar="URL", help="measure a running server and compare with its /info")
+    parser.add_argument("--url", type=server, metavar="URL", help="measure a running server and compare with its /info")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; compare with what is written, exit with 1 if 0.2 apart"
     )

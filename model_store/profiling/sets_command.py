@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from strata.arguments import count
 from strata.model_store.profiling.held_out import ONE_IN
 from strata.model_store.profiling.made_sets import DOCUMENTS, QUERIES, make_set
 
@@ -21,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pairs", action="append", required=True, metavar="[NAME=]FILE", help="tsv or jsonl of pairs; may be repeated"
     )
-    parser.add_argument("--queries", type=int, default=QUERIES, metavar="N", help="at most, of each set (%(default)s)")
-    parser.add_argument("--documents", type=int, default=DOCUMENTS, metavar="N", help="likewise (%(default)s)")
+    parser.add_argument(
+        "--queries", type=count, default=QUERIES, metavar="N", help="at most, of each set (%(default)s)"
+    )
+    parser.add_argument("--documents", type=count, default=DOCUMENTS, metavar="N", help="likewise (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

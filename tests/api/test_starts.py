@@ -297,6 +297,13 @@ def test_a_byte_order_mark_in_the_tiers_file_is_no_character(
     assert server.client.get("/info").json()["tiers"][0]["name"] == "gold"
 
 
+def test_tiers_that_let_nobody_in_are_a_warning(start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path) -> None:
+    tiers = tmp_path / "tiers.toml"
+    tiers.write_text('[[tier]]\nname = "gold"\n')
+    server = start_server(tiny_bundle, "--tiers", str(tiers))
+    assert re.search(r"warning nobody_may_call note=.*strata keys new", server.text())
+
+
 @pytest.mark.parametrize("name", ["模型-1", "modèle", "emb 2"])
 def test_a_model_name_in_another_script_survives_the_round_trip(
     start_server: ServerFactory, tiny_bundle: Path, name: str

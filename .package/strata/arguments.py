@@ -1,0 +1,38 @@
+"""Values of options that several commands have; what cannot be is refused by saying what can."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from math import isfinite
+from urllib.parse import urlsplit
+
+
+def count(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be a whole number, 1 or more. Given: {text}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A number above 0 that is not infinite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not (isfinite(value) and value > 0):
+        raise ArgumentTypeError(f"must be a number above 0. Given: {text}")
+    return value
+
+
+def server(text: str) -> str:
+    """The address of a server; ``http://`` may be left out."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or a bracket that is none
+        known = None
+    if not known:
+        raise ArgumentTypeError(f"must be the address of a server, as http://127.0.0.1:8080. Given: {text}")
+    return url.rstrip("/")
