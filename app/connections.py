@@ -97,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._lost = False
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
         self._refusal = ""  # why what came is no request, where we know better than the parser
+        self._refused = False  # what came last, and is told so once what came before it is answered
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
 
@@ -131,6 +132,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request; of what is neither a head nor a body yet, only so much."""
+        if self._refused:
+            return
         self._idle_bytes += len(data)
         super().data_received(data)
         if self._idle_bytes > _MOST_HEAD + len(data) and not self.transport.is_closing():
@@ -138,9 +141,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, and hang up; the log says whose it was."""
-        msg = self._refusal or msg
+        self._refusal = msg = self._refusal or msg
         logs.request({"client": self.client[0] if self.client else "local", "status": 400, "error": msg})
-        super().send_400_response(msg)
+        cycle = self.cycle
+        if self.pipeline:
+            if cycle.more_body:  # it is what is no request
+                self.pipeline.popleft()
+            self._refused = True
+        else:
+            self._refused = cycle is not None and not cycle.response_complete and not cycle.more_body
+        if not self._refused:  # else what came before is answered first
+            super().send_400_response(msg)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, as uvicorn takes it, less the blanks behind its value, which are not part of it."""
@@ -160,6 +171,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(f"a request must have one Host header; this one has {len(hosts) or 'none'}")
         if hosts and not _HOST.fullmatch(hosts[0]):
             self._refuse("the Host header must be a name or an address, and a port if any: example.org:8080")
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            self._refuse("a body may be sent in no other Transfer-Encoding than chunked")
         if self.url[:1] != b"/" and (bare := _NO_PATH.fullmatch(self.url)):
             self.url = bare[1] + b"/" + (bare[2] or b"")
         super().on_headers_complete()
@@ -193,6 +206,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
+            elif self._refused:
+                super().send_400_response(self._refusal)
         self._settle()
 
     def pause_writing(self) -> None:

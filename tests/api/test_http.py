@@ -126,6 +126,25 @@ def test_what_does_not_say_whom_it_is_for_is_refused(server: RunningServer, head
     assert told in body
 
 
+def test_a_body_in_another_transfer_encoding_is_refused(server: RunningServer) -> None:
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %b\r\n\r\n"
+    assert exchange(server, head % b"Chunked" + CHUNKED)[0][0] == 200
+    ((status, told),) = exchange(server, head % b"gzip, chunked" + CHUNKED)
+    assert (status, b"no other Transfer-Encoding than chunked" in told) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"GARBAGE\r\n\r\n", b"GET /health HTTP/1.1\r\n\r\n", b"GET /health HTTP/1.1\r\na b: c\r\n"]
+)
+def test_what_comes_before_what_is_no_request_is_answered_first(server: RunningServer, wrong: bytes) -> None:
+    ask = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    for before in (1, 2, 5):
+        with connect(server) as connection:
+            connection.sendall(before * ask + wrong)
+            said = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"200"] * before + [b"400"]
+
+
 @pytest.mark.parametrize(
     "head",
     [
