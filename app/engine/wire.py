@@ -7,11 +7,12 @@ carry arrays in the machine's byte order, as both ends are on one machine.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,11 @@ def json_frame(message: dict[str, Any]) -> bytes:
 
 def encode_batch(batch: Batch) -> bytes:
     """Payload of a BATCH: row count, per row (tokens, layers, dim, normalize), thresholds (NaN: none), token ids."""
-    parts = (struct.pack("<I", len(batch.facts)), batch.facts.tobytes(), batch.thresholds.tobytes())
-    return b"".join((*parts, batch.ids.tobytes()))
+    rows = batch.rows
+    facts = [fact for r in rows for fact in (len(r.tokens), r.layers, r.dim, r.normalize)]
+    thresholds = [math.nan if r.threshold is None else r.threshold for r in rows]
+    head = struct.pack(f"=I{len(facts)}i{len(rows)}d", len(rows), *facts, *thresholds)
+    return b"".join([head, *(r.tokens.tobytes() for r in rows)])
 
 
 def decode_batch(payload: bytes | bytearray) -> Batch:
@@ -73,14 +77,15 @@ def encode_result(result: BatchResult) -> list[Part]:
 def decode_result(payload: bytes) -> BatchResult:
     """The result of a RESULT payload; its vectors are views of the payload."""
     seconds, padded, count = _RESULT_HEAD.unpack_from(payload)
-    layers, dims = np.frombuffer(payload, np.int32, count * 2, offset=_RESULT_HEAD.size).reshape(2, count)
+    facts = struct.unpack_from(f"={2 * count}i", payload, _RESULT_HEAD.size)
+    layers, dims = list(facts[:count]), facts[count:]
     flat = np.frombuffer(payload, np.float32, offset=_RESULT_HEAD.size + count * 8)
     vectors: Vectors
-    if (dims == dims[0]).all():
+    if dims.count(dims[0]) == count:
         vectors = flat.reshape(count, dims[0])
     else:
-        vectors = [flat[begin:end] for begin, end in pairwise([0, *np.cumsum(dims).tolist()])]
-    return BatchResult(vectors, layers.tolist(), seconds, padded)
+        vectors = [flat[begin:end] for begin, end in pairwise([0, *accumulate(dims)])]
+    return BatchResult(vectors, layers, seconds, padded)
 
 
 def send(sock: socket.socket, kind: Kind, parts: Sequence[Part]) -> None:

@@ -85,7 +85,7 @@ class TorchBackend:
         parts, tokens = self._embedding, flat.layout.tokens
         told = np.zeros((2, self._blocks.lines(tokens)), np.int32)  # lines after the last token are of any token
         told[0, :tokens], told[1, :tokens] = flat.ids, flat.layout.positions
-        ids, positions = torch.from_numpy(told).to(self._device)
+        ids, positions = torch.from_numpy(told).to(self._device).unbind()
         word = torch.embedding(self._word, ids)
         position = parts.get("position")
         hidden = word.float() if position is None else torch.embedding(position, positions).add_(word)

@@ -34,7 +34,9 @@ class ExitParts:
         self, bundle: Bundle, *, dtype: torch.dtype, device: torch.device, product: MakeProduct | None = None
     ) -> None:
         """``product`` makes the product with a head's weight; torch's own unless it is given."""
-        self._manifest = bundle.manifest
+        a = bundle.manifest.architecture
+        self._norm_eps = a.norm_eps
+        self._forms = [exit_form(bundle.manifest, layers) for layers in range(a.layers + 1)]
         norm = final_norm(bundle)
         self._final_norm = None if norm is None else torch.tensor(norm, dtype=dtype, device=device)
         make = product or _plain
@@ -50,13 +52,13 @@ class ExitParts:
 
     def form(self, layers: int) -> ExitForm:
         """What comes before it."""
-        return exit_form(self._manifest, layers)
+        return self._forms[layers]
 
     def normed(self, hidden: torch.Tensor, layers: int) -> torch.Tensor:
         """Hidden states through the final norm, where the exit has it."""
         if not self.form(layers).final_norm:
             return hidden
-        return F.layer_norm(hidden, hidden.shape[1:], self._final_norm, None, self._manifest.architecture.norm_eps)
+        return F.layer_norm(hidden, hidden.shape[1:], self._final_norm, None, self._norm_eps)
 
 
 def _plain(weight: torch.Tensor) -> Product:
