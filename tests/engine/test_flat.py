@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.app.engine.backends.bins import attention_bias, pack_rows
+from strata.app.engine.backends.torch_bins import pack
+from strata.app.engine.backends.torch_dense import bins_of
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.flat import flatten, layout_of
 
@@ -71,6 +73,28 @@ def test_a_row_lies_in_one_bin_and_sees_itself_alone(lengths: list[int], bin_wid
     bias = attention_bias(pack.owners)
     seen = owners[:, :, None] == owners[:, None, :]
     assert seen.all() if bias is None else (np.isfinite(bias[:, 0]) == seen).all()
+
+
+@settings(deadline=None)
+@given(LENGTHS)
+def test_rows_of_a_cpu_lie_whole_in_bins_of_few_widths(lengths: list[int]) -> None:
+    begins, packs, places = pack(lengths)
+    widths = [width for _, _, width in packs]
+    assert widths == sorted(set(widths), reverse=True)
+    assert all(count == bins_of(count) for _, count, _ in packs)
+    firsts = [first for first, _, _ in packs]
+    assert [*firsts, places] == [0, *np.cumsum([count * width for _, count, width in packs]).tolist()]
+    taken: set[int] = set()
+    for begin, length in zip(begins, lengths, strict=True):
+        first, _, width = packs[int(np.searchsorted(firsts, begin, side="right")) - 1]
+        assert length <= width - (begin - first) % width
+        row = set(range(begin, begin + length))
+        assert not taken & row
+        taken |= row
+
+
+def test_short_rows_fill_what_wider_bins_leave_free() -> None:
+    assert pack([40, 40, 24, 24, 10, 8])[1:] == ([(0, 2, 64), (128, 1, 32)], 160)
 
 
 def test_real_lengths_are_binned_with_little_padding() -> None:

@@ -50,35 +50,26 @@ class Pack:
 
 
 def pack_rows(layout: Layout, bin_width: int) -> Pack:
-    """Into bins just as wide as the fullest one needs.
+    """First fit, longest first, into bins just as wide as the fullest one needs.
 
     ``bin_width`` bounds the attention window that short rows share; a longer row widens all bins.
     """
-    lengths = layout.lengths
-    spots, bins, width = first_fit(lengths.tolist(), bin_width)
-    begins = np.array([bin_ * width + offset for bin_, offset in spots], np.int64)
-    owner = np.repeat(np.arange(layout.rows, dtype=np.int32), lengths)
-    return Pack(bins, width, begins[owner] + layout.positions, owner, layout.positions)
-
-
-def first_fit(lengths: list[int], bin_width: int) -> tuple[list[tuple[int, int]], int, int]:
-    """Rows of these lengths into bins, the longest first: bin and offset of each row, bins, and places that each has.
-
-    A bin has ``bin_width`` places, or what the longest row needs, less what the fullest leaves free.
-    """
-    longest = max(lengths)
+    lengths = layout.lengths.tolist()
     # Equal rows have a bin each, and need no mask.
-    limit = longest if min(lengths) == longest else max(longest, bin_width)
+    limit = max(*lengths, bin_width) if len(set(lengths)) > 1 else lengths[0]
     room: list[int] = []
-    spots = [(0, 0)] * len(lengths)
+    spot = np.zeros((len(lengths), 2), np.int64)  # bin and offset of each row
     for row in sorted(range(len(lengths)), key=lambda r: -lengths[r]):
         need = lengths[row]
         bin_ = next((b for b, free in enumerate(room) if free >= need), len(room))
         if bin_ == len(room):
             room.append(limit)
-        spots[row] = bin_, limit - room[bin_]
+        spot[row] = bin_, limit - room[bin_]
         room[bin_] -= need
-    return spots, len(room), limit - min(room)
+    width = limit - min(room)
+    owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
+    place = (spot[:, 0] * width + spot[:, 1])[owner] + layout.positions
+    return Pack(len(room), width, place, owner, layout.positions)
 
 
 def attention_bias(owners: Int32, *, window: int | None = None, by_distance: Array | None = None) -> Array | None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from strata.app.engine.attention import rotary_table
-from strata.app.engine.backends.bins import attention_bias, first_fit
+from strata.app.engine.backends.bins import attention_bias
 from strata.app.engine.backends.torch_attention import rotate
 from strata.app.engine.backends.torch_dense import bins_of
 from strata.app.engine.flat import Index, Int32, Layout
@@ -72,17 +72,7 @@ class BinnedAttention:
         """Rows into bins; ``lines`` is what hidden states have, those after the last token included."""
         if layout.rows == 1 and self._ends is not None and lines <= _ALONE:
             return self._alone(layout.tokens, lines)
-        lengths = layout.lengths.tolist()
-        begins = [0] * layout.rows  # the place where each row begins, all bins one after another
-        packs: list[tuple[int, int, int]] = []  # first place, bins, width
-        places = 0
-        for rows, width in _classes(lengths):
-            spots, count, width = first_fit([lengths[row] for row in rows], width)
-            width += -width % _STEP
-            for row, (bin_, offset) in zip(rows, spots, strict=True):
-                begins[row] = places + bin_ * width + offset
-            packs.append((places, bins_of(count), width))
-            places += packs[-1][1] * width
+        begins, packs, places = pack(layout.lengths.tolist())
         # One pass over the tokens of all rows: every call of numpy's costs more here, with cold caches, than its work.
         owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
         back = np.zeros(lines, np.int64)
@@ -161,17 +151,42 @@ class BinnedAttention:
         return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
 
 
-def _classes(lengths: list[int]) -> list[tuple[list[int], int]]:
-    """Row numbers, rising, and width of the bins they share, the widest first."""
-    by_width: dict[int, list[int]] = {}
-    for row, length in enumerate(lengths):
-        by_width.setdefault(length + -length % _STEP, []).append(row)
-    found: list[tuple[list[int], int]] = []
-    for width in sorted(by_width, reverse=True):
-        rows = by_width[width]
-        if found and sum(lengths[row] for row in rows) < _FEW:
-            before, wider = found.pop()
-            found.append((sorted(before + rows), wider))
-        else:
-            found.append((rows, width))
-    return found
+def pack(lengths: list[int]) -> tuple[list[int], list[tuple[int, int, int]], int]:
+    """Rows of these lengths into bins of few widths, the longest first; shorter rows fill what wider bins leave free.
+
+    The place where each row begins, all bins one after another; of each width the first place, bins and width; places.
+    """
+    begins, places = [0] * len(lengths), 0
+    packs: list[tuple[int, int, int]] = []
+    waiting = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    widths = _widths(lengths)
+    for width, narrower in zip(widths, [*widths[1:], 0], strict=True):
+        room: list[int] = []  # that each bin has left
+        left: list[int] = []
+        for row in waiting:
+            need = lengths[row]
+            if need <= narrower and not left:  # from here on rows only fill; bins that only make up the number, too
+                room += [width] * (bins_of(len(room)) - len(room))
+            bin_ = next((b for b, free in enumerate(room) if free >= need), len(room))
+            if bin_ == len(room):
+                if need <= narrower:
+                    left.append(row)
+                    continue
+                room.append(width)
+            begins[row] = places + (bin_ + 1) * width - room[bin_]
+            room[bin_] -= need
+        if room:
+            packs.append((places, bins_of(len(room)), width))
+            places += packs[-1][1] * width
+        waiting = left
+    return begins, packs, places
+
+
+def _widths(lengths: list[int]) -> list[int]:
+    """Of the bins, the widest first."""
+    tokens: dict[int, int] = {}
+    for length in lengths:
+        width = length + -length % _STEP
+        tokens[width] = tokens.get(width, 0) + length
+    widest = max(tokens)
+    return [width for width in sorted(tokens, reverse=True) if width == widest or tokens[width] >= _FEW]
