@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from strata import __version__
 from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
-from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.recipe import ON_A_GPU, Recipe
 
 if TYPE_CHECKING:
     from strata.model_store.training.trainer import Trainer
@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-note", action="append", default=[], metavar="TEXT", help="a source and its licence")
     run = parser.add_argument_group("run")
     run.add_argument("--recipe", type=Path, metavar="FILE", help="JSON of recipe fields; options below go over it")
-    run.add_argument("--steps", type=int, help="optimizer steps, at most")
+    run.add_argument("--steps", type=int, help="optimizer steps, at most (default: no limit with --minutes, else 1500)")
     run.add_argument("--minutes", type=float, help="end the schedule after this time if the steps are not done before")
     run.add_argument("--seed", type=int)
     run.add_argument("--learning-rate", type=float)
-    run.add_argument("--step-tokens", type=int, help="tokens of text in a step")
+    run.add_argument("--step-tokens", type=int, help="tokens of text in a step (default: 4096; 65536 on a GPU)")
     run.add_argument("--max-tokens", type=int, help="longest text in training, in tokens")
     run.add_argument(
         "--exits",
@@ -185,13 +185,17 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
+    from strata.model_store.encoding.precision import pick_device
+
     try:
-        fields = Recipe.model_validate_json(args.recipe.read_bytes()).model_dump() if args.recipe else {}
+        read = Recipe.model_validate_json(args.recipe.read_bytes()) if args.recipe else Recipe()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{args.recipe}: {f'{where}: ' if where else ''}{first['msg']}") from error
     given = {name: getattr(args, name, None) for name in Recipe.model_fields if name != "recipe"}
+    fields = ON_A_GPU if pick_device().type == "cuda" else {}
+    fields = fields | read.model_dump(exclude_unset=True)
     return Recipe.model_validate(fields | {name: value for name, value in given.items() if value is not None})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,10 @@ from pydantic import (
 )
 
 from strata.model_store.bundle.manifest import ExitNorm
+
+# What a GPU needs to be filled, in the place of the defaults: these suit a few CPU cores.
+ON_A_GPU: dict[str, Any] = {"step_tokens": 65536, "bank": 8192, "learning_rate": 4e-4, "ridge_texts": 4096}
+_ENDLESS = 1 << 32
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -61,11 +65,17 @@ class Recipe(BaseModel):
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0
     warmup: Share = 0.05  # share of the run
-    steps: PositiveInt = 1500
+    steps: PositiveInt | None = None  # at most; None: as many as the minutes allow, or 1,500
     minutes: PositiveFloat | None = None  # the run and its schedule end here if the steps are not done before
+    averaged: Share = 0.25  # the last share of the run, over which the weights are averaged; 0: the last step's
     seed: NonNegativeInt = 0
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def most_steps(self) -> int:
+        """Steps after which the run ends, whatever the time."""
+        return self.steps or (_ENDLESS if self.minutes else 1500)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -14,12 +14,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.encoding import precision
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
 from strata.model_store.importing.facts import licence_of
 from strata.model_store.profiling.held_out import is_held_out
 from strata.model_store.training import command
 from strata.model_store.training.checkpoint import CHECKPOINT
 from strata.model_store.training.command import add_arguments, run
+from strata.model_store.training.recipe import Recipe
 from tests.engine.reference import Reference
 from tests.tiny_models import MAX_TOKENS, texts
 
@@ -72,6 +74,20 @@ def test_training_needs_no_onnx(
     assert not (tmp_path / "out").exists()
     assert run(parser.parse_args([*options.split(), "--finish"])) == 1
     assert "pip install onnx" in capsys.readouterr().err
+
+
+def test_a_gpu_gets_large_steps_where_nothing_else_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    (tmp_path / "recipe.json").write_text('{"bank": 5, "minutes": 2}')
+    given = parser.parse_args(f"base out --recipe {tmp_path}/recipe.json --learning-rate 0.1".split())
+    monkeypatch.setattr(precision, "pick_device", lambda: torch.device("cpu"))
+    on_a_cpu = command._recipe(given)
+    monkeypatch.setattr(precision, "pick_device", lambda: torch.device("cuda"))
+    on_a_gpu = command._recipe(given)
+    assert on_a_cpu == Recipe(bank=5, minutes=2, learning_rate=0.1)
+    assert (on_a_gpu.bank, on_a_gpu.minutes, on_a_gpu.learning_rate) == (5, 2, 0.1)
+    assert on_a_gpu.step_tokens > 10 * on_a_cpu.step_tokens
 
 
 def test_full_depth_is_what_sentence_transformers_computes(finished: Path) -> None:
