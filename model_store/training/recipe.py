@@ -34,7 +34,7 @@ class Recipe(BaseModel):
     dims: tuple[PositiveInt, ...] = (32, 64, 128, 256)  # below the full length, which is always trained
     exit_norm: ExitNorm = "none"
     heads: bool = True  # a head per exit but the last, which reads that exit's hidden states
-    head_queries: NonNegativeInt = 4  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
+    head_queries: NonNegativeInt = 3  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
     ridge_texts: NonNegativeInt = 1536  # texts the heads are first fitted on; 0: they start at identity
 
     # What goes into a step: texts, drawn until they have this many tokens.
@@ -44,17 +44,17 @@ class Recipe(BaseModel):
     groups: NonNegativeFloat = 0.3  # and how often a pair or triplet
     max_tokens: PositiveInt = 512
     passage_chars: PositiveInt = 350  # a line this long is a passage
-    joined_share: Share = 0.1  # passages made by joining neighbouring short lines
+    joined_share: Share = 0.05  # passages made by joining neighbouring short lines
     titled_share: Share = 0.3  # pairs drawn as one passage, title and all, with one of its sentences as its query
     few_sources: Share = 0.5  # draws that keep to a few of the sources, where texts are hard to tell from one another
 
     # The objective, a weighted sum, averaged over exits; see objective.py.
-    cosine: NonNegativeFloat = 5.0
-    centred_cosine: NonNegativeFloat = 2.0
+    cosine: NonNegativeFloat = 4.0
+    centred_cosine: NonNegativeFloat = 8.0
     neighbours: NonNegativeFloat = 1.0  # each KL term
-    temperature: PositiveFloat = 0.02
+    temperature: PositiveFloat = 0.025
     bank: NonNegativeInt = 1024  # earlier texts that a text's neighbours are sought among, beside the step's own
-    last_exit: PositiveFloat = 8.0  # weight of the last exit, the others' being 1: full depth must stay itself
+    last_exit: PositiveFloat = 10.0  # weight of the last exit, the others' being 1: full depth must stay itself
 
     # The optimizer.
     learning_rate: PositiveFloat = 2.5e-4
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0
-    warmup: Share = 0.05  # share of the run
+    warmup: Share = 0.03  # share of the run
     steps: PositiveInt | None = None  # at most; None: as many as the minutes allow, or 1,500
     minutes: PositiveFloat | None = None  # the run and its schedule end here if the steps are not done before
     averaged: Share = 0.25  # the last share of the run, over which the weights are averaged; 0: the last step's
