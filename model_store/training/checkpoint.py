@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from strata.model_store.training.average import Average
 from strata.model_store.training.objective import Memory
 from strata.model_store.training.optimizer import Optimizer
 from strata.model_store.training.recipe import Recipe
@@ -52,7 +51,6 @@ def save_checkpoint(
     student: nn.Module,
     optimizer: Optimizer,
     memory: Memory,
-    average: Average,
 ) -> None:
     """Write ``checkpoint.pt``, whole or not at all.
 
@@ -71,7 +69,6 @@ def save_checkpoint(
             "deepest": memory.deepest,
             "seen": memory.seen,
         },
-        "average": average.state_dict(),
         "rng": _rng_state(),
     }
     draft = folder / f"{CHECKPOINT}.partial"
@@ -87,7 +84,6 @@ def load_checkpoint(
     student: nn.Module,
     optimizer: Optimizer,
     memory: Memory,
-    average: Average,
 ) -> Position:
     """Restore a run in place and return where it was.
 
@@ -114,7 +110,6 @@ def load_checkpoint(
     device = memory.mean.device
     for name, value in state["memory"].items():
         setattr(memory, name, value.to(device) if isinstance(value, Tensor) else value)
-    average.load_state_dict(state["average"])
     _restore_rng(state["rng"])
     return Position(**state["position"])
 

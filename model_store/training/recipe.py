@@ -67,7 +67,6 @@ class Recipe(BaseModel):
     warmup: Share = 0.03  # share of the run
     steps: PositiveInt | None = None  # at most; None: as many as the minutes allow, or 1,500
     minutes: PositiveFloat | None = None  # the run and its schedule end here if the steps are not done before
-    averaged: Share = 0.25  # the last share of the run, over which the weights are averaged; 0: the last step's
     seed: NonNegativeInt = 0
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from strata.model_store.encoding.forward import Lanes
 from strata.model_store.encoding.precision import pick_device, pick_precision
-from strata.model_store.training.average import Average
 from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.heads import read_heads
@@ -95,7 +94,6 @@ class Trainer:
         self.dims = (*(d for d in recipe.dims if d < full), full)
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
         self.memory = Memory.empty(full, recipe.bank, self.device)
-        self.average = Average(self.student.parameters())
         self.position = Position()
         side_by_side = self.student.encoder.side_by_side
         layout = Layout(
@@ -118,7 +116,6 @@ class Trainer:
                 record = self.step(next(made), rate(done, self.recipe.warmup))
                 self.position.step += 1
                 self.position.seconds = before + time.monotonic() - began
-                self._take_average(done)
                 log.add({"step": self.position.step, "done": round(done, 5), **record})
                 bar.update()
                 if log.last:
@@ -130,7 +127,6 @@ class Trainer:
         self.lanes.close()
         if interrupted.is_set():
             raise KeyboardInterrupt
-        self.average.put()  # the checkpoint keeps the last step's weights: a run given more time goes on from these
         return self.student
 
     def begin(self) -> None:
@@ -145,7 +141,6 @@ class Trainer:
                 self.student,
                 self.optimizer,
                 self.memory,
-                self.average,
             )
         elif self.student.heads is not None and not read_heads(self.base, self.student) and self.recipe.ridge_texts:
             self._fit_heads(self.student.heads)
@@ -162,7 +157,6 @@ class Trainer:
             self.student,
             self.optimizer,
             self.memory,
-            self.average,
         )
 
     def step(self, batches: Sequence[Packed], factor: float) -> dict[str, Tensor | float]:
@@ -194,13 +188,6 @@ class Trainer:
             "tokens": tokens,
             "seconds": time.monotonic() - started,
         }
-
-    def _take_average(self, done: float) -> None:
-        """Take the weights into their mean in the last part of the run."""
-        if done >= 1 - self.recipe.averaged:
-            self.average.add()
-        else:  # a run that was given more time is no longer in its last part
-            self.average.forget()
 
     def _progress(self) -> float:
         return progress(self.position.step, self.recipe.most_steps, self.position.seconds, self.recipe.minutes)

@@ -21,11 +21,12 @@ from strata.model_store.profiling.held_out import is_held_out
 from strata.model_store.training import command
 from strata.model_store.training.checkpoint import CHECKPOINT
 from strata.model_store.training.command import add_arguments, run
-from strata.model_store.training.recipe import Recipe
+from strata.model_store.training.recipe import ON_A_GPU, Recipe
 from tests.engine.reference import Reference
 from tests.tiny_models import MAX_TOKENS, texts
 
 TEXTS = texts(4, seed=8)
+DEFAULT_BUNDLE = Path(__file__).parents[2] / "model_store" / "bundles" / "strata-gte-small-2d"
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,13 @@ def test_a_gpu_gets_large_steps_where_nothing_else_is_said(tmp_path: Path, monke
     assert on_a_cpu == Recipe(bank=5, minutes=2, learning_rate=0.1)
     assert (on_a_gpu.bank, on_a_gpu.minutes, on_a_gpu.learning_rate) == (5, 2, 0.1)
     assert on_a_gpu.step_tokens > 10 * on_a_cpu.step_tokens
+
+
+def test_the_defaults_on_a_gpu_are_the_recipe_of_the_default_model() -> None:
+    card = (DEFAULT_BUNDLE / "README.md").read_text(encoding="utf-8")
+    made_by = Recipe.model_validate_json(card.split("```json")[1].split("```")[0])
+    its_own = {"exits", "steps", "minutes", "seed"}
+    assert Recipe(**ON_A_GPU).model_dump(exclude=its_own) == made_by.model_dump(exclude=its_own)
 
 
 def test_full_depth_is_what_sentence_transformers_computes(finished: Path) -> None:

@@ -53,9 +53,8 @@ def test_loss_falls(tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: G
 def test_resumed_run_ends_with_the_same_weights(
     tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
 ) -> None:
-    recipe = RECIPE.model_copy(update={"averaged": 0.6})  # the mean is begun before the interrupt
-    whole = trainer(tiny_bert, tmp_path / "whole", recipe, lines, pairs).train(progress_bar=False)
-    halted = trainer(tiny_bert, tmp_path / "halves", recipe, lines, pairs)
+    whole = trainer(tiny_bert, tmp_path / "whole", RECIPE, lines, pairs).train(progress_bar=False)
+    halted = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
     step = halted.step
 
     def interrupted_in_the_twelfth(batches: Sequence[Packed], factor: float) -> dict[str, torch.Tensor | float]:
@@ -67,41 +66,13 @@ def test_resumed_run_ends_with_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         halted.train(progress_bar=False)
     assert torch.load(tmp_path / "halves" / CHECKPOINT)["position"]["step"] == 12, "the step it was in is kept, too"
-    resumed = trainer(tiny_bert, tmp_path / "halves", recipe, lines, pairs)
+    resumed = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
     assert resumed.train(progress_bar=False) is resumed.student
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.student.state_dict()[name]), name
     assert resumed.position.texts > 24 * 5
     steps = [json.loads(line)["step"] for line in (tmp_path / "halves" / LOG).read_text().splitlines()]
     assert steps == list(range(1, 25))
-
-
-def test_a_run_ends_with_the_mean_of_its_last_part(
-    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
-) -> None:
-    recipe = RECIPE.model_copy(update={"steps": 8, "averaged": 0.5})
-    run = trainer(tiny_bert, tmp_path, recipe, lines, pairs)
-    passed: list[list[torch.Tensor]] = []
-    step = run.step
-
-    def noted(batches: Sequence[Packed], factor: float) -> dict[str, torch.Tensor | float]:
-        record = step(batches, factor)
-        passed.append([weight.detach().clone() for weight in run.student.parameters()])
-        return record
-
-    run.step = noted  # type: ignore[method-assign]
-    student = run.train(progress_bar=False)
-    for found, *weights in zip(student.parameters(), *passed[4:], strict=True):
-        assert torch.allclose(found, torch.stack(weights).mean(0), atol=1e-7)
-
-    longer = trainer(tiny_bert, tmp_path, recipe.model_copy(update={"steps": 9, "averaged": 0.5}), lines, pairs)
-    longer.begin()
-    for found, last in zip(longer.student.parameters(), passed[-1], strict=True):
-        assert torch.equal(found, last), "a run given more time goes on from the last step, not from the mean"
-    longer._take_average(0.2)
-    longer.average.put()
-    for found, last in zip(longer.student.parameters(), passed[-1], strict=True):
-        assert torch.equal(found, last), "and is no longer in its last part"
 
 
 def test_steps_made_ahead_are_the_same(tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
