@@ -10,7 +10,8 @@ from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, t
 
 Group = tuple[str, ...]  # texts that belong together: a pair or a triplet
 
-# Column names by which text fields are known, in any case; a TSV with none of them in its first line has no header.
+# Column names by which text fields are known, in any case. A TSV has a header if its first line names a pair by them,
+# whatever else is in it, or if the line is all single words and one of them is such a name.
 _COLUMNS = {
     "anchor": ("anchor", "query", "question", "sentence1", "sentence_a"),
     "positive": ("positive", "entailment", "answer", "passage", "document", "sentence2", "sentence_b"),
@@ -48,7 +49,8 @@ def read_pairs(path: Path) -> list[Group]:
 def _tsv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     rows = tsv_rows(path)
     number, first = next(rows, (0, [""]))
-    columns = _named(path, number, first) if all(map(str.isidentifier, map(str.strip, first))) else []
+    named = None not in _places(first)[:2] or all(map(str.isidentifier, map(str.strip, first)))
+    columns = _named(path, number, first) if named else []
     if columns:
         for number, row in rows:
             yield number, [row[column] if column < len(row) else "" for column in columns]
@@ -78,13 +80,18 @@ def _named(path: Path, number: int, names: Sequence[str]) -> list[int]:
 
     Raises ValueError where one of a pair is named and the other is not.
     """
-    plain = [name.strip().lower() for name in names]
-    places = [next((plain.index(name) for name in known if name in plain), None) for known in _COLUMNS.values()]
+    places = _places(names)
     if places[0] is None and places[1] is None:
         return []
     if places[0] is None or places[1] is None:
         refuse(path, number, f"names the columns {', '.join(names)[:200]}; {_EXPECTED}")
     return [place for place in places if place is not None]
+
+
+def _places(names: Sequence[str]) -> list[int | None]:
+    """Of anchor, positive and negative among the names; None for what is not named."""
+    plain = [name.strip().lower() for name in names]
+    return [next((plain.index(name) for name in known if name in plain), None) for known in _COLUMNS.values()]
 
 
 def _is_number(text: str) -> bool:

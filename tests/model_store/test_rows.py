@@ -31,6 +31,9 @@ def made(folder: Path, name: str, content: str | bytes) -> Path:
     [
         ("bom.tsv", "\ufeffsentence1\tsentence2\tscore\na\tb\t4.5\n", [("a", "b")]),
         ("case.tsv", "Query\tPassage \n a \tb\n", [("a", "b")]),
+        ("tab-at-the-end.tsv", "anchor\tpositive\t\na\tb\t\n", [("a", "b")]),
+        ("other-columns.tsv", "doc id\tQuery\tpassage\t%\n7\ta\tb\t3\n", [("a", "b")]),
+        ("no-header.tsv", "what is a query\tanswer\nb\tc\n", [("what is a query", "answer"), ("b", "c")]),
         ("bare-bom.tsv", "\ufeffa\tb\n", [("a", "b")]),
         ("utf16.tsv", codecs.BOM_UTF16_LE + "anchor\tpositive\nä\t語\n".encode("utf-16-le"), [("ä", "語")]),
         ("utf32.jsonl", codecs.BOM_UTF32_BE + '["ä", "語"]\n'.encode("utf-32-be"), [("ä", "語")]),
