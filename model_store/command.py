@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from strata import __version__, terminal
 from strata.model_store.bundle import registry
+from strata.model_store.bundle.manifest import NAME
 
 if TYPE_CHECKING:
     from strata.model_store.bundle.manifest import Manifest
@@ -294,8 +296,11 @@ def _store_name(name: str) -> str:
     """The folder's name in the store is the bundle's, so it must not be a path. Raises RefusedError."""
     from strata.model_store.importing import RefusedError
 
-    if Path(name).name != name or name.startswith("."):
-        raise RefusedError(f"--name {name!r}: must be a plain name")
+    if not re.fullmatch(NAME, name):
+        raise RefusedError(
+            f"--name {name[:100]!r}: must be at most 96 letters from a to z, digits, dots, hyphens and underscores, "
+            "and begin with a letter or a digit"
+        )
     return name
 
 

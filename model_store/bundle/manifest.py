@@ -15,6 +15,7 @@ from strata.model_store.bundle.quality import Quality
 from strata.model_store.bundle.strict import Strict
 
 FORMAT_VERSION = 1
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 MANIFEST_NAME = "manifest.json"
 CARD = "README.md"
 INT8_SCALES = "int8.safetensors"
@@ -123,7 +124,7 @@ class Manifest(Strict):
     """
 
     format_version: Literal[1] = 1
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+    name: Annotated[str, StringConstraints(pattern=NAME)]
     architecture: Architecture
     pooling: Pooling
     exit_norm: ExitNorm = "none"

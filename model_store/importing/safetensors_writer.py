@@ -34,5 +34,6 @@ def write_safetensors(path: Path, tensors: Sequence[StoredTensor], watch: Watch 
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for tensor in tensors:
-            np.ascontiguousarray(tensor.array).tofile(file)
+            # Not by tofile, whose error says nothing of a full disk.
+            file.write(np.ascontiguousarray(tensor.array).reshape(-1).view(np.uint8).data)
             watch(tensor.array.nbytes)

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from strata.model_store import command
 from strata.model_store.bundle import registry
+from strata.model_store.importing.safetensors_writer import StoredTensor, write_safetensors
 from tests.model_store.folders import edit_json
 
 
@@ -103,9 +105,15 @@ def test_a_refusal_is_one_line_and_status_1(
     assert printed.err.startswith("Not added: ")
     assert printed.err.count("\n") == 1
     assert "--pooling" in printed.err
-    assert _models("add", plain, "--pooling", "cls", "--name", "../out") == 1
-    assert _models("add", plain, "--pooling", "cls", "--name", "..") == 1
+    for name in ("../out", "..", ".out", "a b", "模型", "x" * 97, "x\n"):
+        assert _models("add", plain, "--pooling", "cls", "--name", name) == 1
+        assert "must be at most 96 letters from a to z" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_called_one() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        write_safetensors(Path("/dev/full"), [StoredTensor("a", np.zeros((512, 512), np.float32), "F32")])
 
 
 def test_add_replaces_only_by_force(store: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
