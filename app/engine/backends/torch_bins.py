@@ -122,12 +122,20 @@ class BinnedAttention:
 
     def __call__(self, qkv: torch.Tensor, place: Binned, *, local: bool) -> torch.Tensor:
         """qkv: [lines, 3 * hidden] -> [lines, hidden], of which those of tokens mean anything."""
-        mixed = [self._mix(qkv, bins, local) for bins in place.bins]
-        whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-        return whole if place.back is None else whole.index_select(0, place.back)
+        a = self.a
+        if len(place.bins) == 1:
+            whole = self._mix(qkv, place.bins[0], local).transpose(1, 2).reshape(-1, a.hidden_size)
+            return whole if place.back is None else whole.index_select(0, place.back)
+        assert place.back is not None
+        parts = [bins.count * bins.width for bins in place.bins]
+        whole = torch.empty((sum(parts), a.hidden_size), dtype=self._dtype)
+        for bins, lines in zip(place.bins, torch.split(whole, parts), strict=True):
+            heads = lines.view(bins.count, bins.width, a.attention_heads, a.head_size)
+            heads.copy_(self._mix(qkv, bins, local).transpose(1, 2))
+        return whole.index_select(0, place.back)
 
     def _mix(self, qkv: torch.Tensor, bins: Bins, local: bool) -> torch.Tensor:
-        """[places of these bins, hidden]."""
+        """[bins, heads, width, head]."""
         a, count, width = self.a, bins.count, bins.width
         here = qkv if bins.tokens is None else qkv.index_select(0, bins.tokens)
         heads = here.view(count, width, 3, a.attention_heads, a.head_size).permute(2, 0, 3, 1, 4)
@@ -136,8 +144,7 @@ class BinnedAttention:
             q, k, v = heads.to(self._dtype).unbind()
             if bins.angles:
                 q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-            return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
         q, k, v = heads.contiguous().to(self._dtype).unbind()
         if bins.angles:
             q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
@@ -147,8 +154,7 @@ class BinnedAttention:
         if mask is not None:
             scores += mask
         shares = scores.softmax(-1).view(*flat[:2], width)
-        mixed = torch.bmm(shares, v.view(flat)).view(heads.shape[1:])
-        return mixed.transpose(1, 2).reshape(count * width, a.hidden_size)
+        return torch.bmm(shares, v.view(flat)).view(heads.shape[1:])
 
 
 def pack(lengths: list[int]) -> tuple[list[int], list[tuple[int, int, int]], int]:
