@@ -13,7 +13,7 @@ import pytest
 from httpx import Client
 
 from strata.app.cli import COMMANDS, main
-from strata.app.docs.pages import PAGES
+from strata.app.docs.pages import PAGES, html
 from strata.app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -105,3 +105,10 @@ def test_each_command_of_the_guides_is_one_that_strata_takes(line: str, monkeypa
     monkeypatch.setattr(module, "run", taken.append)
     assert main(words) == 0
     assert len(taken) == 1
+
+
+def test_a_number_and_its_unit_stay_in_one_line_of_a_page() -> None:
+    text = "took 50 ms, 3 % of 2 x\n\n```sh\nwait 50 ms\n```\n"
+    page = html("index", text, "/")
+    assert "took 50\u00a0ms, 3\u00a0% of 2\u00a0x" in page
+    assert "wait 50 ms" in page, "what is copied is left as it is"

@@ -67,6 +67,9 @@ def file(name: str) -> bytes:
 MEDIA = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".txt": "text/plain; charset=utf-8"}
 
 
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|MB|s|x)(?!\w))")  # a number and its unit stay in one line
+
+
 @cache
 def html(slug: str, text: str, root: str) -> str:
     """A page's Markdown as HTML; ``root`` is where the server's paths begin, with a slash at its end."""
@@ -78,6 +81,8 @@ def html(slug: str, text: str, root: str) -> str:
         if opening.type == "heading_open":
             opening.attrSet("id", _anchor(inline.content))
         for child in inline.children or ():
+            if child.type == "text":
+                child.content = _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", child.content)
             if child.type == "link_open":
                 child.attrSet("href", _link(str(child.attrGet("href")), root))
             if child.type == "image":
