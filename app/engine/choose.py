@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from strata.model_store.bundle.manifest import Manifest
 
 _HOPELESS = 3.0  # times the quickest's time on a small probe, beyond which a candidate is not measured further
 _ROUNDS = 3
+_PROBES = 8  # of one that seems so slow: beside other processes a run of a millisecond is often interrupted
 _TIMEOUT_S = 60.0
 _TEXTS = (
     "How do I reset the password of an account that was locked last night?",
@@ -81,14 +81,18 @@ async def measure(
     bound = float("inf")
     for key, worker in workers.items():
         try:
-            # The first run of a worker pays for its set-up.
-            _, *took = [(await worker.run(probe, _TIMEOUT_S)).seconds for _ in range(1 + _ROUNDS)]
+            await worker.run(probe, _TIMEOUT_S)  # pays for what is set up once
+            took = float("inf")
+            for tried in range(_PROBES):
+                took = min(took, (await worker.run(probe, _TIMEOUT_S)).seconds)
+                if tried + 1 >= _ROUNDS and took <= bound:
+                    break
         except EngineError as error:  # it failed, died or hung: what it would have done later
             found[key] = _failed(key, error)
             continue
-        if min(took) > bound:
-            found[key] = Candidate(*key, None, None, f"not measured: {1000 * min(took):.0f} ms for one short text")
-        bound = min(bound, _HOPELESS * min(took))
+        if took > bound:
+            found[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
+        bound = min(bound, _HOPELESS * took)
     left = [key for key in workers if key not in found]
     told = await asyncio.gather(*(workers[key].run(at_exits, _TIMEOUT_S) for key in left), return_exceptions=True)
     answers: dict[tuple[str, str], BatchResult] = {}
@@ -112,7 +116,7 @@ async def measure(
     reference = next(iter(answers.values()))
     for key, answer in answers.items():
         worst = min(float(a @ b) for a, b in zip(reference.vectors, answer.vectors, strict=True))
-        found[key] = Candidate(*key, statistics.median(seconds[key]), worst)
+        found[key] = Candidate(*key, min(seconds[key]), worst)  # others interrupt it, nobody speeds it up
     return [found[key] for key in workers]
 
 
