@@ -16,7 +16,6 @@ import numpy as np
 
 from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import coming
-from strata.app.scheduling.learnt import LATE_S, Rates
 from strata.app.scheduling.queue import Columns
 from strata.app.scheduling.snapshot import Floats, Snapshot
 
@@ -31,7 +30,7 @@ class Newcomer:
     due_s: float  # until its place in the queue
     share: float  # of the engine, its flow's own
     ahead_s: float  # until a server of its flow's own would be done with what it has let in
-    own_rates: Rates  # texts of its flow
+    own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
     margin: float = 0.0  # share of its time that it must have left if it is within its share
 
 
@@ -93,17 +92,13 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
         span = newcomer.due_s - kind.deadline_s / 4
         if span <= 0:
             continue
-        texts = _coming(kind.rates, span)
+        texts = coming(kind.rates, 0.0, span)
         if kind.tier == newcomer.tier:
-            texts = max(0.0, texts - _coming(newcomer.own_rates, span))
+            texts = max(0.0, texts - coming(newcomer.own_rates, 0.0, span))
         texts += snapshot.policy.beyond_sigmas * sqrt(texts)
         each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
         found += min(texts * each, kind.share * snapshot.capacity.workers * span)
     return found
-
-
-def _coming(rates: Rates, span_s: float) -> float:
-    return coming(rates.late, rates.long, LATE_S, 0.0, span_s)
 
 
 def late_within(columns: Columns, snapshot: Snapshot) -> bool:

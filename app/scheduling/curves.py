@@ -25,11 +25,11 @@ Quality = tuple[float | None, ...]
 def hull(exits: Exits, quality: Quality, layers: int) -> list[tuple[int, float]]:
     """(exit, quality gained a layer since the one before) on the upper concave hull; the first is the floor, inf.
 
-    Where quality is not measured, an exit is taken to keep about what those of the default bundle do.
+    Where quality is not measured, each layer is taken to be worth less than the one before it.
     """
     known = [q for q in quality if q is not None]
     if len(known) < len(quality):
-        quality = tuple((exit_ / layers) ** 0.04 for exit_ in exits)
+        quality = tuple((exit_ / layers) ** 0.25 for exit_ in exits)
     found: list[tuple[int, float, float]] = []  # exit, quality, slope
     for exit_, worth in zip(exits, quality, strict=True):
         assert worth is not None
@@ -46,19 +46,14 @@ def hull(exits: Exits, quality: Quality, layers: int) -> list[tuple[int, float]]
     return [(exit_, slope) for exit_, _, slope in found]
 
 
-def level_of(worth: float) -> int:
-    """The first level at which a layer is run that adds this much quality to a text of the usual length."""
-    if worth <= _LOWEST:
-        return LEVELS - 1  # everybody's full depth, whatever it is worth
-    return min(LEVELS - 1, max(1, 1 + round(log(_HIGHEST / worth) / _STEP)))
-
-
 @lru_cache(maxsize=_KNOWN)
 def _row(exits: Exits, quality: Quality, layers: int) -> npt.NDArray[np.float64]:
     """Layers at each level."""
     row = np.full(LEVELS, exits[0], np.float64)
     for exit_, slope in hull(exits, quality, layers)[1:]:
-        row[level_of(slope) :] = exit_
+        # The last level is everybody's full depth, whatever it is worth.
+        first = LEVELS - 1 if slope <= _LOWEST else max(1, 1 + round(log(_HIGHEST / slope) / _STEP))
+        row[min(first, LEVELS - 1) :] = exit_
     row[-1] = exits[-1]
     return row
 

@@ -15,7 +15,7 @@ from strata.app.scheduling.admission import Newcomer, judge, late_within
 from strata.app.scheduling.batching import Choice, form
 from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import choose
-from strata.app.scheduling.learnt import NO_RATES, Flow, Learnt
+from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
@@ -122,7 +122,7 @@ class Decisions:
         capacity, tokens, texts = snapshot.capacity, sum(lengths), len(lengths)
         work = capacity.costs.row(tokens, texts, terms.exits[0], capacity.bounds)
         known = self._learnt.flows.get(flow)
-        own_rates = known.texts.read(now) if known else NO_RATES
+        own_rates = known.texts.read(now) if known else (0.0, 0.0)
         self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
         share = self._share(flow, snapshot)
         if not self.queue and self._pool.idle:

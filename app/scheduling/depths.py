@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from strata.app.scheduling.curves import LEVELS, Curves, level_of, shift
-from strata.app.scheduling.learnt import BURST_S
+from strata.app.scheduling.curves import LEVELS, Curves, shift
+from strata.app.scheduling.learnt import FAST_S
 from strata.app.scheduling.queue import Columns
 from strata.app.scheduling.snapshot import Expected, Floats, Snapshot
 
@@ -31,9 +31,10 @@ class Depths:
     level: int  # of the first; LEVELS - 1 is full depth
 
 
-def coming(first: float, then: float, span_s: float, begin: float, end: float) -> float:
-    """Texts that are likely to come between two times from now: at one rate at first, in the end at another."""
-    return then * (end - begin) + (first - then) * span_s * (math.exp(-begin / span_s) - math.exp(-end / span_s))
+def coming(rates: tuple[float, float], begin: float, end: float) -> float:
+    """Texts that are likely to come between two times from now: as of late at first, then as on the whole."""
+    fast, slow = rates
+    return slow * (end - begin) + (fast - slow) * FAST_S * (math.exp(-begin / FAST_S) - math.exp(-end / FAST_S))
 
 
 def foreseen(snapshot: Snapshot) -> tuple[Floats, Floats, list[Expected]]:
@@ -47,7 +48,7 @@ def foreseen(snapshot: Snapshot) -> tuple[Floats, Floats, list[Expected]]:
         before, span = 0.0, last - kind.deadline_s
         for part in _PARTS:
             dues.append(kind.deadline_s + part * span)
-            texts.append(coming(kind.rates.burst, kind.rates.long, BURST_S, before, part * span))
+            texts.append(coming(kind.rates, before, part * span))
             kinds.append(kind)
             before = part * span
     return np.array(dues), np.array(texts), kinds
@@ -81,7 +82,6 @@ class Pricing:
         has = np.concatenate([columns.deadlines - snapshot.now, [kind.deadline_s for kind in kinds]])[order]
         spare = np.minimum((1 - headroom) * has, policy.headroom_s)
         self._goal = self.slack - spare
-        self._spared = level_of(policy.spared_worth)
         self.any_kept = bool(self.kept.any())
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
         self._offset = min(0, int(self.shift.min(initial=0)))
@@ -94,49 +94,32 @@ class Pricing:
             fits = np.maximum((table <= cap[:, None]).sum(axis=1) - 1, 0)
             self.cap = table[np.arange(len(table)), fits]
 
-    def _of_each(self, level: Levels | int) -> Levels:
-        """The level of each row at a level of all: those who keep their depth give it up last."""
-        level = np.asarray(level)
-        if not self.any_kept:
-            return level
-        return np.where(self.kept, np.minimum(level, self.span), np.maximum(level - self.span, 0))
-
     def layers(self, level: Levels | int) -> Floats:
         """Of each at a level: from 0, everybody's floor, to ``top``, everybody's full depth."""
-        level = self._of_each(level)
+        level = np.asarray(level)
+        if self.any_kept:
+            level = np.where(self.kept, np.minimum(level, self.span), np.maximum(level - self.span, 0))
         at = np.clip(level + self._offset - self.shift, 0, LEVELS - 1)
         at = np.where(level <= 0, 0, np.where(level >= self.span, LEVELS - 1, at))
         found = self._rows[self.curves, at]
         return np.asarray(found if self.cap is None else np.minimum(found, self.cap))
 
-    def _finish(self, level: Levels | int) -> tuple[Floats, Floats]:
-        """Seconds until each is answered, and of its own work."""
+    def late(self, layers: Floats) -> npt.NDArray[np.bool_]:
+        """Which would not be in time at these depths."""
         capacity = self._capacity
-        work = capacity.costs.rows(self.tokens, self.texts, self.layers(level), capacity.bounds)
+        work = capacity.costs.rows(self.tokens, self.texts, layers, capacity.bounds)
         doubt = 1 + capacity.costs.spread
-        return doubt * capacity.finish(work), doubt * work
-
-    def late(self, level: Levels | int) -> npt.NDArray[np.bool_]:
-        """Which would be late at a level."""
-        return np.asarray(self._finish(level)[0] > self.slack)
-
-    def late_or_crowding(self, level: Levels | int) -> npt.NDArray[np.bool_]:
-        """Which would be late at a level, or take time that is better kept free for what nobody foresees.
-
-        That is worth the last layers of a text, which add little, and not its first. What is kept free is so for what
-        may come; a long text alone is not cut short for it.
-        """
-        finish, work = self._finish(level)
-        crowding = (finish - work > self._goal) & (self._of_each(level) > self._spared)
-        return np.asarray((finish > self.slack) | crowding)
+        finish = doubt * capacity.finish(work)
+        # What is kept free is so for what may come; a long text alone is not cut short for it.
+        return np.asarray((finish > self.slack) | (finish - doubt * work > self._goal))
 
 
 def choose(columns: Columns, snapshot: Snapshot, curves: Curves, enough_tokens: float) -> Depths:
     """The depth of each request, from the head of the queue up to at least ``enough_tokens`` of them."""
     pricing = Pricing(columns, snapshot, curves)
-    hopeless = pricing.late(0)
+    hopeless = pricing.late(pricing.layers(0))
     if pricing.any_kept:  # the others are not saved by the depth of those within their share
-        hopeless = np.where(pricing.kept, hopeless, pricing.late(pricing.span))
+        hopeless = np.where(pricing.kept, hopeless, pricing.late(pricing.layers(pricing.span)))
     tokens = np.cumsum(np.where(pricing.real, pricing.tokens, 0.0))
     levels = np.full(len(pricing.slack), pricing.top, np.intp)
     start = 0
@@ -144,7 +127,7 @@ def choose(columns: Columns, snapshot: Snapshot, curves: Curves, enough_tokens: 
     def misses(level: int) -> npt.NDArray[np.intp]:
         """Places from ``start`` on that would be late with all of them at this level, and need not be."""
         levels[start:] = level
-        late = pricing.late_or_crowding(levels) & ~hopeless
+        late = pricing.late(pricing.layers(levels)) & ~hopeless
         return start + np.flatnonzero(late[start:])
 
     for _ in range(snapshot.policy.most_segments):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import exp, inf, log2
-from typing import NamedTuple
 
 from strata.app.planning.cost import CostModel
 
@@ -13,8 +12,7 @@ _USUAL = 0.01  # weight of the newest request in the average length of a text
 _GAP = 0.05  # weight of the newest gap between two batches of a worker,
 _GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things,
 _GAP_FORGET_S = 10.0  # and nothing any more after a while without one
-# Over which arrivals are averaged: as a burst begins and ends, as of late, and in the long run.
-BURST_S, LATE_S, _LONG_S = 0.25, 2.0, 15.0
+FAST_S, _SLOW_S = 2.0, 15.0  # over which arrivals are averaged: what comes next, and what comes in the long run
 _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
@@ -28,46 +26,33 @@ _LAG_S = 0.3  # over which turns are averaged
 Flow = tuple[str, str]  # tier, and the caller in it
 
 
-class Rates(NamedTuple):
-    """Of something, a second."""
-
-    burst: float  # over `BURST_S`
-    late: float  # over `LATE_S`
-    long: float
-
-
-NO_RATES = Rates(0.0, 0.0, 0.0)
-
-
 class Rate:
-    """Something a second, over three spans of time."""
+    """Something a second, over two spans of time."""
 
-    __slots__ = ("_born", "_sums", "_then")
+    __slots__ = ("_born", "_fast", "_slow", "_then")
 
     def __init__(self, now: float) -> None:
         self._born = self._then = now
-        self._sums = NO_RATES
+        self._fast = self._slow = 0.0
 
     def add(self, amount: float, now: float) -> None:
         """So much came."""
-        burst, late, long = self._read(now)
+        self._fast, self._slow = self.spans(now)
         self._then = now
-        self._sums = Rates(burst + amount / BURST_S, late + amount / LATE_S, long + amount / _LONG_S)
+        self._fast += amount / FAST_S
+        self._slow += amount / _SLOW_S
 
-    def _read(self, now: float) -> Rates:
-        """Without correction for a short life."""
+    def spans(self, now: float) -> tuple[float, float]:
+        """Of late, and on the whole; without correction for a short life."""
         gone = max(0.0, now - self._then)
-        burst, late, long = self._sums
-        return Rates(burst * exp(-gone / BURST_S), late * exp(-gone / LATE_S), long * exp(-gone / _LONG_S))
+        return self._fast * exp(-gone / FAST_S), self._slow * exp(-gone / _SLOW_S)
 
-    def read(self, now: float) -> Rates:
-        """As it is now."""
-        found = self._read(now)
+    def read(self, now: float) -> tuple[float, float]:
+        """Of late, and on the whole."""
+        fast, slow = self.spans(now)
         age = max(0.0, now - self._born)
-        if age >= _LONG_S:
-            return found
         # What has been seen for a moment only is taken to have come by chance.
-        return found._replace(long=min(found.late, found.long / (1 - exp(-(age + 0.5) / _LONG_S))))
+        return fast, min(fast, slow / (1 - exp(-(age + 0.5) / _SLOW_S))) if age < _SLOW_S else slow
 
 
 @dataclass(slots=True)
@@ -180,6 +165,6 @@ class Learnt:
         return inf
 
     def _forget(self, now: float) -> None:
-        rates = {flow: found.texts.read(now).long for flow, found in self.flows.items()}
+        rates = {flow: sum(found.texts.read(now)) for flow, found in self.flows.items()}
         for flow in sorted(rates, key=lambda flow: rates[flow])[: _MOST_FLOWS // 2]:
             del self.flows[flow]

@@ -32,13 +32,12 @@ class Policy:
 
     # Depth.
     kept_load: float = 0.95  # of its share: a tier whose full depth takes less keeps it, whatever others do
-    kept_burst: float = 1.2  # of its share until its deadline, for what waits and is about to come of it, likewise
+    kept_burst: float = 0.5  # of its deadline, that its share may need for what waits of it at full depth, likewise
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
-    headroom: float = 0.3  # of the time left: all must be predicted to be answered by then, or depth falls
+    headroom: float = 0.4  # of the time left: all must be predicted to be answered by then, or depth falls
     kept_headroom: float = 0.5  # the same for tiers that keep their depth: what may come of them is within their share
-    headroom_s: float = 1.5  # the most that is kept free so,
-    spared_worth: float = 0.02  # and the most quality that a layer may add which is left out for it
+    headroom_s: float = 1.5  # the most that is kept free so
     horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen
     most_segments: int = 3  # times a queue is levelled: what is due much later is looked at next time
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from strata.app.planning.cost import BatchBounds, Costs
-from strata.app.scheduling.learnt import Rates
 from strata.app.scheduling.policy import Policy
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +45,7 @@ class Expected:
 
     tier: str
     share: float  # of the engine that is its own, 0 to 1
-    rates: Rates  # of texts
+    rates: tuple[float, float]  # texts a second, of late and on the whole
     text_tokens: float
     deadline_s: float
     floor: int
@@ -70,5 +69,5 @@ class Snapshot:
     @property
     def light(self) -> bool:
         """Whether the engine carries at full depth what comes of late."""
-        load = sum(kind.rates.late * kind.top_work for kind in self.expected)
+        load = sum(kind.rates[0] * kind.top_work for kind in self.expected)
         return load <= self.policy.light_load * self.capacity.workers

@@ -8,8 +8,7 @@ from math import inf
 
 from strata.app.planning.cost import BatchBounds, Load
 from strata.app.scheduling.curves import Curves
-from strata.app.scheduling.depths import coming
-from strata.app.scheduling.learnt import BURST_S, NO_RATES, Flow, Learnt, Rates
+from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
 
@@ -70,29 +69,27 @@ def take_snapshot(
 
 def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) -> list[Expected]:
     """What each tier is likely to send, all its callers together."""
-    tiers: dict[str, tuple[Rates, float]] = {}
+    tiers: dict[str, list[float]] = {}
     newest: dict[str, tuple[float, tuple[tuple[int, ...], tuple[float | None, ...]]]] = {}
     for (tier, _), flow in learnt.flows.items():
-        rates = flow.texts.read(now)
-        if rates.late + rates.long < _ACTIVE:
+        fast, slow = flow.texts.read(now)
+        if fast + slow < _ACTIVE:
             continue
-        before, tokens = tiers.get(tier, (NO_RATES, 0.0))
-        weight = rates.late + rates.long
-        tiers[tier] = (
-            Rates(before.burst + rates.burst, before.late + rates.late, before.long + rates.long),
-            tokens + weight * flow.text_tokens,
-        )
+        sums = tiers.setdefault(tier, [0.0, 0.0, 0.0])
+        sums[0] += fast
+        sums[1] += slow
+        sums[2] += (fast + slow) * flow.text_tokens
         newest[tier] = (flow.deadline_s, flow.curve)
     whole = sum(learnt.shares.get(tier, 1.0) for tier in tiers)
     found = []
-    for tier, (rates, tokens) in tiers.items():
+    for tier, (fast, slow, tokens) in tiers.items():
         deadline_s, (exits, quality) = newest[tier]
-        length = tokens / (rates.late + rates.long)
+        length = tokens / (fast + slow)
         found.append(
             Expected(
                 tier,
                 learnt.shares.get(tier, 1.0) / whole,
-                rates,
+                (fast, slow),
                 length,
                 deadline_s,
                 exits[0],
@@ -113,13 +110,12 @@ def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: 
 
     def carried(kind: Expected) -> bool:
         share = kind.share * capacity.workers
-        if kind.deadline_s == inf or max(kind.rates.late, kind.rates.long) * kind.top_work > policy.kept_load * share:
+        if kind.deadline_s == inf or max(kind.rates) * kind.top_work > policy.kept_load * share:
             return False
         texts, tokens = (of_tier(counts, kind.tier) for counts in waiting)
-        # A burst is beyond the share before the rates of late know of it.
+        # A burst is beyond the share before the rates know of it.
         burst = capacity.costs.row(tokens, texts, kind.top, capacity.bounds) if texts else 0.0
-        soon = coming(kind.rates.burst, kind.rates.long, BURST_S, 0.0, kind.deadline_s)
-        return burst + soon * kind.top_work <= policy.kept_burst * kind.deadline_s * share
+        return burst <= policy.kept_burst * kind.deadline_s * share
 
     kept = frozenset(kind.tier for kind in expected if carried(kind))
     return kept if len(kept) < len(expected) else frozenset()

@@ -7,7 +7,6 @@ import math
 from strata.app.planning.cost import BatchBounds, Costs
 from strata.app.scheduling.admission import Newcomer, judge
 from strata.app.scheduling.curves import Curves
-from strata.app.scheduling.learnt import Rates
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.snapshot import Capacity, Snapshot
 
@@ -18,7 +17,7 @@ def test_a_busy_process_is_waited_for_once_not_once_a_request() -> None:
     capacity = Capacity(Costs(), 2, bounds, lag_s=0.02)
     ahead = 0.0
     for _ in range(500):
-        newcomer = Newcomer("large", 0.0007, 0.5, 0.5, 0.9, ahead, Rates(250.0, 250.0, 250.0))
+        newcomer = Newcomer("large", 0.0007, 0.5, 0.5, 0.9, ahead, (250.0, 250.0))
         verdict = judge(newcomer, None, Snapshot(0.0, capacity, Policy()), Curves(12))
         assert verdict.within
         ahead = max(0.0, verdict.own_s - 1 / 250)
