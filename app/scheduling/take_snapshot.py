@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -104,18 +105,23 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
 
 def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: Capacity) -> frozenset[str]:
     """Tiers whose full depth their share carries, in the long run and now, where there are others whose it does not."""
-
-    def of_tier(counts: Mapping[Flow, int], tier: str) -> int:
-        return sum(count for (name, _), count in counts.items() if name == tier)
+    texts, tokens = (_by_tier(counts) for counts in waiting)
 
     def carried(kind: Expected) -> bool:
         share = kind.share * capacity.workers
         if kind.deadline_s == inf or max(kind.rates) * kind.top_work > policy.kept_load * share:
             return False
-        texts, tokens = (of_tier(counts, kind.tier) for counts in waiting)
+        held = texts[kind.tier]
         # A burst is beyond the share before the rates know of it.
-        burst = capacity.costs.row(tokens, texts, kind.top, capacity.bounds) if texts else 0.0
+        burst = capacity.costs.row(tokens[kind.tier], held, kind.top, capacity.bounds) if held else 0.0
         return burst <= policy.kept_burst * kind.deadline_s * share
 
     kept = frozenset(kind.tier for kind in expected if carried(kind))
     return kept if len(kept) < len(expected) else frozenset()
+
+
+def _by_tier(counts: Mapping[Flow, int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (tier, _), count in counts.items():
+        found[tier] += count
+    return found

@@ -11,7 +11,7 @@ from strata.app import word_ids
 from strata.app.word_ids import WordIds
 from strata.model_store.bundle import registry
 from strata.model_store.bundle.bundle import read_tokenizer
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import TinyFamily, tiny_tokenizer
 
 RUST = read_tokenizer(registry.find(registry.DEFAULT))
 WORDS = WordIds(RUST)  # one for all examples: most of their words are known after a while
@@ -86,5 +86,5 @@ def test_case_counts_where_the_tokenizer_tells_it_apart(lowercase: bool) -> None
 
 
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
-def test_tokenizers_that_do_not_go_by_words_are_always_asked(family: str) -> None:
-    assert WordIds(tiny_tokenizer(family)._tokenizer).ids("the river") is None  # type: ignore[arg-type]
+def test_tokenizers_that_do_not_go_by_words_are_always_asked(family: TinyFamily) -> None:
+    assert WordIds(tiny_tokenizer(family).backend_tokenizer).ids("the river") is None

@@ -22,10 +22,10 @@ class Program(NamedTuple):
     path: str
     env: dict[str, str]
 
-    def run(self, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run it to its end; the output is kept together."""
         command = [self.path, *map(str, arguments)]
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        return subprocess.run(
             command,
             env=self.env,
             stdout=subprocess.PIPE,
@@ -33,7 +33,7 @@ class Program(NamedTuple):
             text=True,
             timeout=_TIMEOUT_S,
             check=False,
-            **options,
+            cwd=cwd,
         )
 
 

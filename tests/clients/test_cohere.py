@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import cohere
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.clients.conftest import TEXTS, TOO_LONG, Embed, same
 from tests.conftest import RunningServer
 
-KINDS = ["float", "int8", "uint8", "binary", "ubinary"]
+KINDS: Final = ("float", "int8", "uint8", "binary", "ubinary")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def test_several_types_come_at_once(api: cohere.ClientV2, embed: Embed) -> None:
         model="embed-v4.0",
         texts=TEXTS,
         input_type="classification",
-        embedding_types=KINDS,  # type: ignore[arg-type]
+        embedding_types=KINDS,
         output_dimension=16,
     )
     same(answer.embeddings.float_, embed(TEXTS, dim=16))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -193,11 +194,11 @@ def test_all_bodies_together_are_bounded(start_server: ServerFactory, tiny_bundl
     almost = head("/embed", LIMIT) + b'{"inputs": "' + b"a" * (LIMIT - 100)
     connections = [connect(server) for _ in range(20)]
 
-    def send(connection: object) -> bytes:
+    def send(connection: socket.socket) -> bytes:
         try:
-            connection.sendall(almost)  # type: ignore[attr-defined]
-            connection.settimeout(1.5)  # type: ignore[attr-defined]
-            return connection.recv(12)  # type: ignore[attr-defined]
+            connection.sendall(almost)
+            connection.settimeout(1.5)
+            return connection.recv(12)
         except TimeoutError:
             return b"held"
         except ConnectionError:
