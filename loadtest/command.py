@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
-from strata.arguments import count, positive
+from strata.arguments import count, exits, positive, positives
 from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
 from strata.loadtest.scenarios import SCENARIOS
@@ -194,10 +194,10 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
     add = parser.add_argument
     add("--beir", metavar="FOLDER[@SPLIT]", help="documents and queries (default: docstrings of Python's library)")
-    add("--pinned", type=_layers, default=(), metavar="N,N", help="depths to pin queries at (default: full and half)")
+    add("--pinned", type=exits, default=(), metavar="N,N", help="depths to pin queries at (default: full and half)")
     add(
         "--loads",
-        type=_loads,
+        type=positives,
         default=(0.5, 1.0, 2.0, 4.0),
         metavar="X,X",
         help="times what full depth carries (0.5,1,2,4)",
@@ -222,14 +222,6 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only these, of machine, checks, speed, beside, server, profile; and variants",
     )
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
-def _loads(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 _ADD = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strata import __version__, terminal
+from strata.arguments import count, counts
 from strata.model_store.bundle import registry
 from strata.model_store.bundle.manifest import NAME
 
@@ -38,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("path", type=Path, help="the model's folder")
     add.add_argument("--name", help="name in the store (default: the folder's name)")
-    add.add_argument("--exits", type=_numbers, metavar="N,N", help="trained exits; without it, full depth alone")
+    add.add_argument("--exits", type=counts, metavar="N,N", help="trained exits; without it, full depth alone")
     add.add_argument(
         "--dims",
-        type=_numbers,
+        type=counts,
         metavar="N,N",
         help="trained dims (default: matryoshka_dimensions of config.json, else full length; truncate_dim of a "
         "sentence-transformers folder only says how one copy was used, so it counts as a hint)",
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("none", "final"),
         help="ModernBERT with several exits: trained without the final norm (Matryoshka2dLoss) or with it",
     )
-    add.add_argument("--max-tokens", type=_number, metavar="N", help="longest input (default: as the folder says)")
+    add.add_argument("--max-tokens", type=count, metavar="N", help="longest input (default: as the folder says)")
     add.add_argument("--licence", help="licence of the weights (default: from README.md)")
     add.add_argument("--source", help="where the model comes from, e.g. its hub name (default: from config.json)")
     add.add_argument("--force", action="store_true", help="replace a model of that name")
@@ -77,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text of the kind that will be served, one a line (default: Python's own manual)",
     )
-    scales.add_argument("--count", type=_number, default=400, metavar="N", help="texts to use (%(default)s)")
+    scales.add_argument("--count", type=count, default=400, metavar="N", help="texts to use (%(default)s)")
     scales.add_argument("--json", action="store_true", help="print it as JSON")
 
     verify = commands.add_parser(
@@ -302,17 +303,3 @@ def _store_name(name: str) -> str:
             "and begin with a letter or a digit"
         )
     return name
-
-
-def _number(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(_number(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 3,6,12") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from strata.app.cli import main
-from strata.arguments import count, positive, server
+from strata.arguments import count, counts, exits, positive, positives, server, share
 from strata.model_store.bundle import latency, registry
 from tests.model_store.folders import edit_json
 from tests.tiny_models import tiny_sentence_model
@@ -153,6 +153,12 @@ def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -
         (positive, "0.5", 0.5),
         (server, "127.0.0.1:8080", "http://127.0.0.1:8080"),
         (server, "https://example.org/strata/", "https://example.org/strata"),
+        (counts, "3, 6,12", (3, 6, 12)),
+        (exits, "0,6", (0, 6)),
+        (positives, "0.5,2", (0.5, 2.0)),
+        (share, "1", 1.0),
+        *((exits, text, None) for text in ("", "3,,6", "-1", "3;6", "3,x")),
+        *((share, text, None) for text in ("1.01", "0", "half")),
         *((count, text, None) for text in ("0", "-1", "1.5", "1e3", "", "²")),
         *((positive, text, None) for text in ("0", "-1", "nan", "inf", "1e400", "", "five")),
         *((server, text, None) for text in ("", "ftp://x", "http://", "http://[::1", "x:port", "http://x:99999")),

@@ -14,6 +14,19 @@ def count(text: str) -> int:
     return int(text)
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """Some of them, with commas between them."""
+    return tuple(count(part.strip()) for part in text.split(","))
+
+
+def exits(text: str) -> tuple[int, ...]:
+    """Layers, with commas between them; 0 is the embeddings alone."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ArgumentTypeError(f"must be layers with commas between them, as 3,6,12. Given: {text}")
+    return tuple(map(int, parts))
+
+
 def positive(text: str) -> float:
     """A number above 0 that is not infinite."""
     try:
@@ -22,6 +35,18 @@ def positive(text: str) -> float:
         value = 0.0
     if not (isfinite(value) and value > 0):
         raise ArgumentTypeError(f"must be a number above 0. Given: {text}")
+    return value
+
+
+def positives(text: str) -> tuple[float, ...]:
+    """Some of them, with commas between them."""
+    return tuple(positive(part) for part in text.split(","))
+
+
+def share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    if (value := positive(text)) > 1:
+        raise ArgumentTypeError(f"must be a number above 0 and at most 1. Given: {text}")
     return value
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from strata import terminal
-from strata.arguments import count, positive, server
+from strata.arguments import count, positive, server, share
 
 _KEY = "STRATA_KEY"
 _ASKS = {
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizing.add_argument("--rate", type=positive, default=100.0, metavar="N", help="texts a second (%(default)s)")
     sizing.add_argument("--cores", type=count, default=2, metavar="N", help="of a replica (%(default)s)")
     sizing.add_argument(
-        "--busy", type=_share_of_time, default=0.6, metavar="X", help="share of the time a core may work (%(default)s)"
+        "--busy", type=share, default=0.6, metavar="X", help="share of the time a core may work (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print the server's answer as it came")
 
@@ -88,13 +88,6 @@ def _size(arguments: argparse.Namespace) -> int:
     else:
         size.show(found)
     return 0
-
-
-def _share_of_time(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
-    return value
 
 
 def _show(plan: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from strata import terminal
-from strata.arguments import server
+from strata.arguments import count, counts, server
 from strata.model_store.profiling.benchmarks import add_benchmark_arguments
 
 
@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE,TYPE",
         help="int8, binary or both: measure also what these types of output cost (uint8 is as int8, ubinary as binary)",
     )
-    quality.add_argument("--exits", type=_numbers, metavar="N,N", help="with --url, exits to measure (default: all)")
-    quality.add_argument("--dims", type=_numbers, metavar="N,N", help="with --url, dims to measure (default: all)")
+    quality.add_argument("--exits", type=counts, metavar="N,N", help="with --url, exits to measure (default: all)")
+    quality.add_argument("--dims", type=counts, metavar="N,N", help="with --url, dims to measure (default: all)")
     agreement = parser.add_argument_group("agreement and per-text exit")
     agreement.add_argument(
         "--text",
@@ -64,11 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="unlabelled text, one a line (default: prose of Python's manual)",
     )
-    agreement.add_argument("--texts", type=_number, default=800, metavar="N", help="texts of it (%(default)s)")
+    agreement.add_argument("--texts", type=count, default=800, metavar="N", help="texts of it (%(default)s)")
     agreement.add_argument("--no-agreement", action="store_true", help="leave both out")
     latency = parser.add_argument_group("latency", "Through the engine, as `strata serve` would run it.")
-    latency.add_argument("--batches", type=_numbers, default=(1, 8, 32), metavar="N,N", help="texts (1,8,32)")
-    latency.add_argument("--lengths", type=_numbers, default=(16, 64, 128), metavar="N,N", help="tokens (16,64,128)")
+    latency.add_argument("--batches", type=counts, default=(1, 8, 32), metavar="N,N", help="texts (1,8,32)")
+    latency.add_argument("--lengths", type=counts, default=(16, 64, 128), metavar="N,N", help="tokens (16,64,128)")
     latency.add_argument("--backend", choices=("auto", "torch", "onnxruntime"), default="auto")
     latency.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "int8"), default="auto")
     latency.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -131,13 +131,3 @@ def _precisions(text: str) -> tuple[str, ...]:
     if not set(names) <= {"float32", "bfloat16", "int8"}:
         raise argparse.ArgumentTypeError(f"{text!r} is not of float32, bfloat16 and int8")
     return tuple(sorted(names, key="int8".__eq__))  # int8 is told beside another
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(_number(part) for part in text.split(","))

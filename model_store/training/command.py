@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from strata import __version__
+from strata.arguments import count, counts, exits, positive
 from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from strata.model_store.training.recipe import ON_A_GPU, Recipe
 
@@ -45,22 +46,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-note", action="append", default=[], metavar="TEXT", help="a source and its licence")
     run = parser.add_argument_group("run")
     run.add_argument("--recipe", type=Path, metavar="FILE", help="JSON of recipe fields; options below go over it")
-    run.add_argument("--steps", type=int, help="optimizer steps, at most (default: no limit with --minutes, else 1500)")
-    run.add_argument("--minutes", type=float, help="end the schedule after this time if the steps are not done before")
+    run.add_argument(
+        "--steps", type=count, help="optimizer steps, at most (default: no limit with --minutes, else 1500)"
+    )
+    run.add_argument(
+        "--minutes", type=positive, help="end the schedule after this time if the steps are not done before"
+    )
     run.add_argument("--seed", type=int)
-    run.add_argument("--learning-rate", type=float)
-    run.add_argument("--step-tokens", type=int, help="tokens of text in a step (default: 4096; 65536 on a GPU)")
-    run.add_argument("--max-tokens", type=int, help="longest text in training, in tokens")
+    run.add_argument("--learning-rate", type=positive)
+    run.add_argument("--step-tokens", type=count, help="tokens of text in a step (default: 4096; 65536 on a GPU)")
+    run.add_argument("--max-tokens", type=count, help="longest text in training, in tokens")
     run.add_argument(
         "--exits",
-        type=_numbers,
+        type=exits,
         metavar="N,N,...",
         help="layers to train as exits; 0, the embedding layer alone, may be one (default: all)",
     )
-    run.add_argument("--dims", type=_numbers, metavar="N,N,...", help="dims to train besides the full length")
+    run.add_argument("--dims", type=counts, metavar="N,N,...", help="dims to train besides the full length")
     run.add_argument("--exit-norm", choices=("none", "final"), help="pre-norm encoders: the final norm at every exit")
     run.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: whichever is measured to be faster")
-    run.add_argument("--lanes", type=int, help="micro-batches at once on a CPU (default: one a core; 1 on a GPU)")
+    run.add_argument("--lanes", type=count, help="micro-batches at once on a CPU (default: one a core; 1 on a GPU)")
     run.add_argument(
         "--workers", type=int, help="processes that make steps ahead (default: up to 12 for a GPU, else 0)"
     )
@@ -201,7 +206,3 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 def _made_with() -> str:
     return f"strata train {__version__}"
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))

@@ -25,7 +25,6 @@ class Pack:
     width: int
     place: Index  # [tokens] of each token, row by row
     owner: Int32  # [tokens] number of its row
-    position: Int32  # [tokens] within its row
 
     @property
     def places(self) -> int:
@@ -69,7 +68,7 @@ def pack_rows(layout: Layout, bin_width: int) -> Pack:
     width = limit - min(room)
     owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
     place = (spot[:, 0] * width + spot[:, 1])[owner] + layout.positions
-    return Pack(len(room), width, place, owner, layout.positions)
+    return Pack(len(room), width, place, owner)
 
 
 def attention_bias(owners: Int32, *, window: int | None = None, by_distance: Array | None = None) -> Array | None:
