@@ -164,14 +164,20 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request begins. Raises what makes uvicorn refuse it with 400 and hang up."""
         self._idle_bytes = 0
         self._bounds.heard(self)
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_HEAD:
+        size, hosts, plain = len(self.url), [], True
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"transfer-encoding":
+                plain = plain and value.lower() == b"chunked"
+        if size > _MOST_HEAD:
             self._refuse(_HEAD_TOLD)
-        hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             self._refuse(f"a request must have one Host header; this one has {len(hosts) or 'none'}")
         if hosts and not _HOST.fullmatch(hosts[0]):
             self._refuse("the Host header must be a name or an address, and a port if any: example.org:8080")
-        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+        if not plain:
             self._refuse("a body may be sent in no other Transfer-Encoding than chunked")
         if self.url[:1] != b"/" and (bare := _NO_PATH.fullmatch(self.url)):
             self.url = bare[1] + b"/" + (bare[2] or b"")
