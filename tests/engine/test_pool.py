@@ -299,7 +299,7 @@ def test_what_every_size_of_a_batch_needs_is_shared_by_the_workers() -> None:
 
     async def use(pool: EnginePool) -> None:
         (worker,) = [pid for role, pid in pool.pids.items() if "worker" in role]
-        for tokens in (512, 512):  # whatever one batch holds on to
+        for tokens in (*range(32, 512, 96), 512):  # whatever a few batches hold on to: buffers, pages written to
             await pool.run(Batch([Row(IDS[:16], 1, 384)] * (tokens // 16)))
         before = private_bytes(worker)
         for tokens in range(16, 512, 16):
