@@ -15,7 +15,7 @@ from typing import Any, NoReturn, cast
 
 import httptools
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from strata.app import logs
 from strata.app.departure import ON_DEPARTURE
@@ -83,7 +83,7 @@ class Connections:
         too_old = loop.time() - self._client_s
         for connection in [c for c, since in self._waiting.items() if since < too_old]:
             self.closed(connection)
-            connection.transport.abort()
+            connection.time_out(f"a request may take {self._client_s:g} s to be sent (--client-seconds)")
         loop.call_later(_SWEEP_S, self._sweep, loop)
 
 
@@ -95,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = cast(httptools.HttpRequestParser, DecliningParser(self))
         self._bounds = bounds
         self._lost = False
+        self._answered: RequestResponseCycle | None = None  # what is being answered; the last of several is `cycle`
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
         self._refusal = ""  # why what came is no request, where we know better than the parser
         self._refused = False  # what came last, and is told so once what came before it is answered
@@ -103,6 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = cast(RequestResponseCycle, cast(MethodType, send).__self__)  # `send` is a method of it
+        self._answered = cycle
         scope[ON_DEPARTURE] = self._on_departure
         await self._answers(scope, receive, ResponseWriter(cycle))
 
@@ -117,6 +119,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds.closed(self)
         super().connection_lost(exc)
         self._lost = True
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True  # uvicorn marks only the last of those sent ahead
         if self._departed is not None:
             self._departed()
 
@@ -153,10 +157,26 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._refused:  # else what came before is answered first
             super().send_400_response(msg)
 
+    def time_out(self, why: str) -> None:
+        """Hang up on a client that took too long; where half a request has come, say so."""
+        cycle = self.cycle
+        told = not self.flow.write_paused and not self.pipeline
+        if cycle is None or cycle.response_complete:
+            told = told and self._idle_bytes > 0
+        else:
+            told = told and cycle.more_body and not cycle.response_started
+        if not told:
+            self.transport.abort()
+            return
+        logs.request({"client": self.client[0] if self.client else "local", "status": 408, "error": why})
+        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(why)
+        self.transport.write(STATUS_LINE[408] + head + why.encode())
+        self.transport.close()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, as uvicorn takes it, less the blanks behind its value, which are not part of it."""
         name, value = name.lower(), value.rstrip(b" \t")
-        if name == b"expect" and value.lower() == b"100-continue":
+        if name == b"expect" and value.lower() == b"100-continue" and self.parser.get_http_version() != "1.0":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
@@ -182,6 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.url[:1] != b"/" and (bare := _NO_PATH.fullmatch(self.url)):
             self.url = bare[1] + b"/" + (bare[2] or b"")
         super().on_headers_complete()
+        self.headers = []  # for what comes behind the body: trailers are no headers (RFC 9110, 6.5.1)
         if len(self.pipeline) > _MOST_AHEAD:
             self._refuse(f"{_MOST_AHEAD} requests may be sent ahead of their answers")
 

@@ -1,4 +1,4 @@
-"""Options that depend on the bundle, held against its manifest before anything listens."""
+"""Options that depend on the bundle, and the bundle itself, looked at before anything listens."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 from strata.app.planning.planner import Planner
 from strata.app.settings import Settings, SettingsError
 from strata.app.tiers import Tiers
-from strata.model_store.bundle.bundle import BundleError, read_manifest
+from strata.model_store.bundle.bundle import Bundle, BundleError
 
 
 def check_fits(settings: Settings, tiers: Tiers, bundle: Path) -> None:
     """Refuse what the bundle cannot do. Raises SettingsError or TiersError, a line that says what is allowed.
 
-    Tiers are looked at again when the engine has chosen a dtype, which decides the figures that count.
+    A bundle that is not whole is refused, too; its checksums are compared while the engine starts. Tiers are looked at
+    again when the engine has chosen a dtype, which decides the figures that count.
     """
     try:
-        manifest = read_manifest(bundle)
-    except BundleError as error:
+        manifest = Bundle.open(bundle, checksums=False).manifest
+    except (BundleError, OSError) as error:  # OSError: a file that this user may not read
         raise SettingsError(f"--model: {error}") from error
     prompt = settings.default_prompt_name
     if prompt is not None and prompt not in manifest.prompts:

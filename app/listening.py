@@ -110,6 +110,13 @@ def _tcp(host: str, port: int, option: str) -> list[socket.socket]:
     bound: list[socket.socket] = []
     failed: OSError | None = None
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
+        if _is_of_many(family, address[0]):
+            for other in bound:
+                other.close()
+            raise SettingsError(
+                f"--host: {host} is an address of many machines, to which nobody can connect; 0.0.0.0 is every address "
+                "of this one"
+            )
         at = (address[0], bound[0].getsockname()[1] if bound and not port else port, *address[2:])
         sock = None
         try:
@@ -132,6 +139,18 @@ def _tcp(host: str, port: int, option: str) -> list[socket.socket]:
     if failed and not bound:
         raise _told(failed, host, port, option) from failed
     return bound
+
+
+def _is_of_many(family: socket.AddressFamily, address: str) -> bool:
+    """Whether it is multicast or broadcast: it can be bound, and then waited on in vain."""
+    if ipaddress.ip_address(address.partition("%")[0]).is_multicast:
+        return True
+    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        try:
+            probe.connect((address, 9))  # sends nothing
+        except PermissionError:  # Linux: who sends to a broadcast address must ask for it
+            return True
+    return False
 
 
 def _told(error: OSError, host: str, port: int, option: str) -> SettingsError:

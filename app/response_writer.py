@@ -42,6 +42,8 @@ class ResponseWriter:
     def _head(self, start: Message) -> bytes | None:
         """Status line and headers; None where the body's length is not among them."""
         cycle = self._cycle
+        if cycle.waiting_for_100_continue and cycle.more_body:
+            cycle.keep_alive = False  # the body was not asked for: whether it still comes, nobody can tell
         parts, known = [STATUS_LINE[start["status"]]], start["status"] in _BODILESS
         headers = start["headers"] if cycle.keep_alive else [*start["headers"], (b"connection", b"close")]
         for name, value in headers:

@@ -211,8 +211,11 @@ class Settings(BaseSettings):
     @classmethod
     def _rooted(cls, path: str) -> str:
         path = path.rstrip("/")
-        if path and not re.fullmatch(r"(/[\w.~%-]+)+", path, re.ASCII):
-            raise ValueError("must be a path that begins with a slash, as /strata")
+        if path and not re.fullmatch(r"(/(?!\.{1,2}(/|$))[\w.~@:+-]+)+", path, re.ASCII):
+            raise ValueError(
+                "must be a path that begins with a slash, as /strata, of letters, digits and . _ ~ - @ : + without "
+                "the steps . and .."
+            )
         return path
 
     @field_validator("cors_origin")

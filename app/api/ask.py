@@ -174,6 +174,7 @@ _OPTIONS = {
     "task": _Option("task", _text, {"type": "string"}),
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
+_OURS, _X = (b"x-strata-", b"x-strata_", b"x_strata-", b"x_strata_"), ord("x")
 _NAMES = frozenset(_OPTIONS)
 _IN_THE_BODY = frozenset(
     {"normalize", "truncate", "truncation", "truncation_direction", "prompt_name", "encoding_format", "embedding_types"}
@@ -227,12 +228,9 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
         query, method = scope["query_string"], scope["method"]
         yield from (_known_query if len(query) <= _USUAL_QUERY else _in_query)(query, method)
     for header, raw in scope["headers"]:
-        if header.startswith(b"x-strata-"):
-            name = header.removeprefix(b"x-strata-").decode("latin-1").replace("-", "_")
-            if name in _OPTIONS:
-                yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"
-            else:
-                _refuse(name)
+        if header[0] == _X and header.startswith(_OURS):
+            name = _option_of(header)
+            yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"
 
 
 def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
@@ -244,6 +242,19 @@ def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
         elif method == "POST":
             _refuse(name)
     return tuple(found)
+
+
+def _option_of(header: bytes) -> str:
+    """The option that a header of ours sets. Raises Refusal: nobody else sends such names, and none is for nothing."""
+    written = header.decode("latin-1")
+    name = written[len("x-strata-") :].replace("-", "_")
+    if name not in _OPTIONS:
+        _refuse(name)
+        names = ", ".join(_HEADER_NAMES.values())
+        raise Refusal(VALIDATION, f"`{written[:50]}` is no header here; there are {names}", written[:50])
+    if "_" in written:  # read here, it would be dropped by the first proxy on the way
+        raise Refusal(VALIDATION, f"`{written}` is no header here; the name is {_HEADER_NAMES[name]}", name)
+    return name
 
 
 _known_query = lru_cache(1000)(_in_query)  # clients ask the same again and again

@@ -44,12 +44,17 @@ class Bundle:
     def open(cls, path: Path, *, checksums: bool = True, watch: Watch = unwatched) -> Bundle:
         """Open and check a bundle. Raises BundleError naming the file and the reason.
 
-        ``checksums`` may be left out by a process whose parent has just compared them. ``watch`` hears of every file's
-        bytes as they are read.
+        ``checksums`` take a second for a gigabyte or two: they may be left out where they were, or will be, compared.
+        ``watch`` hears of every file's bytes as they are read.
         """
         manifest = read_manifest(path)
+        for name, record in manifest.files.items():
+            _check_size(path, name, record)
         for name, record in manifest.files.items() if checksums else ():
-            _check_file(path, name, record, watch)
+            if file_sha256(path / name, watch) != record.sha256:
+                raise BundleError(
+                    f"{path / name}: its sha256 differs from the manifest's; the file is damaged or was changed"
+                )
         extras = (HEADS,) * bool(manifest.heads) + (INT8_SCALES,) * bool(manifest.int8_scales)
         for name in (WEIGHTS, TOKENIZER, *extras, *_graph_files(manifest)):
             if name not in manifest.files:
@@ -153,7 +158,7 @@ def file_sha256(path: Path, watch: Watch = unwatched) -> str:
     return digest.hexdigest()
 
 
-def _check_file(root: Path, name: str, record: FileRecord, watch: Watch) -> None:
+def _check_size(root: Path, name: str, record: FileRecord) -> None:
     file = root / name
     if not file.resolve().is_relative_to(root.resolve()):
         raise BundleError(f"{file}: leads out of the bundle")
@@ -164,8 +169,6 @@ def _check_file(root: Path, name: str, record: FileRecord, watch: Watch) -> None
         raise BundleError(f"{file}: {POINTER_TOLD}")
     if size != record.size:
         raise BundleError(f"{file}: {size} bytes where the manifest says {record.size}; the file is damaged")
-    if file_sha256(file, watch) != record.sha256:
-        raise BundleError(f"{file}: its sha256 differs from the manifest's; the file is damaged or was changed")
 
 
 def _check_shapes(file: TensorFile, specs: list[TensorSpec]) -> None:

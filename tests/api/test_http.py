@@ -84,7 +84,7 @@ def test_the_server_itself_says_what_it_takes(server: RunningServer, more: str) 
 
 
 def test_blanks_around_a_headers_value_are_no_part_of_it(server: RunningServer) -> None:
-    for more in (b"X-Strata-Layers:  2 \t", b"x-strata-layers:2 ", b"X-Strata-Output_Dtype:\tint8 "):
+    for more in (b"X-Strata-Layers:  2 \t", b"x-strata-layers:2 ", b"X-STRATA-OUTPUT-DTYPE:\tint8 "):
         (answer,) = exchange(
             server, b"POST /embed HTTP/1.1\r\nHost: x \r\n%b\r\nContent-Length: %d \r\n\r\n" % (more, len(BODY)) + BODY
         )
@@ -100,6 +100,63 @@ def test_a_field_of_the_body_is_not_dropped_without_a_word_elsewhere(client: htt
         assert refused.status_code in (400, 422)
         assert "in the body alone" in refused.text
     assert client.post("/embed?api-version=2&user=x", content=BODY).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("X_Strata_Layers", "`x_strata_layers` is no header here; the name is X-Strata-Layers"),
+        ("X-Strata_Layers", "the name is X-Strata-Layers"),
+        ("X_Strata-Layers", "the name is X-Strata-Layers"),
+        ("X-Strata-Min_Layers", "the name is X-Strata-Min-Layers"),
+        ("X-Strata-Layer", "the name is `layers`"),
+        ("X-Strata-Foo", "`x-strata-foo` is no header here; there are X-Strata-Layers, X-Strata-Dim, "),
+        ("X-Strata-", "there are X-Strata-Layers"),
+        ("X-Strata-Predicted-Ms", "there are X-Strata-Layers"),  # of an answer
+    ],
+)
+def test_a_header_of_ours_is_read_or_refused(client: httpx.Client, header: str, told: str) -> None:
+    for path, body in (("/embed", {"inputs": "river"}), ("/v1/embeddings", {"input": "river", "model": "tiny"})):
+        refused = client.post(path, json=body, headers={header: "2"})
+        assert refused.status_code in (400, 422), header
+        assert told in refused.text
+    assert client.get("/plan", headers={header: "2"}).status_code == 422
+    for others in ("X-Stratasys", "X-Strat", "Strata-Layers", "X"):  # whose names they are, we cannot know
+        assert client.post("/embed", content=BODY, headers={others: "2"}).status_code == 200
+
+
+def test_what_comes_behind_the_body_is_no_header(server: RunningServer) -> None:
+    """A proxy that takes a header out, or says what may be in it, does so where headers are."""
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    trailers = b"X-Strata-Layers: 1\r\nX-Strata-Foo: 1\r\nHost: y\r\nExpect: 100-continue\r\n\r\n"
+    plain, trailed, shallow = exchange(
+        server,
+        head + b"\r\n" + CHUNKED + head + b"\r\n" + CHUNKED[:-2] + trailers + head + trailers[:20] + b"\r\n" + CHUNKED,
+        answers=3,
+    )
+    assert plain == trailed
+    assert shallow[0] == 200
+    assert shallow != plain
+
+
+def test_a_body_that_was_not_asked_for_ends_the_connection(server: RunningServer) -> None:
+    """Whether it still comes, nobody can tell; so the next request would be read as it (RFC 9110, 10.1.1)."""
+    for path, more in (("/nowhere", ""), ("/embed", "Content-Encoding: br\r\n")):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {len(BODY)}\r\n".encode()
+        with connect(server) as connection:
+            connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
+            said = b"".join(iter(lambda: connection.recv(65536), b""))  # to the end
+        assert re.match(rb"HTTP/1.1 4\d\d ", said)
+        assert b"connection: close\r\n" in said
+        refused, served = exchange(
+            server, head + b"\r\n" + BODY + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", answers=2
+        )
+        assert (refused[0] // 100, served[0]) == (4, 200)
+
+
+def test_http_1_0_knows_no_continue(server: RunningServer) -> None:
+    head = b"POST /embed HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    assert exchange(server, head + BODY)[0][0] == 200
 
 
 def test_connect_is_refused(server: RunningServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,15 +172,16 @@ def test_a_model_trained_at_full_depth_only_says_so_loudly(
     assert "x-strata-quality" not in answer.headers
 
 
-def test_a_damaged_bundle_ends_the_server_and_the_log_names_the_file(
-    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_bundle_with_a_wrong_checksum_ends_the_server_and_the_log_names_the_file(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, name: str
 ) -> None:
-    folder = tmp_path / "damaged"
-    folder.mkdir()
-    (folder / "manifest.json").write_bytes((tiny_bundle / "manifest.json").read_bytes())
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "damaged"))
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     server = start_server(folder, ready=False)
     assert server.process.wait(timeout=30) == 1
-    assert "missing" in server.text()
+    assert f"{folder / name}: its sha256 differs from the manifest's" in server.text()
 
 
 def test_the_server_listens_on_this_machine_only(server: RunningServer) -> None:

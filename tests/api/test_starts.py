@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,13 @@ def refused(*flags: str, **env: str) -> str:
         (("--client-seconds", "inf"), "--client-seconds: Input should be a finite number"),
         (("--drain-seconds", "inf"), "--drain-seconds: Input should be a finite number"),
         (("--root-path", "strata"), "--root-path: must be a path that begins with a slash"),
+        (("--root-path", "/a/../b"), "without the steps . and .."),
+        (("--root-path", "/a/."), "without the steps . and .."),
+        (("--root-path", "/a%20b"), "of letters, digits and . _ ~ - @ : +"),
+        (("--host", "255.255.255.255", "--insecure"), "--host: 255.255.255.255 is an address of many machines"),
+        (("--host", "127.255.255.255", "--insecure"), "is an address of many machines"),
+        (("--host", "224.0.0.1", "--insecure"), "is an address of many machines"),
+        (("--host", "ff02::1", "--insecure"), "is an address of many machines"),
         (("--cors-origin", "example.org"), "--cors-origin: must be * or origins"),
         (("--api-key", "secret key"), "--api-key: must be printable ASCII"),
         (("--api-key", "k", "--tiers", "t.toml"), "api_key and tiers are both given"),
@@ -135,6 +143,29 @@ def test_what_the_model_cannot_do_is_told_before_anything_listens(tiny_bundle: P
     assert f'--tiers {tiers}: tier "a": min_layers: ' in refused(*asked, "--tiers", str(tiers))
     (copy / MANIFEST_NAME).write_text("{")
     assert f"--model: {copy / MANIFEST_NAME}: cannot be read" in refused(*asked)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda file: file.unlink(), "missing"),
+        (lambda file: os.truncate(file, 1000), "1000 bytes where the manifest says"),
+        (lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
+    ],
+    ids=["missing", "cut", "pointer"],
+)
+def test_a_bundle_that_is_not_whole_is_told_before_anything_listens(
+    tiny_bundle: Path, tmp_path: Path, spoil: Callable[[Path], object], told: str
+) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    for name in ("tokenizer.json", "model.safetensors", "onnx/block_float32.onnx"):
+        kept = (copy / name).read_bytes()
+        spoil(copy / name)
+        with pytest.raises(SettingsError, match=rf"--model: {re.escape(str(copy / name))}: .*{told}"):
+            check_fits(Settings(), Tiers(Settings()), copy)
+        (copy / name).write_bytes(kept)
+    spoil(copy / "model.safetensors")
+    assert f"--model: {copy / 'model.safetensors'}: " in refused("--model", str(copy), "--port", "0")
 
 
 def test_a_tiers_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

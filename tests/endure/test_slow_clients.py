@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -52,12 +53,15 @@ def hung_up(connection: socket.socket) -> bool:
     [b"", HEAD, HEAD + b"X-Slow: ", head("/embed", 100) + b'{"inputs": "', head("/embed", 100, "Expect: 100-continue")],
     ids=["nothing", "half a head", "half a header", "half a body", "no body after 100-continue"],
 )
-def test_a_request_that_is_not_finished_is_hung_up_on(strict: RunningServer, begun: bytes) -> None:
+def test_a_request_that_is_not_finished_is_told_so_and_hung_up_on(strict: RunningServer, begun: bytes) -> None:
     with connect(strict, timeout=10) as connection:
         began = time.monotonic()
         connection.sendall(begun)
-        assert hung_up(connection)
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
         assert CLIENT_S * 0.9 < time.monotonic() - began < CLIENT_S + 4
+    said = said.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 408 ") if begun else said == b""
+    assert not begun or b"(--client-seconds)" in said
 
 
 def test_bytes_that_trickle_in_win_no_time(strict: RunningServer) -> None:
@@ -89,6 +93,19 @@ def test_a_long_wait_for_the_engine_is_not_the_clients(strict: RunningServer) ->
     assert len(answer.json()) == 1000
     if time.monotonic() - began < CLIENT_S + 1:
         pytest.skip("the engine was too fast for this to tell anything")
+
+
+def test_whoever_resets_a_connection_with_several_requests_on_it_leaves_no_trace(strict: RunningServer) -> None:
+    body = b'{"inputs": [' + b",".join([b'"river bank"'] * 200) + b"]}"
+    for _ in range(10):
+        with connect(strict) as connection:
+            connection.sendall((head("/embed", len(body)) + body) * 3)
+            time.sleep(0.01)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: series(strict, "strata_requests_in_progress") == 0, 20)
+    log = strict.log.read_text()
+    assert "Traceback" not in log
+    assert "ASGI callable" not in log
 
 
 def test_an_answer_that_nobody_takes_is_dropped(strict: RunningServer) -> None:
