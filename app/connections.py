@@ -46,6 +46,7 @@ class Connections:
         self._waiting: dict[BoundedProtocol, float] = {}  # since when
         self._sweeping = False
         self._silent: dict[BoundedProtocol, float] = {}  # that have sent nothing yet; since when
+        self.ending = False  # whether each answer is the last of its connection
 
     @property
     def newest(self) -> float:
@@ -105,6 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = cast(RequestResponseCycle, cast(MethodType, send).__self__)  # `send` is a method of it
         self._answered = cycle
+        if self._bounds.ending:
+            self.end_with_answer()
         scope[ON_DEPARTURE] = self._on_departure
         await self._answers(scope, receive, ResponseWriter(cycle))
 
@@ -156,6 +159,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refused = cycle is not None and not cycle.response_complete and not cycle.more_body
         if not self._refused:  # else what came before is answered first
             super().send_400_response(msg)
+
+    def end_with_answer(self) -> None:
+        """Say with the answer to the last request that has come that no other will be heard on this connection."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def time_out(self, why: str) -> None:
         """Hang up on a client that took too long; where half a request has come, say so."""

@@ -27,6 +27,7 @@ class Listener:
 
     name: str
     socket: socket.socket
+    file: os.stat_result | None = None  # of a Unix socket
 
     @property
     def place(self) -> dict[str, str]:
@@ -39,22 +40,25 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; a Unix socket leaves its folder, too."""
-        if self.socket.family == socket.AF_UNIX:
-            with suppress(OSError):
-                os.unlink(self.socket.getsockname())
+        self._leave_folder()
         self.socket.close()
 
     def take_no_more(self) -> None:
         """Let nobody else in, and keep those who wait to be accepted; whoever knocks now soon finds it shut."""
         if self.socket.family == socket.AF_UNIX:
-            with suppress(OSError):
-                os.unlink(self.socket.getsockname())
+            self._leave_folder()
             return
         code = b"".join(struct.pack("HBBI", *step) for step in _NO_SYN)
         buffer = ctypes.create_string_buffer(code, len(code))
         program = struct.pack("HP", len(_NO_SYN), ctypes.addressof(buffer))
         with suppress(OSError):  # elsewhere than on Linux: who knocks in the last moment is hung up on
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+    def _leave_folder(self) -> None:
+        """Remove a Unix socket, unless somebody has put another in its place."""
+        with suppress(OSError):
+            if self.file and os.path.samestat(self.file, os.stat(self.socket.getsockname())):
+                os.unlink(self.socket.getsockname())
 
 
 def beyond_this_machine(settings: Settings) -> bool:
@@ -87,7 +91,7 @@ def bind(settings: Settings) -> list[Listener]:
     found: list[Listener] = []
     try:
         if settings.uds is not None:
-            found.append(Listener("listening", _unix(settings.uds)))
+            found.append(Listener("listening", _unix(settings.uds), os.stat(settings.uds)))
         else:
             found += [Listener("listening", s) for s in _tcp(settings.host, settings.port, "--port")]
         if settings.operations_port is not None:
@@ -110,7 +114,7 @@ def _tcp(host: str, port: int, option: str) -> list[socket.socket]:
     bound: list[socket.socket] = []
     failed: OSError | None = None
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
-        if _is_of_many(family, address[0]):
+        if _is_of_many(family, str(address[0])):
             for other in bound:
                 other.close()
             raise SettingsError(

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -149,6 +149,10 @@ class _Server(uvicorn.Server):
     def _begin_to_drain(self, reason: str) -> None:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(reason))
+            # Who keeps its connection would send the next request just when it is closed.
+            self._bounds.ending = True
+            for connection in self.server_state.connections:
+                cast(BoundedProtocol, connection).end_with_answer()
 
     async def _drain(self, reason: str) -> None:
         logs.event("draining", {"reason": reason})

@@ -16,7 +16,7 @@ import numpy as np
 
 from strata.app.engine.batch import TokenIds
 from strata.app.word_ids import WordIds
-from strata.model_store.bundle.bundle import read_tokenizer
+from strata.model_store.bundle.bundle import check_vocabulary, read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.prompts import InputType, prompt_for
 
@@ -86,6 +86,7 @@ class Tokenizer:
 
     def __init__(self, bundle: Path, manifest: Manifest, *, workers: int, default_prompt_name: str | None) -> None:
         self._rust = read_tokenizer(bundle)
+        check_vocabulary(bundle, self._rust, manifest)
         self._words = WordIds(self._rust)
         self._lowercase = manifest.lowercase
         self._vocabulary = manifest.architecture.vocab_size

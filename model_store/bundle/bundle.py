@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from codecs import BOM_UTF8
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +103,13 @@ def read_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def check_vocabulary(path: Path, tokenizer: Tokenizer, manifest: Manifest) -> None:
+    """Refuse a tokenizer with more tokens than the model at ``path`` has rows for. Raises BundleError."""
+    found, known = tokenizer.get_vocab_size(), manifest.architecture.vocab_size
+    if found > known:
+        raise BundleError(f"{path / TOKENIZER}: {found} tokens where the model knows {known}; it is another model's")
+
+
 def _graph_files(manifest: Manifest) -> list[str]:
     """The graphs the onnxruntime backend may ask for."""
     a = manifest.architecture
@@ -116,7 +125,7 @@ def read_manifest(path: Path) -> Manifest:
             raise BundleError(f"{file}: not a file")
         if file.stat().st_size > _MANIFEST_LIMIT:
             raise BundleError(f"{file}: larger than {_MANIFEST_LIMIT} bytes; not a manifest")
-        raw = file.read_bytes()
+        raw = file.read_bytes().removeprefix(BOM_UTF8)  # some editors put one there
         version = json.loads(raw).get("format_version")
     except (OSError, AttributeError, ValueError, RecursionError) as error:
         if isinstance(error, BundleError):
@@ -128,8 +137,8 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"{file}: {where}: {first['msg']}") from error
+        where = "".join(f"{part}." for part in first["loc"])[:-1]
+        raise BundleError(f"{file}: {where and where + ': '}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -160,7 +169,7 @@ def file_sha256(path: Path, watch: Watch = unwatched) -> str:
 
 def _check_size(root: Path, name: str, record: FileRecord) -> None:
     file = root / name
-    if not file.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
         raise BundleError(f"{file}: leads out of the bundle")
     if not file.is_file():
         raise BundleError(f"{file}: missing")

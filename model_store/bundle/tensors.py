@@ -16,10 +16,12 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {"F16": np.dtype("<f2"), "F32": np.dt
 class TensorFile:
     """One safetensors file, mapped read-only.
 
-    Raises ValueError, naming the file, when the file is not sound safetensors or holds other than float tensors.
+    Raises ValueError, naming the file, when the file is not sound safetensors or holds other than float tensors, and
+    OSError when it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
+        path.open("rb").close()  # the library takes a file that may not be read for one that is not there
         try:
             with safe_open(path, framework="numpy"):  # the library checks the header, the offsets and the length
                 pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strata.model_store.bundle.bundle import Bundle, BundleError, read_tokenizer
+from strata.model_store.bundle.bundle import Bundle, BundleError, check_vocabulary, read_tokenizer
 from strata.model_store.bundle.families import encoder_tensors, head_tensors
 from strata.model_store.bundle.finite import check_finite
 from strata.model_store.bundle.manifest import Manifest
@@ -24,5 +24,5 @@ def verify(path: Path, watch: Watch = unwatched) -> Manifest:
                 check_finite(heads, spec.name)
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
-    read_tokenizer(path)
+    check_vocabulary(path, read_tokenizer(path), manifest)
     return manifest

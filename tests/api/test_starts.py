@@ -294,6 +294,20 @@ def test_a_unix_socket_is_served_and_taken_away(start_server: ServerFactory, tin
     assert not path.exists()
 
 
+def test_a_unix_socket_in_the_place_of_ones_own_is_left_alone(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "strata.sock"
+    old = start_server(tiny_bundle, "--uds", str(path))
+    path.unlink()
+    new = start_server(tiny_bundle, "--uds", str(path))
+    assert old.stop() == 0
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://strata") as client:
+        assert client.get("/health").status_code == 200
+    assert new.stop() == 0
+    assert not path.exists()
+
+
 def test_what_a_service_or_a_link_sets_is_harmless(start_server: ServerFactory, tiny_bundle: Path) -> None:
     server = start_server(tiny_bundle, env=LINKS)
     assert server.client.get("/metrics").status_code == 200, "there is one port"

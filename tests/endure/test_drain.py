@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -73,3 +74,36 @@ def test_whoever_waits_at_the_door_is_answered_before_it_closes(start_server: Se
     for thread in threads:
         thread.join(timeout=30)
     assert set(found) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}, found
+
+
+def test_whoever_keeps_a_connection_is_told_that_it_ends(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    """Else the next request is on its way when the server closes it: a reset, and no answer."""
+    server = start_server(tiny_bundle)
+    found: Counter[object] = Counter()
+
+    def ask(_: int) -> None:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
+        while True:
+            try:
+                connection.request("POST", "/embed", b'{"inputs": "river"}')
+                answer = connection.getresponse()
+                answer.read()
+            except OSError as error:
+                found[type(error)] += 1
+                return
+            found[answer.status, answer.will_close] += 1
+
+    with ThreadPoolExecutor(9) as threads:
+        asking = [threads.submit(ask, i) for i in range(8)]
+        until(lambda: found[200, False] > 100, 20)
+        with server.engine_held():
+            last = threads.submit(server.client.post, "/embed", json={"inputs": ["river"] * 200})
+            until(lambda: series(server, "strata_requests_in_progress") > 8, 20)
+            server.terminate()
+            server.await_logged("draining")
+        assert last.result().headers["connection"] == "close"
+        assert server.process.wait(timeout=DRAIN_S) == 0
+        for each in asking:
+            each.result(timeout=30)
+    assert found.keys() <= {(200, False), (200, True), (503, True), ConnectionRefusedError}, found
+    assert found[200, True] + found[503, True] >= 8

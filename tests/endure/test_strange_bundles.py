@@ -7,14 +7,18 @@ import os
 import pickle
 import shutil
 import struct
+import subprocess
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from strata.model_store.bundle.bundle import Bundle, BundleError
-from tests.conftest import ServerFactory
+from strata.app.tokenizer import Tokenizer
+from strata.model_store.bundle.bundle import Bundle, BundleError, read_manifest
+from strata.model_store.bundle.verification import verify
+from tests.conftest import SMALL, STRATA, ServerFactory
 from tests.model_store.folders import edit_json, edit_tensors, resealed
 
 WEIGHTS = "model.safetensors"
@@ -110,6 +114,35 @@ def test_what_is_wrong_inside_is_refused_by_name(bundle: Path, spoil: Callable[[
         open_resealed(bundle)
 
 
+def test_the_tokenizer_of_another_model_is_refused(bundle: Path) -> None:
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    words["surplus"] = max(words.values()) + 1
+    (bundle / "tokenizer.json").write_text(json.dumps(tokenizer))
+    resealed(bundle)
+    with pytest.raises(
+        BundleError, match=rf"tokenizer.json: {len(words)} tokens where the model knows {len(words) - 1}"
+    ):
+        verify(bundle)
+    with pytest.raises(BundleError, match="it is another model's"):
+        Tokenizer(bundle, read_manifest(bundle), workers=1, default_prompt_name=None)
+
+
+def test_what_an_editor_or_a_copy_does_to_a_bundle_is_told_or_is_of_no_account(bundle: Path) -> None:
+    manifest = bundle / "manifest.json"
+    kept = manifest.read_bytes()
+    manifest.write_bytes(BOM_UTF8 + kept)
+    assert Bundle.open(bundle)
+    manifest.write_bytes(kept)
+    shutil.rmtree(bundle / "onnx")
+    (bundle / "onnx").symlink_to("onnx")
+    with pytest.raises(BundleError, match=r"onnx/block_float32.onnx: missing"):
+        Bundle.open(bundle)
+    edit_json(manifest, max_tokens=10**9)
+    with pytest.raises(BundleError, match=r"manifest.json: max_tokens 1000000000 exceeds"):
+        read_manifest(bundle)
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json", "onnx"])
 def test_links_out_of_the_bundle_are_refused(bundle: Path, name: str) -> None:
     target = bundle.parent / "outside"
@@ -171,13 +204,12 @@ def test_a_server_runs_nothing_that_a_bundle_brings(start_server: ServerFactory,
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json"])
-def test_a_server_given_a_pickle_ends_with_the_reason(
-    start_server: ServerFactory, bundle: Path, tmp_path: Path, name: str
-) -> None:
+@pytest.mark.parametrize(("name", "status"), [(WEIGHTS, 2), ("tokenizer.json", 1)])  # before it listens, or just after
+def test_a_server_given_a_pickle_ends_with_the_reason(bundle: Path, tmp_path: Path, name: str, status: int) -> None:
     (bundle / name).write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
     resealed(bundle)
-    server = start_server(bundle, ready=False)
-    assert server.process.wait(timeout=60) == 1
-    assert name.split(".")[0] in server.text().split("dead")[-1].lower()
+    command = [*STRATA, "serve", "--model", str(bundle), "--port", "0", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status
+    assert name in done.stderr.splitlines()[-1]
     assert not (tmp_path / "ran").exists()
