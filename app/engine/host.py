@@ -16,14 +16,11 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +29,14 @@ from strata.app.engine import worker
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
 from strata.app.engine.options import CPU_BATCH_TOKENS
+from strata.app.engine.polite import politely
 from strata.app.engine.signals import FRONT_SIGNALS
 from strata.app.engine.wire import Kind, json_frame, receive, send
 from strata.model_store.bundle.bundle import Bundle
 
-T = TypeVar("T")
-
 _TEXT_TOKENS = (64, 32)  # of each text of a batch at warm-up, in turns
-# Nice values: 5 takes a quarter of a core that a process of value 0 wants, and all of one that nobody else does.
+# A nice value: 5 takes a quarter of a core that a process of value 0 wants, and all of one that nobody else does.
 _BEHIND_THE_FRONT = 5  # of a worker on a CPU: all callers wait for the front's next millisecond, some for a batch
-_POLITE = 10  # while loading: behind workers that serve
 
 
 class Host:
@@ -94,22 +89,6 @@ class Host:
 _MODULES = {"torch": "torch_backend", "onnxruntime": "onnx_backend"}
 
 
-def _politely(work: Callable[[], T]) -> T:
-    """Do this at a lower priority: loading takes seconds of a core, which replicas that serve beside this one lack.
-
-    In a thread, since Linux has priorities by thread, and a process that has lowered its own may not raise it again;
-    workers are forked from the main thread, whose priority is whole.
-    """
-
-    def lowered() -> T:
-        with suppress(OSError):  # elsewhere than on Linux
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + _POLITE)
-        return work()
-
-    with ThreadPoolExecutor(1) as one:
-        return one.submit(lowered).result()
-
-
 def _give_back_memory() -> None:
     """Return freed pages to the system (glibc keeps them otherwise; other libcs have no such call)."""
     with suppress(OSError, AttributeError):
@@ -141,7 +120,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
     # Importing takes longest, so it starts before the first command.
-    backend = _politely(lambda: importlib.import_module(f"strata.app.engine.backends.{_MODULES[sys.argv[1]]}"))
+    backend = politely(lambda: importlib.import_module(f"strata.app.engine.backends.{_MODULES[sys.argv[1]]}"))
     host: Host | None = None
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])
@@ -153,7 +132,7 @@ def main() -> None:
                 raise ImportError(f"the engine's code is at {PLACE}, the server's at {command['place']}")
             if host is None:
                 host = Host(Path(command["bundle"]), backend, command["device"], command["threads"])
-            _politely(partial(host.load, command["dtypes"], warm=command["warm"]))
+            politely(partial(host.load, command["dtypes"], warm=command["warm"]))
             control.sendall(json_frame({"ok": True}))
         except Exception as error:
             with suppress(OSError):  # the front is gone: there is nobody to tell
