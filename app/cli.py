@@ -73,7 +73,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen: ModuleType | None = None
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name == next((word for word in given if not word.startswith("-")), None):
             chosen = importlib.import_module(module)
             chosen.add_arguments(command)

@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
-from strata.arguments import count, exits, positive, positives
+from strata.arguments import count, exits, positive, positives, whole
 from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
 from strata.loadtest.scenarios import SCENARIOS
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmarks and their options."""
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
     for name, summary in _BENCHMARKS.items():
-        _ADD[name](benchmarks.add_parser(name, help=summary, description=summary.capitalize() + "."))
+        _ADD[name](benchmarks.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + "."))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,7 +131,7 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add("--mix", nargs="+", metavar="TIER=SHARE[:KEY]", help="who sends how much (default: as the scenario says)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
     add("--faults", choices=("kill", "stop"), help="end a worker every 2 s, or let one stand still for 3 s")
-    add("--seed", type=int, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
+    add("--seed", type=whole, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
     add("--out", type=Path, metavar="DIR", help="report.html and report.json go here (default: runs/slo-SCENARIO-TIME)")
 
 
@@ -155,7 +155,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         help="of the workers' cores, for each request (%(default)s)",
     )
     add("--oracle", action="store_true", help="compare with the most quality that knowing all arrivals could reach")
-    add("--seed", type=int, default=1, metavar="N", help="of arrivals and lengths (%(default)s)")
+    add("--seed", type=whole, default=1, metavar="N", help="of arrivals and lengths (%(default)s)")
 
 
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -186,7 +186,7 @@ def _add_soak(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--minutes", type=positive, default=20.0, metavar="N", help="length (%(default)s)")
     add("--load", type=positive, default=0.8, metavar="X", help="load, times what full depth carries (%(default)s)")
-    add("--seed", type=int, default=1, metavar="N", help="of what is asked (%(default)s)")
+    add("--seed", type=whole, default=1, metavar="N", help="of what is asked (%(default)s)")
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
@@ -206,7 +206,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=positive, default=8.0, metavar="S", help="of each load and policy (%(default)s)")
     add("--cv2", type=positive, default=2.0, metavar="N", help="burstiness of the arrivals (%(default)s)")
     add("--capacity", type=positive, metavar="N", help="queries/s full depth carries (default: measured first)")
-    add("--seed", type=int, default=1, metavar="N", help="of the arrivals (%(default)s)")
+    add("--seed", type=whole, default=1, metavar="N", help="of the arrivals (%(default)s)")
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:

@@ -97,6 +97,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     scenario = SCENARIOS[args.scenario].with_options(seconds=args.seconds, mean=args.mean, peak=args.peak, cv2=args.cv2)
     if args.faults and args.url:
         raise ValueError("--faults: only of a server that this command starts itself; leave --url out")
+    arrival_times(scenario, 1.0, args.trace, np.random.default_rng(args.seed))  # what cannot be drawn is told now
     tiers = args.tiers or scenario.tiers
     mix = senders(tiers, args.mix or scenario.mix)
     texts = load_texts(args.texts)

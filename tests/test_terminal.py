@@ -11,7 +11,9 @@ import subprocess
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -41,6 +43,58 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path, words: tuple[
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141, "as any program that SIGPIPE ends"
+
+
+def test_a_terminal_that_does_not_know_its_width_is_written_to_all_the_same(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*STRATA, "models", "list"], env=environment(tmp_path, COLUMNS="0"), capture_output=True, text=True, check=True
+    )
+    assert registry.DEFAULT in done.stdout
+
+
+class _Other(BaseHTTPRequestHandler):
+    """A server that is not ours."""
+
+    def do_GET(self) -> None:
+        kind = self.path.split("/")[1]
+        if kind == "mute":
+            self.wfile.write(b"* OK IMAP4rev1 ready\r\n")
+            return
+        self.send_response(404 if kind == "nowhere" else 200)
+        self.end_headers()
+        told = {"json": b'{"status": "ok"}', "list": b"[1]", "html": b"<p>", "metrics": b"up 1\n", "bytes": b"\xff\xfe"}
+        self.wfile.write(told.get(kind, b'{"error": {"message": "no such thing"}}'))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("command", ["plan", "top"])
+def test_what_is_no_server_of_ours_is_told_in_a_line(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Other) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        for path, told in {
+            **dict.fromkeys(("json", "list", "html", "metrics"), "is no Strata server"),
+            "nowhere": "no such thing",
+            "mute": "does not speak HTTP",
+            "bytes": "can't decode",
+        }.items():
+            assert main([command, "--url", f"{url}/{path}"]) == 1
+            line = capsys.readouterr().err
+            assert line.startswith(f"strata {command}: {url}/{path}: ")
+            assert (line.count("\n"), told in line) == (1, True), line
+        monkeypatch.setenv("STRATA_KEY", "sk two\nlines")
+        assert main([command, "--url", url]) == 1
+        assert capsys.readouterr().err == (
+            f"strata {command}: STRATA_KEY must be printable ASCII without spaces, as it is sent in a header\n"
+        )
+        monkeypatch.delenv("STRATA_KEY")
+        other.shutdown()
+    assert main([command, "--url", url]) == 1
+    assert capsys.readouterr().err == f"strata {command}: {url}: Connection refused\n"
 
 
 def test_a_full_disk_is_told_in_a_line(tmp_path: Path) -> None:
@@ -162,6 +216,7 @@ def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -
         *((count, text, None) for text in ("0", "-1", "1.5", "1e3", "", "²")),
         *((positive, text, None) for text in ("0", "-1", "nan", "inf", "1e400", "", "five")),
         *((server, text, None) for text in ("", "ftp://x", "http://", "http://[::1", "x:port", "http://x:99999")),
+        *((server, text, None) for text in ("http://a b", "x/?y", "me:pw@x", "x\n")),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_saying_what_can(

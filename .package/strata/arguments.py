@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from math import isfinite
 from urllib.parse import urlsplit
@@ -11,6 +12,13 @@ def count(text: str) -> int:
     """A whole number, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"must be a whole number, 1 or more. Given: {text}")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"must be a whole number, 0 or more. Given: {text}")
     return int(text)
 
 
@@ -51,11 +59,12 @@ def share(text: str) -> float:
 
 
 def server(text: str) -> str:
-    """The address of a server; ``http://`` may be left out."""
+    """The address of a server; ``http://`` may be left out, and a path be given under which a proxy has it."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        known = known and not (parts.username or parts.query or parts.fragment or re.search(r"[\s\0-\x1f\x7f]", url))
     except ValueError:  # a port or a bracket that is none
         known = None
     if not known:

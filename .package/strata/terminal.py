@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ __all__ = [
 
 Cell = str | Text
 
+_NARROWEST, _USUAL = 10, 80  # columns
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
@@ -39,7 +42,9 @@ class _Console(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """Where to print. Colour only on a terminal, and not with NO_COLOR; 80 columns where there is no terminal."""
-    return _Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    told = os.environ.get("COLUMNS", "")
+    none = told.isdecimal() and int(told) < _NARROWEST  # 0, from terminals that do not know: rich would print nothing
+    return _Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=_USUAL if none else None)
 
 
 def one_line(text: object) -> str:

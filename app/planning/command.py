@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 from strata import terminal
+from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
 from strata.arguments import count, positive, server, share
 
-_KEY = "STRATA_KEY"
+_TIMEOUT_S = 30
 _ASKS = {
     "budget-ms": "milliseconds from arrival to answer",
     "min-quality": "least share of full quality",
@@ -33,7 +31,7 @@ _ASKS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the address and what may be asked; an API key is read from STRATA_KEY."""
-    parser.epilog = f"An API key is read from the environment variable {_KEY}."
+    parser.epilog = f"An API key is read from the environment variable {KEY}."
     parser.add_argument(
         "--url", type=server, default="http://127.0.0.1:8080", help="of the server (default: %(default)s)"
     )
@@ -58,19 +56,26 @@ def run(arguments: argparse.Namespace) -> int:
         return _size(arguments)
     given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _ASKS}
     query = urlencode({name: value for name, value in given.items() if value is not None})
-    headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
     try:
-        with urlopen(Request(f"{arguments.url}/plan?{query}", headers=headers), timeout=30) as answer:
-            plan = json.load(answer)
-    except HTTPError as error:
-        return _refused(_reason(error))
-    except (URLError, OSError, ValueError) as error:
-        return _refused(f"{arguments.url}: {error}")
+        plan = _plan(arguments.url, query)
+    except NotAnsweredError as error:
+        return _refused(str(error))
     if arguments.json:
         terminal.print_json(plan)
     else:
         _show(plan)
     return 0
+
+
+def _plan(url: str, query: str) -> dict[str, Any]:
+    answer = ask(url, f"/plan?{query}", _TIMEOUT_S)
+    try:
+        plan: dict[str, Any] = json.loads(answer)
+    except ValueError as error:
+        raise no_strata(url) from error
+    if not (isinstance(plan, dict) and {"terms", "plan", "alternatives"} <= plan.keys()):
+        raise no_strata(url)
+    return plan
 
 
 def _size(arguments: argparse.Namespace) -> int:
@@ -122,13 +127,6 @@ def _show(plan: dict[str, Any]) -> None:
 
 def _share(quality: float | None) -> str:
     return "-" if quality is None else f"{quality:.3f}"
-
-
-def _reason(error: HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (ValueError, KeyError, TypeError):
-        return str(error)
 
 
 def _refused(message: str) -> int:

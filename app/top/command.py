@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 from strata import terminal
+from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
 from strata.app.top.reading import Sample, Window
 from strata.app.top.screen import screen
 from strata.app.top.state import state
 from strata.arguments import server
 
-_KEY = "STRATA_KEY"
 _TIMEOUT_S = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the address, how often to look, and how to print."""
     parser.description = "Show a running server, live: load, latency, depth, tiers, workers. Ctrl-C ends it."
-    parser.epilog = f"An API key is read from the environment variable {_KEY}."
+    parser.epilog = f"An API key is read from the environment variable {KEY}."
     parser.add_argument(
         "--url",
         type=server,
@@ -45,10 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
                     break
         else:
             _live(arguments.url, arguments.every)
-    except (URLError, OSError, ValueError) as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        print(f"strata top: {arguments.url}: {error}", file=sys.stderr)
+    except NotAnsweredError as error:
+        print(f"strata top: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         pass  # the usual end
@@ -65,8 +60,8 @@ def _live(url: str, every: float) -> None:
             time.sleep(every)
             try:
                 now = _scrape(url)
-            except OSError as error:  # it may come back, as in a restart
-                live.update(f"{url}: {error}; trying again", refresh=True)
+            except NotAnsweredError as error:  # it may come back, as in a restart
+                live.update(f"{error}; trying again", refresh=True)
                 continue
             live.update(screen(url, state(Window(before, now))), refresh=True)
             before = now
@@ -90,10 +85,15 @@ def _windows(url: str, every: float) -> Iterator[Window]:
 
 
 def _scrape(url: str) -> Sample:
-    headers = {"Authorization": f"Bearer {os.environ[_KEY]}"} if os.environ.get(_KEY) else {}
-    with urlopen(Request(f"{url}/metrics", headers=headers), timeout=_TIMEOUT_S) as answer:
-        text = answer.read().decode()
-    return Sample.parse(time.monotonic(), text)
+    """Raises NotAnsweredError."""
+    text = ask(url, "/metrics", _TIMEOUT_S)
+    try:
+        sample = Sample.parse(time.monotonic(), text)
+    except ValueError as error:
+        raise no_strata(url) from error
+    if not any(name.startswith("strata_") for name in sample.values):
+        raise no_strata(url)
+    return sample
 
 
 def _seconds(text: str) -> float:

@@ -36,6 +36,8 @@ class Run:
         self.args, self.report = args, report
         self.device = torch.device(args.device)
         self.gpu = self.device.type == "cuda"
+        if self.gpu and not torch.cuda.is_available():
+            raise ValueError("torch finds no GPU here; --device cpu goes the same way on a small scale")
         self.bundle = Bundle.open(served_folder(args), checksums=False)
         self.layers, self.dim = self.bundle.manifest.architecture.layers, self.bundle.manifest.full_dim
         self.corpus: Corpus = corpus(self.bundle, load_texts(args.texts), args.batch, max(args.batch // 16, 2))

@@ -52,11 +52,8 @@ class Bundle:
         manifest = read_manifest(path)
         for name, record in manifest.files.items():
             _check_size(path, name, record)
-        for name, record in manifest.files.items() if checksums else ():
-            if file_sha256(path / name, watch) != record.sha256:
-                raise BundleError(
-                    f"{path / name}: its sha256 differs from the manifest's; the file is damaged or was changed"
-                )
+            if checksums:
+                _check_content(path, name, record, watch)
         extras = (HEADS,) * bool(manifest.heads) + (INT8_SCALES,) * bool(manifest.int8_scales)
         for name in (WEIGHTS, TOKENIZER, *extras, *_graph_files(manifest)):
             if name not in manifest.files:
@@ -169,8 +166,6 @@ def file_sha256(path: Path, watch: Watch = unwatched) -> str:
 
 def _check_size(root: Path, name: str, record: FileRecord) -> None:
     file = root / name
-    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
-        raise BundleError(f"{file}: leads out of the bundle")
     if not file.is_file():
         raise BundleError(f"{file}: missing")
     size = file.stat().st_size
@@ -178,6 +173,14 @@ def _check_size(root: Path, name: str, record: FileRecord) -> None:
         raise BundleError(f"{file}: {POINTER_TOLD}")
     if size != record.size:
         raise BundleError(f"{file}: {size} bytes where the manifest says {record.size}; the file is damaged")
+
+
+def _check_content(root: Path, name: str, record: FileRecord, watch: Watch) -> None:
+    file = root / name
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
+        raise BundleError(f"{file}: leads out of the bundle")
+    if file_sha256(file, watch) != record.sha256:
+        raise BundleError(f"{file}: its sha256 differs from the manifest's; the file is damaged or was changed")
 
 
 def _check_shapes(file: TensorFile, specs: list[TensorSpec]) -> None:

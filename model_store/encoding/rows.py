@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,10 @@ def text_rows(path: Path) -> Iterator[tuple[int, str]]:
 
     UTF-8, or UTF-16 and UTF-32 with their mark. Raises RowError for anything else, OSError where there is no file.
     """
+    if not stat.S_ISREG(mode := path.stat().st_mode):  # a pipe can be read once, a device without end
+        refuse(
+            path, None, "is a folder; name a file" if stat.S_ISDIR(mode) else "is no regular file; write it into one"
+        )
     with path.open("rb") as file:
         head = file.read(_HEAD)
     for start, why in _FOREIGN:

@@ -30,8 +30,10 @@ class Texts:
 def read_texts(files: list[Path], count: int = COUNT) -> Texts:
     """``count`` texts, drawn alike from every file; from Python's manual where there is none.
 
-    Raises ValueError when fewer than 20 are there, or a file is no text.
+    Raises ValueError when fewer than 20 are there or wanted, or a file is no text.
     """
+    if count < _FEWEST:
+        raise ValueError(f"{count} texts tell too little; at least {_FEWEST} are needed")
     if not files:
         return Texts(f"Python {platform.python_version()}'s manual", _drawn(_manual(), count))
     share = -(-count // len(files))

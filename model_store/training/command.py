@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from strata import __version__
-from strata.arguments import count, counts, exits, positive
+from strata.arguments import count, counts, exits, positive, whole
 from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from strata.model_store.training.recipe import ON_A_GPU, Recipe
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--minutes", type=positive, help="end the schedule after this time if the steps are not done before"
     )
-    run.add_argument("--seed", type=int)
+    run.add_argument("--seed", type=whole)
     run.add_argument("--learning-rate", type=positive)
     run.add_argument("--step-tokens", type=count, help="tokens of text in a step (default: 4096; 65536 on a GPU)")
     run.add_argument("--max-tokens", type=count, help="longest text in training, in tokens")
@@ -67,11 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="auto: whichever is measured to be faster")
     run.add_argument("--lanes", type=count, help="micro-batches at once on a CPU (default: one a core; 1 on a GPU)")
     run.add_argument(
-        "--workers", type=int, help="processes that make steps ahead (default: up to 12 for a GPU, else 0)"
+        "--workers", type=whole, help="processes that make steps ahead (default: up to 12 for a GPU, else 0)"
     )
     run.add_argument("--teacher", metavar="FOLDER", help="another model as the teacher; same vector length")
     run.add_argument("--work", type=Path, metavar="FOLDER", help="checkpoint and log (default: OUTPUT.work)")
-    run.add_argument("--checkpoint-minutes", type=float, default=5.0, help="time between checkpoints (default: 5)")
+    run.add_argument("--checkpoint-minutes", type=positive, default=5.0, help="time between checkpoints (default: 5)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     made = parser.add_argument_group("the finished model")
     made.add_argument("--name", help="its name (default: the output folder's)")
@@ -122,6 +122,8 @@ def _train(args: argparse.Namespace) -> None:
     if not args.finish:
         recipe = _recipe(args)
         check_importable(Path(args.base), recipe.max_tokens)  # or hours of training would end in its refusal
+        if args.teacher and not Path(args.teacher).is_dir():  # else a hub would be asked for it
+            raise ValueError(f"--teacher {args.teacher}: not a folder; name one that holds a model")
         trainer = _trainer(args, recipe, work)
         if args.count_launches:
             print(f"{count_launches(trainer)} launches a step")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from strata.app.cli import main
 from strata.loadtest.texts import load_texts
 from strata.model_store.encoding.pairs import read_pairs
+from strata.model_store.encoding.rows import RowError, text_rows
 from strata.model_store.profiling.sts import read_sts
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.training.sources import read_lines
@@ -124,3 +126,11 @@ def test_no_traceback_reaches_the_user(tmp_path: Path, capsys: pytest.CaptureFix
     error = capsys.readouterr().err
     assert error.startswith(f"strata train: {file}, row 1: is 5; expected an object")
     assert "Traceback" not in error
+
+
+def test_a_pipe_and_a_folder_are_no_rows(tmp_path: Path) -> None:
+    """A file is looked at before it is read; what is read of a pipe is gone."""
+    os.mkfifo(pipe := tmp_path / "pipe.tsv")
+    for path, told in ((pipe, "is no regular file; write it into one"), (tmp_path, "is a folder; name a file")):
+        with pytest.raises(RowError, match=told):
+            list(text_rows(path))

@@ -1,0 +1,50 @@
+"""How commands ask a running server: its answer, or a line that says why there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+KEY = "STRATA_KEY"  # the variable of the environment that an API key is read from
+
+
+class NotAnsweredError(Exception):
+    """No answer, or none that can be used; the message is one line."""
+
+
+def ask(url: str, path: str, timeout_s: float) -> str:
+    """What a server at ``url`` answers to GET ``path``. Raises NotAnsweredError."""
+    headers = {}
+    if key := os.environ.get(KEY):
+        if not re.fullmatch("[!-~]+", key):
+            raise NotAnsweredError(f"{KEY} must be printable ASCII without spaces, as it is sent in a header")
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        with urlopen(Request(url + path, headers=headers), timeout=timeout_s) as answer:
+            return str(answer.read().decode())
+    except HTTPError as error:
+        raise NotAnsweredError(f"{url}: {_refusal(error)}") from error
+    except URLError as error:
+        reason = error.reason
+        raise NotAnsweredError(f"{url}: {getattr(reason, 'strerror', None) or reason}") from error
+    except HTTPException as error:  # what came was no HTTP
+        raise NotAnsweredError(f"{url}: {type(error).__name__}: what answers there does not speak HTTP") from error
+    except (OSError, ValueError) as error:
+        raise NotAnsweredError(f"{url}: {error}") from error
+
+
+def no_strata(url: str) -> NotAnsweredError:
+    """What answered is another server."""
+    return NotAnsweredError(f"{url}: what answers there is no Strata server")
+
+
+def _refusal(error: HTTPError) -> str:
+    try:
+        told = json.load(error)["error"]
+        return str(told["message"] if isinstance(told, dict) else told)
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        return str(error)
