@@ -10,15 +10,18 @@ import asyncio
 import re
 import resource
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any, NoReturn, cast
 
 import httptools
 from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from strata.app import logs
 from strata.app.departure import ON_DEPARTURE
+from strata.app.intake import Intake
 from strata.app.response_writer import ResponseWriter
 from strata.app.upgrades import DecliningParser
 
@@ -91,10 +94,11 @@ class Connections:
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol; tells whose the next move is, and has answers written whole."""
 
-    def __init__(self, *args: Any, bounds: Connections, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, bounds: Connections, intake: Intake, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = cast(httptools.HttpRequestParser, DecliningParser(self))
         self._bounds = bounds
+        self._intake = intake
         self._lost = False
         self._answered: RequestResponseCycle | None = None  # what is being answered; the last of several is `cycle`
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
@@ -102,6 +106,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False  # what came last, and is told so once what came before it is answered
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._intake.begin(self.loop, cast(Scope, cycle.scope), partial(super()._start_asgi_task, cycle, app))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = cast(RequestResponseCycle, cast(MethodType, send).__self__)  # `send` is a method of it

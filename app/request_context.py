@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 from strata.app.callers.callers import Caller
 from strata.app.headers import header_text
+from strata.app.intake import came
 
 _KEY = "strata.context"
 _LONGEST_ID = 128
@@ -22,7 +23,7 @@ class RequestContext:
 
     id: str
     echoed: bytes  # the id as it goes into the answer
-    started: float = field(default_factory=perf_counter)
+    started: float  # when it came, as `perf_counter` counts
     status: int = 0  # 0 until an answer has begun
     caller: Caller | None = None  # None on paths that are open to everybody
     body_bytes: int = 0  # of its body, counted as in flight until the request is over
@@ -35,7 +36,7 @@ class RequestContext:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         if not 0 < len(given) <= _LONGEST_ID or not header_text(given).isprintable():
             given = b"%016x" % _IDS.getrandbits(64)
-        context = cls(header_text(given), given)
+        context = cls(header_text(given), given, came(scope))
         scope[_KEY] = context
         return context
 

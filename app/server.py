@@ -19,6 +19,7 @@ from strata.app.connections import BoundedProtocol, Connections, raise_file_limi
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import remarks
 from strata.app.fitting import check_fits
+from strata.app.intake import Intake
 from strata.app.lifecycle import Lifecycle
 from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
@@ -58,7 +59,7 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     for remark in remarks(os.environ, Settings.model_fields):
         logs.event("environment", {"note": remark}, level=logging.WARNING)
     bounds = Connections(settings.client_seconds, limit)
-    protocol: Any = partial(BoundedProtocol, bounds=bounds)
+    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=Intake())
     config = uvicorn.Config(
         app,
         http=protocol,
