@@ -87,7 +87,7 @@ class Connections:
         too_old = loop.time() - self._client_s
         for connection in [c for c, since in self._waiting.items() if since < too_old]:
             self.closed(connection)
-            connection.time_out(f"a request may take {self._client_s:g} s to be sent (--client-seconds)")
+            connection.hang_up(408, f"a request may take {self._client_s:g} s to be sent (--client-seconds)")
         loop.call_later(_SWEEP_S, self._sweep, loop)
 
 
@@ -172,20 +172,24 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
-    def time_out(self, why: str) -> None:
-        """Hang up on a client that took too long; where half a request has come, say so."""
+    @property
+    def half(self) -> bool:
+        """Whether a part of a request has come, and nothing of an answer has gone."""
+        if self.flow.write_paused or self.pipeline:
+            return False
         cycle = self.cycle
-        told = not self.flow.write_paused and not self.pipeline
         if cycle is None or cycle.response_complete:
-            told = told and self._idle_bytes > 0
-        else:
-            told = told and cycle.more_body and not cycle.response_started
-        if not told:
+            return self._idle_bytes > 0
+        return cycle.more_body and not cycle.response_started
+
+    def hang_up(self, status: int, why: str) -> None:
+        """End a connection; where it is half a request, say why."""
+        if not self.half:
             self.transport.abort()
             return
-        logs.request({"client": self.client[0] if self.client else "local", "status": 408, "error": why})
+        logs.request({"client": self.client[0] if self.client else "local", "status": status, "error": why})
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(why)
-        self.transport.write(STATUS_LINE[408] + head + why.encode())
+        self.transport.write(STATUS_LINE[status] + head + why.encode())
         self.transport.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:

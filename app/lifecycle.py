@@ -109,6 +109,10 @@ class Lifecycle:
             await asyncio.sleep(_DRAIN_LOOK_S)
         return not self._in_flight.evict_all()
 
+    def give_up(self) -> None:
+        """Have what is still to be answered refused, now."""
+        self._in_flight.evict_all()
+
     async def stop(self) -> None:
         """End the engine's processes and the threads."""
         self._draining = True

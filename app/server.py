@@ -137,12 +137,19 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(_LOOK_S)
         while not self.force_exit and self._bounds.newest > now() - _FIRST_BYTES_S and now() < end:
             await asyncio.sleep(_LOOK_S)
+        for each in list(self.server_state.connections):
+            if (connection := cast(BoundedProtocol, each)).half:  # whole, it would be refused likewise
+                connection.hang_up(503, "the server is shutting down")
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would leave the engine, and cut the lifespan off
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: drain. Second: leave at once. (uvicorn's own would end the process by the signal itself.)"""
         if self._loop is None or self._draining is not None:
             self.status = 1 if self._draining is not None else self.status  # accepted requests are left unanswered
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._lifecycle.give_up)
             self.should_exit = self.force_exit = True
             return
         self._loop.call_soon_threadsafe(self._begin_to_drain, signal.Signals(sig).name)

@@ -6,6 +6,8 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -107,3 +109,34 @@ def test_whoever_keeps_a_connection_is_told_that_it_ends(start_server: ServerFac
             each.result(timeout=30)
     assert found.keys() <= {(200, False), (200, True), (503, True), ConnectionRefusedError}, found
     assert found[200, True] + found[503, True] >= 8
+
+
+def test_half_a_request_does_not_hold_the_end_up(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle)
+    halves = (b"", b"POST /em", head("/embed", 19) + b'{"inputs"', head("/embed", 19, "Expect: 100-continue"))
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connect(server)) for _ in halves]
+        for connection, half in zip(waiting, halves, strict=True):
+            connection.sendall(half)
+        until(lambda: series(server, "process_open_fds") > len(halves), 20)
+        began = time.monotonic()
+        server.terminate()
+        said = [b"".join(iter(partial(connection.recv, 65536), b"")) for connection in waiting]
+        assert server.process.wait(timeout=DRAIN_S) == 0
+        assert time.monotonic() - began < 4
+    told = [answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")[:12] for answer in said]
+    assert told == [b"", *[b"HTTP/1.1 503"] * 3]
+    assert "Traceback" not in server.text()
+
+
+def test_a_second_signal_refuses_what_waits_and_ends_at_once(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle)
+    with ThreadPoolExecutor(4) as threads, server.engine_held():
+        asking = [threads.submit(server.client.post, "/embed", json={"inputs": "river"}) for _ in range(4)]
+        until(lambda: series(server, "strata_requests_in_progress") == 4, 20)
+        server.terminate()
+        server.await_logged("draining")
+        server.terminate()
+        assert [request.result().status_code for request in asking] == [503] * 4
+        assert server.process.wait(timeout=5) == 1
+    assert "Traceback" not in server.text()
