@@ -27,7 +27,7 @@ def ask(url: str, path: str, timeout_s: float) -> str:
         with urlopen(Request(url + path, headers=headers), timeout=timeout_s) as answer:
             return str(answer.read().decode())
     except HTTPError as error:
-        raise NotAnsweredError(f"{url}: {_refusal(error)}") from error
+        raise NotAnsweredError(_refusal(error) or f"{url}: {error}") from error
     except URLError as error:
         reason = error.reason
         raise NotAnsweredError(f"{url}: {getattr(reason, 'strerror', None) or reason}") from error
@@ -42,9 +42,10 @@ def no_strata(url: str) -> NotAnsweredError:
     return NotAnsweredError(f"{url}: what answers there is no Strata server")
 
 
-def _refusal(error: HTTPError) -> str:
+def _refusal(error: HTTPError) -> str | None:
+    """Why a Strata server refused, in its own words; None where another one did."""
     try:
         told = json.load(error)["error"]
-        return str(told["message"] if isinstance(told, dict) else told)
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return str(error)
+        return None
+    return told if isinstance(told, str) else None

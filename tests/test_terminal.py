@@ -78,7 +78,7 @@ def test_what_is_no_server_of_ours_is_told_in_a_line(
         url = f"http://127.0.0.1:{other.server_port}"
         for path, told in {
             **dict.fromkeys(("json", "list", "html", "metrics"), "is no Strata server"),
-            "nowhere": "no such thing",
+            "nowhere": "HTTP Error 404",
             "mute": "does not speak HTTP",
             "bytes": "can't decode",
         }.items():

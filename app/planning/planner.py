@@ -101,7 +101,7 @@ class Planner:
             self._pin(left, ask.layers)
         elif deadline_s is None:
             which, chosen = ("shallowest", left.exits[0]) if floor else ("deepest", left.exits[-1])
-            left.keep([chosen], f"without a deadline the {which} exit allowed is run")
+            left.keep([chosen], f"no deadline: the {which} allowed is run")
         else:
             for layers, better in self.figures.beaten(tuple(left.exits), dim, task, role).items():
                 left.rule_out(layers, f"measurably worse than {better} layers, which take less time")

@@ -117,6 +117,8 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ValueError("--url measures quality: it needs --sts or --beir, and takes no --base or --text")
     if not args.url and (args.exits or args.dims):
         raise ValueError("--exits and --dims go with --url; a bundle is measured at all that it was trained for")
+    if args.picture and (args.picture.is_dir() or args.picture.suffix != ".png"):
+        raise ValueError(f"--picture {args.picture}: must be the name of a file that ends in .png")
 
 
 def _output_types(text: str) -> tuple[str, ...]:

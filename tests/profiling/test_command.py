@@ -285,6 +285,8 @@ def test_what_cannot_be_measured_is_told_in_a_line(
         ((bundle, "--no-latency", "--no-agreement", "--sts", alike), "5 rows with 1 different scores"),
         ((bundle, "--no-latency", "--sts", short), "row 2: has 2 fields; expected 3"),
         ((bundle, "--no-latency", "--beir", bare), "row 1: has 2 fields; expected query-id, corpus-id, score"),
+        ((bundle, "--picture", tmp_path), "must be the name of a file that ends in .png"),
+        ((bundle, "--no-latency", "--texts", "19"), "19 texts tell too little; at least 20 are needed"),
         ((bundle, "--lengths", "4096"), "--lengths 4096: this model reads"),
     ):
         assert profile(*words) == 1
