@@ -20,6 +20,7 @@ class Cycle:
         self.keep_alive = keep_alive
         self.disconnected = self.response_started = self.response_complete = False
         self.waiting_for_100_continue = True
+        self.more_body = False
         self.flow = SimpleNamespace(write_paused=False)
         self.writes: list[bytes] = []
         self.left_to_uvicorn: list[str] = []
@@ -61,6 +62,14 @@ def test_an_answer_is_one_write_and_the_connection_goes_on(method: str, body: by
 
 def test_a_connection_that_ends_says_so() -> None:
     cycle = Cycle(keep_alive=False)
+    answered(cycle, [LENGTH], b"{}")
+    assert b"\r\nconnection: close\r\n\r\n{}" in cycle.writes[0]
+    assert cycle.closed == 1
+
+
+def test_a_body_that_was_not_asked_for_ends_the_connection() -> None:
+    cycle = Cycle()
+    cycle.more_body = True
     answered(cycle, [LENGTH], b"{}")
     assert b"\r\nconnection: close\r\n\r\n{}" in cycle.writes[0]
     assert cycle.closed == 1
