@@ -80,7 +80,7 @@ def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool)
     """Worker-seconds of what waits at its floors; for one beyond its share, of those who keep their depth at that."""
     layers = columns.floors
     if beyond and snapshot.kept:
-        layers = np.where(columns.kept, curves.rows[columns.curves, LEVELS - 1], layers)
+        layers = np.maximum(layers, np.minimum(columns.kept, curves.rows[columns.curves, LEVELS - 1]))
     return snapshot.capacity.costs.rows(columns.tokens, columns.texts, layers, snapshot.capacity.bounds)
 
 
@@ -96,7 +96,7 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
         if kind.tier == newcomer.tier:
             texts = max(0.0, texts - coming(newcomer.own_rates, 0.0, span))
         texts += snapshot.policy.beyond_sigmas * sqrt(texts)
-        each = kind.top_work if kind.tier in snapshot.kept else kind.floor_work
+        each = kind.work(max(kind.floor, snapshot.kept.get(kind.tier, 0.0)))
         found += min(texts * each, kind.share * snapshot.capacity.workers * span)
     return found
 

@@ -205,7 +205,7 @@ class Decisions:
             curve = self._curves.number(terms.exits, terms.shares)
             at = self.queue.place(due)
             columns = self.queue.columns(snapshot.kept).inserted(
-                at, due, deadline, sum(lengths), len(lengths), terms.exits[0], curve, terms.tier in snapshot.kept
+                at, due, deadline, sum(lengths), len(lengths), terms.exits[0], curve, snapshot.kept.get(terms.tier, 0.0)
             )
             found = choose(columns, snapshot, self._curves, math.inf).layers
             layers = int(found[at])

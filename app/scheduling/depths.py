@@ -71,8 +71,8 @@ class Pricing:
         self.tokens = np.concatenate([columns.tokens, texts * [kind.text_tokens for kind in kinds]])[order]
         self.texts = np.concatenate([columns.texts, texts])[order]
         self.curves = np.concatenate([columns.curves, [kind.curve for kind in kinds]])[order].astype(np.intp)
-        kept = np.array([kind.tier in snapshot.kept for kind in kinds], np.bool_)
-        self.kept = np.concatenate([columns.kept, kept])[order]
+        kept = np.concatenate([columns.kept, [snapshot.kept.get(kind.tier, 0.0) for kind in kinds]])[order]
+        self.kept = kept > 0
         usual = costs.per_layer(np.array([capacity.bounds.text_tokens]))
         length = self.tokens / np.maximum(self.texts, 1e-9)
         self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
@@ -87,22 +87,37 @@ class Pricing:
         self._offset = min(0, int(self.shift.min(initial=0)))
         self.top = self.span * (2 if self.any_kept else 1)
         cap = costs.deepest(np.minimum(length, capacity.bounds.tokens), self.slack - capacity.lag_s)
+        # Alone on a worker a text gets no deeper than this, whatever else waits.
+        self.cap = self._exits_within(cap)
+        # What a tier's share does not carry, it gets at the price of all.
+        self._keeps = self._exits_within(np.where(self.kept, kept, np.inf)) if self.any_kept else None
+
+    def _exits_within(self, layers: Floats) -> Floats | None:
+        """Of each the deepest exit with at most so many layers, or its floor; None: everybody's deepest has no more."""
         table = self._rows[self.curves]
-        self.cap: Floats | None = None
-        if (cap < table[:, -1]).any():
-            # Alone on a worker a text gets no deeper than this, whatever else waits.
-            fits = np.maximum((table <= cap[:, None]).sum(axis=1) - 1, 0)
-            self.cap = table[np.arange(len(table)), fits]
+        if not (layers < table[:, -1]).any():
+            return None
+        fits = np.maximum((table <= layers[:, None]).sum(axis=1) - 1, 0)
+        return np.asarray(table[np.arange(len(table)), fits])
 
     def layers(self, level: Levels | int) -> Floats:
         """Of each at a level: from 0, everybody's floor, to ``top``, everybody's full depth."""
         level = np.asarray(level)
-        if self.any_kept:
-            level = np.where(self.kept, np.minimum(level, self.span), np.maximum(level - self.span, 0))
+        if not self.any_kept:
+            found = self._at(level)
+        elif self._keeps is None:
+            found = self._at(np.where(self.kept, np.minimum(level, self.span), np.maximum(level - self.span, 0)))
+        else:
+            own = np.minimum(self._at(np.minimum(level, self.span)), self._keeps)
+            priced = self._at(np.maximum(level - self.span, 0))
+            found = np.where(self.kept, np.maximum(own, priced), priced)
+        return found if self.cap is None else np.minimum(found, self.cap)
+
+    def _at(self, level: Levels) -> Floats:
+        """Of each at a level of price, from 0 to ``span``."""
         at = np.clip(level + self._offset - self.shift, 0, LEVELS - 1)
         at = np.where(level <= 0, 0, np.where(level >= self.span, LEVELS - 1, at))
-        found = self._rows[self.curves, at]
-        return np.asarray(found if self.cap is None else np.minimum(found, self.cap))
+        return np.asarray(self._rows[self.curves, at])
 
     def late(self, layers: Floats) -> npt.NDArray[np.bool_]:
         """Which would not be in time at these depths."""

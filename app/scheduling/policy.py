@@ -31,8 +31,9 @@ class Policy:
     hopeless: float = 0.75  # of the predicted time: what has less left cannot be in time any more
 
     # Depth.
-    kept_load: float = 0.95  # of its share: a tier whose full depth takes less keeps it, whatever others do
-    kept_burst: float = 0.5  # of its deadline, that its share may need for what waits of it at full depth, likewise
+    kept_load: float = 0.95  # of its share: a tier keeps the depth that takes no more, whatever others do
+    kept_burst: float = 0.5  # of its deadline, that its share may need for what waits of it at that depth, likewise
+    kept_least: float = 0.8  # of its deepest exit: a tier whose share carries less keeps nothing but its floor
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
     headroom: float = 0.4  # of the time left: all must be predicted to be answered by then, or depth falls

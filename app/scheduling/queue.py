@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,14 +27,14 @@ class Columns:
     texts: Floats
     floors: Floats  # fewest layers
     curves: npt.NDArray[np.intp]  # rows of `Curves`
-    kept: npt.NDArray[np.bool_]  # within its share: its depth is not taken for those beyond theirs
+    kept: Floats  # layers that its tier's share carries: they are not taken for those beyond theirs; 0: none
     within: npt.NDArray[np.bool_]  # let in within its share: goes first when there is not time for all
 
     def __len__(self) -> int:
         return len(self.dues)
 
     def inserted(
-        self, at: int, due: float, deadline: float, tokens: int, texts: int, floor: int, curve: int, kept: bool
+        self, at: int, due: float, deadline: float, tokens: int, texts: int, floor: int, curve: int, kept: float
     ) -> Columns:
         """These columns with one request more."""
         return Columns(
@@ -124,15 +124,15 @@ class DeadlineQueue:
             at += 1
         return False
 
-    def columns(self, kept: Collection[str]) -> Columns:
-        """The columns until the queue changes; ``kept``: the tiers that keep their depth."""
+    def columns(self, kept: Mapping[str, float]) -> Columns:
+        """The columns until the queue changes; ``kept``: layers that tiers keep."""
         count = len(self.requests)
         self._make_room(count)
         for at in range(self._written, count):
             self._write(at)
         self._written = count
         table = self._table[:, :count]
-        tiers = [number for tier, number in self._tiers.items() if tier in kept]
+        layers = np.array([kept.get(tier, 0.0) for tier in self._tiers])
         return Columns(
             table[_DUE],
             table[_DEADLINE],
@@ -140,7 +140,7 @@ class DeadlineQueue:
             table[_TEXTS],
             table[_FLOOR],
             table[_CURVE].astype(np.intp),
-            np.isin(table[_TIER], tiers) if tiers else np.zeros(table.shape[1], np.bool_),
+            layers[table[_TIER].astype(np.intp)] if kept and count else np.zeros(count),
             table[_WITHIN] > 0,
         )
 

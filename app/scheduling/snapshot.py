@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,18 @@ class Expected:
     floor_work: float  # worker-seconds of one text at its floor,
     top_work: float  # and at its deepest exit
 
+    def work(self, layers: float) -> float:
+        """Worker-seconds of one text at a depth between the two."""
+        return self.floor_work + self._layer_work * (layers - self.floor)
+
+    def deepest(self, work: float) -> float:
+        """The depth at which one text takes so many worker-seconds, at most the deepest; under the floor: too few."""
+        return min(float(self.top), self.floor + (work - self.floor_work) / max(self._layer_work, 1e-12))
+
+    @property
+    def _layer_work(self) -> float:
+        return (self.top_work - self.floor_work) / max(1, self.top - self.floor)
+
 
 @dataclass(slots=True)
 class Snapshot:
@@ -63,7 +75,7 @@ class Snapshot:
     capacity: Capacity
     policy: Policy
     expected: Sequence[Expected] = ()
-    kept: frozenset[str] = frozenset()  # tiers whose full depth is within their share
+    kept: Mapping[str, float] = field(default_factory=dict)  # tier: layers that its share carries; others' it is not
     margin: float = 0.0  # share of its time that one beyond its share must have left, beyond what the policy asks
 
     @property

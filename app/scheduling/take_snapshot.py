@@ -23,7 +23,7 @@ class Arriving:
     """What is likely to come, as it was a few milliseconds ago at most: nothing else of a snapshot takes as long."""
 
     expected: Sequence[Expected]
-    kept: frozenset[str]
+    kept: Mapping[str, float]
     read: float  # when
     flows: int  # that were known
     curves: int  # generation of `Curves`
@@ -103,21 +103,21 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
     return found
 
 
-def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: Capacity) -> frozenset[str]:
-    """Tiers whose full depth their share carries, in the long run and now, where there are others whose it does not."""
+def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: Capacity) -> dict[str, float]:
+    """Layers of tiers that their shares carry, in the long run and now, where there is any that is carried less far."""
     texts, tokens = (_by_tier(counts) for counts in waiting)
-
-    def carried(kind: Expected) -> bool:
+    kept = {}
+    for kind in expected:
         share = kind.share * capacity.workers
-        if kind.deadline_s == inf or max(kind.rates) * kind.top_work > policy.kept_load * share:
-            return False
-        held = texts[kind.tier]
-        # A burst is beyond the share before the rates know of it.
-        burst = capacity.costs.row(tokens[kind.tier], held, kind.top, capacity.bounds) if held else 0.0
-        return burst <= policy.kept_burst * kind.deadline_s * share
-
-    kept = frozenset(kind.tier for kind in expected if carried(kind))
-    return kept if len(kept) < len(expected) else frozenset()
+        work = policy.kept_load * share / max(kind.rates)
+        if held := texts[kind.tier]:  # a burst is beyond the share before the rates know of it
+            usual = max(held, tokens[kind.tier] / kind.text_tokens)
+            work = min(work, policy.kept_burst * kind.deadline_s * share / usual)
+        layers = kind.deepest(work)
+        if kind.deadline_s < inf and layers >= policy.kept_least * kind.top:
+            kept[kind.tier] = layers
+    everybody = len(kept) == len(expected) and all(kept[kind.tier] >= kind.top for kind in expected)
+    return {} if everybody else kept
 
 
 def _by_tier(counts: Mapping[Flow, int]) -> Counter[str]:

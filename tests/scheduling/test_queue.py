@@ -52,7 +52,7 @@ def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int
         assert queue.tokens == sum(len(t.tokens) for r in waiting for t in r.waiting)
         assert sum(queue.flows.values()) == queue.texts
         if random.random() < 0.5:  # type: ignore[attr-defined]
-            columns = queue.columns(())
+            columns = queue.columns({})
             assert columns.dues.tolist() == [r.due for r in queue.requests]
             assert columns.tokens.tolist() == [r.waiting_tokens for r in queue.requests]
 
