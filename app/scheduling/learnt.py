@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp, inf, log2
+from math import exp, inf, log2, sqrt
 
 from strata.app.planning.cost import CostModel
 
@@ -13,6 +13,7 @@ _GAP = 0.05  # weight of the newest gap between two batches of a worker,
 _GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things,
 _GAP_FORGET_S = 10.0  # and nothing any more after a while without one
 FAST_S, _SLOW_S = 2.0, 15.0  # over which arrivals are averaged: what comes next, and what comes in the long run
+_SIGMAS = 2.0  # of what came of a flow that is new, which are taken for chance
 _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
@@ -29,16 +30,20 @@ Flow = tuple[str, str]  # tier, and the caller in it
 class Rate:
     """Something a second, over two spans of time."""
 
-    __slots__ = ("_born", "_fast", "_slow", "_then")
+    __slots__ = ("_born", "_fast", "_of", "_slow", "_then")
 
     def __init__(self, now: float) -> None:
         self._born = self._then = now
         self._fast = self._slow = 0.0
+        self._of = 1.0  # in what amounts it comes
 
     def add(self, amount: float, now: float) -> None:
         """So much came."""
         self._fast, self._slow = self.spans(now)
+        if self._slow < _GONE:  # for the first time, or again after a long one
+            self._born, self._of = now, amount
         self._then = now
+        self._of += 0.1 * (amount - self._of)
         self._fast += amount / FAST_S
         self._slow += amount / _SLOW_S
 
@@ -51,6 +56,10 @@ class Rate:
         """Of late, and on the whole."""
         fast, slow = self.spans(now)
         age = max(0.0, now - self._born)
+        if 0 < age < FAST_S:
+            # The average has not seen its span yet: the rate so far, less what may be chance.
+            so_far = fast / (1 - exp(-age / FAST_S))
+            fast = max(fast, so_far - _SIGMAS * sqrt(so_far * self._of / age))
         # What has been seen for a moment only is taken to have come by chance.
         return fast, min(fast, slow / (1 - exp(-(age + 0.5) / _SLOW_S))) if age < _SLOW_S else slow
 

@@ -1,0 +1,38 @@
+"""What is learnt from what comes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from strata.app.scheduling.learnt import Rate
+
+
+def rate_after(seconds: float, times: list[float], amount: float = 1.0, rate: Rate | None = None) -> float:
+    rate = rate or Rate(times[0])
+    for at in times:
+        rate.add(amount, at)
+    return rate.read(seconds)[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_flow_that_is_new_is_known_before_its_average_has_seen_its_span(seed: int) -> None:
+    """Else a tier that floods from its first moment is let in as if the others sent a fifth of what they do."""
+    gaps = np.random.default_rng(seed).exponential(1 / 250, 2000)
+    times = np.cumsum(gaps)
+    for seconds, least in ((0.4, 140), (1.0, 170), (4.0, 190)):
+        found = rate_after(seconds, times[times < seconds].tolist())
+        assert least < found < 320, (seconds, found)
+
+
+def test_a_few_that_come_together_are_no_flow() -> None:
+    assert rate_after(0.011, [0.0, 0.01]) < 1.5
+    assert rate_after(0.1, [0.0], amount=256) <= 128, "one large request is one request"
+    assert rate_after(0.2, [0.0, 0.1], amount=256) <= 256
+
+
+def test_a_flow_that_comes_again_is_new_again() -> None:
+    rate = Rate(0.0)
+    rate.add(1.0, 0.0)
+    again = [1000 + i / 250 for i in range(100)]
+    assert 150 < rate_after(1000.4, again, rate=rate) < 300
