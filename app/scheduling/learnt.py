@@ -18,7 +18,8 @@ _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
-_MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what each accepted request that was not in time adds to a margin
+_MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what accepted requests that were not in time add to a margin,
+_TOGETHER_S = 0.1  # those of so long once: they waited for the same
 # A turn is one iteration of this process's event loop. What comes waits for its end until it is read, and an answer
 # until it is sent.
 _TURNS = 2.0
@@ -145,6 +146,8 @@ class Learnt:
         A tier's own margin grows by those within its share alone: what others send beyond theirs takes nothing from it.
         """
         for name in ("", tier) if within else ("",):
+            if name in self._margins and now - self._margins[name][1] < _TOGETHER_S:
+                continue
             self._margins[name] = (min(_MISS_MOST, self.margin(name, now) + _MISS), now)
 
     def margin(self, tier: str, now: float) -> float:

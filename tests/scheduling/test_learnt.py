@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strata.app.scheduling.learnt import Rate
+from strata.app.planning.cost import CostModel
+from strata.app.scheduling.learnt import Learnt, Rate
 
 
 def rate_after(seconds: float, times: list[float], amount: float = 1.0, rate: Rate | None = None) -> float:
@@ -36,3 +37,15 @@ def test_a_flow_that_comes_again_is_new_again() -> None:
     rate.add(1.0, 0.0)
     again = [1000 + i / 250 for i in range(100)]
     assert 150 < rate_after(1000.4, again, rate=rate) < 300
+
+
+def test_a_batch_of_late_ones_is_one_reason_to_be_careful_and_a_second_of_them_are_ten() -> None:
+    """Twenty texts that one batch kept waiting used to halve the room for everybody who came in the next 20 s."""
+    learnt = Learnt(CostModel())
+    for _ in range(20):
+        learnt.missed("gold", True, 5.0)
+    assert learnt.margin("gold", 5.0) == learnt.margin("", 5.0) == pytest.approx(0.02)
+    for moment in range(1, 11):
+        learnt.missed("gold", True, 5.0 + 0.101 * moment)
+    assert 0.2 < learnt.margin("gold", 6.1) < 0.23
+    assert learnt.margin("gold", 60.0) < 0.02
