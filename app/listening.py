@@ -145,8 +145,13 @@ def _tcp(host: str, port: int, option: str) -> list[socket.socket]:
     return bound
 
 
+_USUAL = frozenset({"127.0.0.1", "::1", "0.0.0.0", "::"})  # addresses of which nothing need be asked
+
+
 def _is_of_many(family: socket.AddressFamily, address: str) -> bool:
     """Whether it is multicast or broadcast: it can be bound, and then waited on in vain."""
+    if address in _USUAL:
+        return False
     if ipaddress.ip_address(address.partition("%")[0]).is_multicast:
         return True
     with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):

@@ -19,7 +19,7 @@ _MOST_FLOWS = 256
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
 _MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what accepted requests that were not in time add to a margin,
-_TOGETHER_S = 0.1  # those of so long once: they waited for the same
+_TOGETHER_S = 0.05  # those of so long once: they waited for the same
 # A turn is one iteration of this process's event loop. What comes waits for its end until it is read, and an answer
 # until it is sent.
 _TURNS = 2.0
