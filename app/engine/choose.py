@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from strata.app.engine.batch import Batch, BatchResult, Row, TokenIds
-from strata.app.engine.link import EngineError, Worker
+from strata.app.engine.link import EngineError
 from strata.model_store.bundle.bundle import Bundle, read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
 
@@ -30,6 +31,13 @@ _TEXTS = (
     "A good translation keeps the rhythm of a sentence as well as its sense.",
     "Ships that leave the harbour at dusk reach the island shortly after midnight, if the wind holds.",
 )
+
+
+class Runs(Protocol):
+    """What is asked of a candidate's worker."""
+
+    async def run(self, batch: Batch, timeout_s: float) -> BatchResult:
+        """Run one batch. Raises EngineError."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,7 +75,7 @@ def sample_tokens(bundle: Bundle) -> list[TokenIds]:
 
 
 async def measure(
-    workers: dict[tuple[str, str], Worker], manifest: Manifest, sample: Sequence[TokenIds]
+    workers: Mapping[tuple[str, str], Runs], manifest: Manifest, sample: Sequence[TokenIds]
 ) -> list[Candidate]:
     """Time every candidate on the same rows at a quarter of the depth; compare it with the first at all exits.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
-from strata.app.engine.batch import Batch, Row, TokenIds
-from strata.app.engine.pool import EnginePool
+from strata.app.engine.batch import Batch, BatchResult, Row, TokenIds
 from strata.app.planning.cost import CostModel, Load
 
 _ROUNDS = 1  # that count: the host has run every size of a batch before its workers were forked
@@ -20,8 +20,23 @@ _LARGE = 4  # times the sample is the first of the large batches; each has twice
 _QUICK_S = 0.05  # one that takes longer is the last of them
 
 
+class Runs(Protocol):
+    """What is asked of the engine."""
+
+    @property
+    def size(self) -> int:
+        """Workers alive."""
+
+    @property
+    def idle(self) -> int:
+        """Workers without a batch."""
+
+    def run(self, batch: Batch) -> Awaitable[BatchResult]:
+        """Run a batch on an idle worker."""
+
+
 async def measure(
-    pool: EnginePool,
+    pool: Runs,
     cost: CostModel,
     sample: Sequence[TokenIds],
     layers: int,

@@ -83,7 +83,7 @@ def test_no_text_goes_deeper_than_its_row_says(bundle: Bundle) -> None:
     assert encoder(bundle, "torch", "float32").run(Batch(rows)).layers == [3] * len(rows)
 
 
-def test_texts_that_leave_cost_nothing_more(bundle: Bundle) -> None:
+def test_texts_that_leave_cost_nothing_more(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     run = encoder(bundle, "torch", "float32")
     places: list[int] = []
     blocks = run._backend.blocks
@@ -92,7 +92,7 @@ def test_texts_that_leave_cost_nothing_more(bundle: Bundle) -> None:
         places.extend([state.layout.tokens] * (last - first))
         return blocks(first, last, state)
 
-    run._backend.blocks = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(run._backend, "blocks", counted)
     ids = np.arange(5, 15, dtype=np.int32)
     run.run(Batch([Row(ids, LAYERS, HIDDEN, threshold=-1.0), Row(ids, LAYERS, HIDDEN)]))
     assert places == [20, 20, 10, 10, 10, 10]

@@ -46,7 +46,7 @@ class Machine:
 
 def chosen(bundle: Path, machines: dict[tuple[str, str], Machine], least: float = FAITHFUL) -> tuple[Candidate, str]:
     opened = Bundle.open(bundle)
-    return fastest(asyncio.run(measure(machines, opened.manifest, sample_tokens(opened))), least)  # type: ignore[arg-type]
+    return fastest(asyncio.run(measure(machines, opened.manifest, sample_tokens(opened))), least)
 
 
 def test_the_fastest_that_is_faithful_runs(tiny_bundle: Path) -> None:

@@ -24,6 +24,7 @@ from strata.app.planning.cost import CostModel
 from strata.app.planning.plan import Terms
 from strata.app.scheduling.errors import EngineFailure, NotServing, Overloaded
 from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.result import Answer
 from strata.app.scheduling.scheduler import Scheduler
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
 from strata.model_store.bundle.registry import DEFAULT, find
@@ -155,7 +156,10 @@ def test_only_the_request_at_fault_fails(tiny_bundle: Path) -> None:
             *(scheduler.submit(t, TERMS, normalize=True) for t in texts), return_exceptions=True
         )
         assert isinstance(answers[1], EngineFailure)
-        assert [a.vectors.shape for a in (answers[0], answers[2])] == [(1, 32), (2, 32)]  # type: ignore[union-attr]
+        first, _, last = answers
+        assert isinstance(first, Answer)
+        assert isinstance(last, Answer)
+        assert [first.vectors.shape, last.vectors.shape] == [(1, 32), (2, 32)]
         assert scheduler.waiting_tickets == scheduler.waiting_tokens == 0
 
     with_pool(tiny_bundle, SMALL, use)
@@ -338,7 +342,8 @@ def test_a_worker_hears_how_its_own_children_end(tiny_bundle: Path) -> None:
 
     async def use(pool: EnginePool) -> None:
         status = Path(f"/proc/{pool.pids['engine-worker-0']}/status").read_text()
-        ignored = int(re.search(r"SigIgn:\s*(\w+)", status)[1], 16)  # type: ignore[index]
-        assert not ignored & 1 << signal.SIGCHLD - 1
+        ignored = re.search(r"SigIgn:\s*(\w+)", status)
+        assert ignored
+        assert not int(ignored[1], 16) & 1 << signal.SIGCHLD - 1
 
     with_pool(tiny_bundle, SMALL, use)

@@ -107,7 +107,7 @@ def test_rows_are_not_normalised_when_asked(model: tuple[Bundle, Reference]) -> 
     np.testing.assert_allclose(raw / np.linalg.norm(raw), cut(reference.vectors(ids, [2])[2], 16), atol=1e-5)
 
 
-def test_a_row_that_left_costs_nothing_more(tmp_path: Path) -> None:
+def test_a_row_that_left_costs_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 3: the tokens computed after an exit are those of the rows that stay."""
     tiny_encoder(tmp_path / "source", "bert", layers=LAYERS, hidden=HIDDEN)
     import_model(tmp_path / "source", tmp_path / "bundle", overrides=Overrides(pooling="mean", exits=(1, 2, 3, 4)))
@@ -120,7 +120,7 @@ def test_a_row_that_left_costs_nothing_more(tmp_path: Path) -> None:
         places.extend([state.layout.tokens] * (last - first))
         return blocks(first, last, state)
 
-    backend.blocks = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(backend, "blocks", counted)
     ids = np.arange(5, 15, dtype=np.int32)
     Encoder(bundle.manifest, backend).run(Batch([Row(ids, layers, 32) for layers in (1, 1, 2, 4)]))
     assert places == [40, 20, 10, 10]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,11 +52,11 @@ def kept(layers: int, dim: int) -> float:
     return SCORES[layers] / 80 * (0.9 if dim == 16 else 1)
 
 
-def terms(*, planner: Planner = PLANNER, tier: Tier = DEFAULT, **asked: object) -> Terms:
-    return planner.terms(Ask(**asked), tier)  # type: ignore[arg-type]
+def terms(*, planner: Planner = PLANNER, tier: Tier = DEFAULT, **asked: Any) -> Terms:
+    return planner.terms(Ask(**asked), tier)
 
 
-def refused(field: str, *, planner: Planner = PLANNER, tier: Tier = DEFAULT, **asked: object) -> str:
+def refused(field: str, *, planner: Planner = PLANNER, tier: Tier = DEFAULT, **asked: Any) -> str:
     with pytest.raises(PlanRefused) as caught:
         terms(planner=planner, tier=tier, **asked)
     assert caught.value.field == field

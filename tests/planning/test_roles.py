@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from strata.app.callers.tier import DEFAULT, Tier
@@ -39,15 +41,15 @@ def searching_manifest(**update: object) -> Manifest:
 PLANNER = Planner(searching_manifest(), MODEL)
 
 
-def terms(*, planner: Planner = PLANNER, tier: Tier = DEFAULT, **asked: object) -> Terms:
-    return planner.terms(Ask(**asked), tier)  # type: ignore[arg-type]
+def terms(*, planner: Planner = PLANNER, tier: Tier = DEFAULT, **asked: Any) -> Terms:
+    return planner.terms(Ask(**asked), tier)
 
 
 def told(found: Terms) -> list[tuple[str, float]]:
     return [(worth.task, round(worth.share * 80, 6)) for worth in found.quality if worth]
 
 
-def refused(field: str, **asked: object) -> str:
+def refused(field: str, **asked: Any) -> str:
     with pytest.raises(PlanRefused) as caught:
         terms(**asked)
     assert caught.value.field == field
@@ -148,7 +150,7 @@ def test_figures_are_of_the_dtype_that_runs() -> None:
         ("bfloat16", whole, ("similarity", 40.0)),
         ("int8", part, ("similarity", 40.0)),  # all that was measured at it
     ):
-        variants = (Variant(dtype=dtype, sets=sets),)  # type: ignore[arg-type]
+        variants = (Variant.model_validate({"dtype": dtype, "sets": sets}),)
         planner = Planner(searching_manifest(quality=quality.model_copy(update={"variants": variants})), MODEL)
         planner.engine_runs_at("float32")
         assert told(terms(planner=planner, layers=1)) == [("search", 61.0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from random import Random
 
 import numpy as np
 from hypothesis import given
@@ -27,7 +28,7 @@ requests = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 50), mi
 
 
 @given(requests, st.randoms(use_true_random=False))
-def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int]]], random: object) -> None:
+def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int]]], random: Random) -> None:
     queue = DeadlineQueue(Curves(12))
     waiting: list[Admitted] = []
     for due, lengths in made:
@@ -35,7 +36,7 @@ def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int
         queue.add(one)
         waiting.append(one)
         if len(waiting) % 3 == 0:
-            gone = waiting.pop(random.randrange(len(waiting)))  # type: ignore[attr-defined]
+            gone = waiting.pop(random.randrange(len(waiting)))
             assert queue.remove(gone)
             assert not queue.remove(gone), "it cannot be taken out twice"
         if len(waiting) % 4 == 0 and waiting:
@@ -51,7 +52,7 @@ def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int
         assert queue.texts == sum(len(r.waiting) for r in waiting)
         assert queue.tokens == sum(len(t.tokens) for r in waiting for t in r.waiting)
         assert sum(queue.flows.values()) == queue.texts
-        if random.random() < 0.5:  # type: ignore[attr-defined]
+        if random.random() < 0.5:
             columns = queue.columns({})
             assert columns.dues.tolist() == [r.due for r in queue.requests]
             assert columns.tokens.tolist() == [r.waiting_tokens for r in queue.requests]

@@ -34,7 +34,7 @@ class Machine:
     def measured(self, batch_tokens: int, monkeypatch: pytest.MonkeyPatch) -> CostModel:
         monkeypatch.setattr(warmup, "perf_counter", lambda: self.now)
         cost = CostModel()
-        asyncio.run(warmup.measure(self, cost, SAMPLE, 12, 384, 512, batch_tokens))  # type: ignore[arg-type]
+        asyncio.run(warmup.measure(self, cost, SAMPLE, 12, 384, 512, batch_tokens))
         return cost
 
 

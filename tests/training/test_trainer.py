@@ -51,7 +51,7 @@ def test_loss_falls(tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: G
 
 
 def test_resumed_run_ends_with_the_same_weights(
-    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trainer(tiny_bert, tmp_path / "whole", RECIPE, lines, pairs).train(progress_bar=False)
     halted = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
@@ -62,7 +62,7 @@ def test_resumed_run_ends_with_the_same_weights(
             os.kill(os.getpid(), signal.SIGINT)
         return step(batches, factor)
 
-    halted.step = interrupted_in_the_twelfth  # type: ignore[method-assign]
+    monkeypatch.setattr(halted, "step", interrupted_in_the_twelfth)
     with pytest.raises(KeyboardInterrupt):
         halted.train(progress_bar=False)
     assert torch.load(tmp_path / "halves" / CHECKPOINT)["position"]["step"] == 12, "the step it was in is kept, too"
@@ -97,12 +97,12 @@ def test_half_precision_blocks_learn_the_same(
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
-    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = trainer(tiny_bert, tmp_path, RECIPE, lines, pairs)
     assert broken.student.heads is not None
     broken.student.heads.bias.data[0, 0] = torch.nan
-    broken._fit_heads = lambda heads: None  # type: ignore[method-assign]
+    monkeypatch.setattr(broken, "_fit_heads", lambda heads: None)
     with pytest.raises(ValueError, match="loss of step 10 is nan"):
         broken.train(progress_bar=False)
 
