@@ -12,11 +12,10 @@ import resource
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import httptools
 from starlette.types import Receive, Scope, Send
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from strata.app import logs
@@ -24,6 +23,9 @@ from strata.app.departure import ON_DEPARTURE
 from strata.app.intake import Intake
 from strata.app.response_writer import ResponseWriter
 from strata.app.upgrades import DecliningParser
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 _SWEEP_S = 1.0
 _MOST_FILES = 65_536

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from starlette.types import Scope
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from strata.app.connections import BoundedProtocol, Connections
 from strata.app.intake import Intake, came
 from tests.conftest import ServerFactory
 
@@ -40,6 +44,42 @@ def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None
         assert came(scopes[-1]) < sent < came(scopes[0]), "who had to wait came before now"
 
     asyncio.run(flood())
+
+
+def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
+    turn, begun = 0, []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(turn)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(next_turn)
+
+    async def flood() -> None:
+        loop, intake = asyncio.get_running_loop(), Intake()
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
+        config.load()
+        made = partial(BoundedProtocol, config=config, server_state=ServerState(), app_state={})
+        server = await loop.create_server(partial(made, bounds=Connections(60, 100), intake=intake), "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        clients = [socket.create_connection(address) for _ in range(50)]
+        await asyncio.sleep(0.2)  # all are accepted
+        next_turn()
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        while len(begun) < 50:
+            await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        server.close()
+
+    asyncio.run(flood())
+    assert max(Counter(begun).values()) <= 8
+    assert len(set(begun)) >= 7
 
 
 def test_three_hundred_at_once_are_all_answered(start_server: ServerFactory, tiny_bundle: Path) -> None:
