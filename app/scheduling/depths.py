@@ -105,7 +105,7 @@ class Pricing:
         level = np.asarray(level)
         if not self.any_kept:
             found = self._at(level)
-        elif self._keeps is None:
+        elif self._keeps is None:  # the same as below with one look into the table in the place of two
             found = self._at(np.where(self.kept, np.minimum(level, self.span), np.maximum(level - self.span, 0)))
         else:
             own = np.minimum(self._at(np.minimum(level, self.span)), self._keeps)
