@@ -40,7 +40,8 @@ class Verdict:
 
     late_s: float  # by how much it would be late, or make another late; 0: it is let in
     within: bool  # its share
-    own_s: float = 0.0  # until a server of its flow's own would be done with it
+    own_s: float = 0.0  # until a server of its flow's own would be done with it,
+    beyond_s: float = 0.0  # and by how much that is too late for it to be within its share
 
 
 def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curves: Curves) -> Verdict:
@@ -49,7 +50,8 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     doubt = 1 + capacity.costs.spread / 2  # of many batches some take longer and some less
     rate = max(newcomer.share, 1e-3) * capacity.workers
     own_s = newcomer.ahead_s + newcomer.work / rate  # all wait for this process at once, not one after the other
-    within = doubt * (capacity.lag_s + own_s) <= (policy.within_share - newcomer.margin) * newcomer.slack_s
+    beyond_s = doubt * (capacity.lag_s + own_s) - (policy.within_share - newcomer.margin) * newcomer.slack_s
+    within = beyond_s <= 0
     if columns is None:
         return Verdict(0.0, within, own_s)
     if newcomer.slack_s == inf:
@@ -64,7 +66,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     bound = policy.within_share - newcomer.margin if within else policy.beyond_share - snapshot.margin
     own = doubt * capacity.finish_one(before, newcomer.work) - bound * newcomer.slack_s
     if at == len(columns):
-        return Verdict(max(0.0, own), within, own_s)
+        return Verdict(max(0.0, own), within, own_s, beyond_s)
     left = (columns.deadlines - snapshot.now)[at:]
     finish = doubt * capacity.finish(work)[at:]
     after = finish + doubt * newcomer.work / capacity.workers
@@ -73,7 +75,7 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     if within:
         spoilt &= columns.within[at:]
     worst = float((after - most)[spoilt].max()) if spoilt.any() else 0.0
-    return Verdict(max(0.0, own, worst), within, own_s)
+    return Verdict(max(0.0, own, worst), within, own_s, beyond_s)
 
 
 def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool) -> Floats:

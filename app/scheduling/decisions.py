@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
+from strata.app.scheduling.refusals import Refusals
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.snapshot import Snapshot
 from strata.app.scheduling.take_snapshot import Arriving, take_snapshot
@@ -62,6 +63,7 @@ class Decisions:
         self._level = _TOP  # of price, that the head of the queue was last run at
         self.depth = layers
         self._arriving: Arriving | None = None
+        self._refusals = Refusals()
 
     @property
     def batch_tokens(self) -> int:
@@ -117,32 +119,49 @@ class Decisions:
 
     def admit(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
         """Judge a newcomer, and take note that it came."""
-        now = self._clock()
-        snapshot = self.snapshot()
-        capacity, tokens, texts = snapshot.capacity, sum(lengths), len(lengths)
-        work = capacity.costs.row(tokens, texts, terms.exits[0], capacity.bounds)
+        now, tokens, texts = self._clock(), sum(lengths), len(lengths)
+        if terms.deadline_s is None:
+            return self._unhurried(terms, lengths, arrived, flow)
+        due = arrived + terms.deadline_s
+        kind, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size)
+        if late_s := self._refusals.late_s(kind, tokens, due - now, now, moment):
+            self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
+            return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
         own_rates = known.texts.read(now) if known else (0.0, 0.0)
-        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
-        share = self._share(flow, snapshot)
-        if not self.queue and self._pool.idle:
-            self._learnt.nobody_waits()
-        ahead = max(0.0, self._learnt.clocks.get(flow, now) - now)
-        if terms.deadline_s is None:
-            rate = min(share, self._policy.unhurried_share) * capacity.workers
-            ahead += work / max(rate, 1e-3 * capacity.workers)
-            due = arrived + self._policy.patience_s + ahead
-            self._learnt.promised(flow, now + ahead)
-            return Entry(0.0, True, due, self._expected(snapshot, terms, lengths, due, math.inf))
-        due = arrived + terms.deadline_s
+        snapshot, work, share, ahead = self._arrived(terms, tokens, texts, flow, now)
         margin = self._learnt.margin(terms.tier, now)
         newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates, margin)
         waiting = None if self._time_to_spare(snapshot, texts, tokens, due) else self.queue.columns(snapshot.kept)
         verdict = judge(newcomer, waiting, snapshot, self._curves)
-        if verdict.within and not verdict.late_s:
+        if verdict.late_s:
+            late_s = verdict.late_s if verdict.within else min(verdict.late_s, verdict.beyond_s)
+            self._refusals.refused(kind, tokens, due - now, late_s, now)
+            return Entry(verdict.late_s, verdict.within, due, 0.0)
+        if verdict.within:
             self._learnt.promised(flow, now + verdict.own_s)
-        predicted = 0.0 if verdict.late_s else self._expected(snapshot, terms, lengths, due, due - now)
-        return Entry(verdict.late_s, verdict.within, due, predicted)
+        return Entry(0.0, verdict.within, due, self._expected(snapshot, terms, lengths, due, due - now))
+
+    def _unhurried(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
+        """Let in a newcomer without a deadline: it is due when a server of its own would be done with it."""
+        now = self._clock()
+        snapshot, work, share, ahead = self._arrived(terms, sum(lengths), len(lengths), flow, now)
+        workers = snapshot.capacity.workers
+        ahead += work / max(min(share, self._policy.unhurried_share) * workers, 1e-3 * workers)
+        due = arrived + self._policy.patience_s + ahead
+        self._learnt.promised(flow, now + ahead)
+        return Entry(0.0, True, due, self._expected(snapshot, terms, lengths, due, math.inf))
+
+    def _arrived(
+        self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float
+    ) -> tuple[Snapshot, float, float, float]:
+        """Take note of a newcomer: the moment, its work at its floor, its share, and seconds of its own ahead of it."""
+        snapshot = self.snapshot()
+        work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
+        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
+        if not self.queue and self._pool.idle:
+            self._learnt.nobody_waits()
+        return snapshot, work, self._share(flow, snapshot), max(0.0, self._learnt.clocks.get(flow, now) - now)
 
     def _share(self, flow: Flow, snapshot: Snapshot) -> float:
         """The part of the engine that is a flow's own: its tier's, by the callers that are active in it."""
@@ -228,7 +247,8 @@ class Decisions:
         queue, snapshot, policy = self.queue, self.snapshot(), self._policy
         # Idle workers share what waits, so that one large request uses them all.
         split = max(math.ceil(queue.tokens / self._pool.idle), policy.least_split_tokens)
-        bounds = replace(snapshot.capacity.bounds, tokens=min(split, self.batch_tokens))
+        most = snapshot.capacity.bounds
+        bounds = BatchBounds(min(split, self.batch_tokens), most.seconds, most.texts, most.text_tokens, most.gap_s)
         if len(queue.requests) <= self._pool.idle and snapshot.light:
             return self._undisturbed(snapshot, bounds)
         if self._time_to_spare(snapshot):

@@ -88,6 +88,7 @@ class DeadlineQueue:
         self._table = np.zeros((8, 64))
         self._written = 0  # requests, from the first on, that are in it
         self._tiers: dict[str, int] = {}
+        self.departures = 0  # requests that have left it, or part of whose texts have
         self.texts = 0
         self.tokens = 0
         self.flows: Counter[Flow] = Counter()  # texts that wait, of each,
@@ -187,6 +188,7 @@ class DeadlineQueue:
         return everything
 
     def _delete(self, at: int) -> None:
+        self.departures += 1
         request = self.requests.pop(at)
         del self._dues[at]
         if at < self._written:

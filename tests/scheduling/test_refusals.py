@@ -1,0 +1,59 @@
+"""What need not be judged again: what is like one that was refused a moment ago, as long as nothing has left."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from strata.app.scheduling import decisions
+from strata.app.scheduling.refusals import Refusals
+from strata.loadtest.simulation.traffic import simulate
+from tests.scheduling.callers import FULL_PER_S, poisson, terms
+
+KIND = (("default", ""), 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "slack_s", "after_s", "moment", "late_s"),
+    [
+        (20, 0.1, 0.0, 1, 0.05),
+        (21, 0.1, 0.01, 1, 0.035),
+        (20, 0.09, 0.0, 1, 0.05),  # in more of a hurry
+        (20, 0.12, 0.0, 1, 0.02),  # in less of one
+        (19, 0.1, 0.0, 1, 0.0),  # shorter: it may be in time
+        (20, 0.14, 0.0, 1, 0.0),  # so much less of a hurry that it may be in time
+        (20, 0.1, 0.04, 1, 0.0),  # so much later that the engine may have come so far
+        (20, 0.1, 0.0, 2, 0.0),  # something has left the queue
+    ],
+)
+def test_what_is_no_smaller_is_as_late(tokens: int, slack_s: float, after_s: float, moment: int, late_s: float) -> None:
+    refusals = Refusals()
+    assert refusals.late_s(KIND, 20, 0.1, 0.0, 1) == 0.0
+    refusals.refused(KIND, 20, 0.1, 0.05, 0.0)
+    assert refusals.late_s(KIND, tokens, slack_s, after_s, moment) == pytest.approx(late_s)
+    assert refusals.late_s((("other", ""), 3, 1), tokens, slack_s, after_s, moment) == 0.0
+
+
+def test_a_flood_is_answered_as_well_when_what_is_like_a_refused_one_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged = 0
+
+    def judge(*given: object) -> object:
+        nonlocal judged
+        judged += 1
+        return real(*given)
+
+    real = decisions.judge
+    monkeypatch.setattr(decisions, "judge", judge)
+
+    def flood() -> Counter[str]:
+        calls = poisson(14 * FULL_PER_S, 5, terms((3, 6, 12), deadline_s=0.5))
+        simulate(calls)
+        return Counter(call.outcome for call in calls)
+
+    outcomes, seldom, judged = flood(), judged, 0
+    monkeypatch.setattr(Refusals, "late_s", lambda *_: 0.0)
+    assert flood()["answered"] == pytest.approx(outcomes["answered"], rel=0.02)
+    assert judged - seldom > 0.1 * outcomes["refused"]
