@@ -78,23 +78,24 @@ def test_a_row_lies_in_one_bin_and_sees_itself_alone(lengths: list[int], bin_wid
 @settings(deadline=None)
 @given(LENGTHS)
 def test_rows_of_a_cpu_lie_whole_in_bins_of_few_widths(lengths: list[int]) -> None:
-    begins, packs, places = pack(lengths)
+    spots, packs = pack(lengths)
     widths = [width for _, _, width in packs]
     assert widths == sorted(set(widths), reverse=True)
     assert all(count == bins_of(count) for _, count, _ in packs)
     firsts = [first for first, _, _ in packs]
-    assert [*firsts, places] == [0, *np.cumsum([count * width for _, count, width in packs]).tolist()]
+    assert firsts == [0, *np.cumsum([count * width for _, count, width in packs])[:-1].tolist()]
+    bins = {(place, width) for first, count, width in packs for place in range(first, first + count * width, width)}
     taken: set[int] = set()
-    for begin, length in zip(begins, lengths, strict=True):
-        first, _, width = packs[int(np.searchsorted(firsts, begin, side="right")) - 1]
-        assert length <= width - (begin - first) % width
-        row = set(range(begin, begin + length))
+    for (first, before, width), length in zip(spots, lengths, strict=True):
+        assert (first, width) in bins
+        assert before + length <= width
+        row = set(range(first + before, first + before + length))
         assert not taken & row
         taken |= row
 
 
 def test_short_rows_fill_what_wider_bins_leave_free() -> None:
-    assert pack([40, 40, 24, 24, 10, 8])[1:] == ([(0, 2, 64), (128, 1, 32)], 160)
+    assert pack([40, 40, 24, 24, 10, 8])[1] == [(0, 2, 64), (128, 1, 32)]
 
 
 def test_real_lengths_are_binned_with_little_padding() -> None:

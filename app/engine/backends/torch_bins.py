@@ -16,24 +16,28 @@ from strata.app.engine.attention import rotary_table
 from strata.app.engine.backends.bins import attention_bias
 from strata.app.engine.backends.torch_attention import rotate
 from strata.app.engine.backends.torch_dense import bins_of
-from strata.app.engine.flat import Index, Int32, Layout
+from strata.app.engine.flat import Int32, Layout
 from strata.app.engine.weights import Array, relative_bias
 from strata.model_store.bundle.bundle import Bundle
 
 _STEP = 32  # widths are multiples of it
 _FEW = 48  # tokens of one width, below which their rows join the next wider ones: every width costs some calls
 _SCORES = 1 << 21  # that one call holds, unless one bin has more
-_ALONE = 64  # lines up to which a text alone needs no multiple of the step
+_ALONE = 64  # lines up to which a row in no company is kept, and needs no multiple of the step
 _FUSED = 1024  # places from which on the fused attention is used: it holds no square of scores
+
+
+Spot = tuple[int, int, int]  # of a row: the first place of its bin, places before it there, the bin's width
 
 
 @dataclass(slots=True)
 class Bins:
     """Some bins of one width."""
 
+    first: int  # place, all bins of a layout one after another
     count: int
     width: int
-    tokens: torch.Tensor | None  # [count * width] token at each place; any, where there is none; None: as they lie
+    fused: bool  # by torch's own attention
     masks: dict[bool, torch.Tensor | None]  # what is added to the scores, by local attention
     angles: dict[bool, tuple[torch.Tensor, torch.Tensor]]  # cos and sin of each place, by local attention
 
@@ -43,7 +47,10 @@ class Binned:
     """All rows of a layout in bins."""
 
     bins: list[Bins]
-    back: torch.Tensor | None  # [lines] the place of each line, all bins one after another; None: as they lie
+    # Heads are moved one by one, so that one pass brings them to their places and lays them out by heads.
+    there: torch.Tensor | None  # [3 * heads * places] line and head of each place's; None: one bin, as it lies
+    back: torch.Tensor  # [lines * heads] place and head of each line's
+    places: int
     padding: int
 
 
@@ -54,14 +61,14 @@ class BinnedAttention:
     """
 
     def __init__(self, bundle: Bundle, *, dtype: torch.dtype, fused_alone: bool = True) -> None:
-        """``fused_alone``: one short bin by fused attention, whose last bits are not those of a batch's."""
-        self._fused_up_to = _STEP if fused_alone else 0
+        """``fused_alone``: one short row by fused attention, whose last bits are not those of a batch's."""
         self.a = bundle.manifest.architecture
         self._dtype = dtype
+        self._fused_alone = fused_alone
+        # Along its last dimension torch's softmax goes row by row, along another a vector of rows at once.
+        self._keys_first = dtype == torch.bfloat16
         self._by_distance = relative_bias(bundle)
-        # What hides the keys after a text's last token, cut out where scores depend on no distance.
-        plain = self._by_distance is None and self.a.rotary is None
-        self._ends = torch.tensor([0.0] * _ALONE + [-torch.inf] * _ALONE, dtype=dtype) if plain else None
+        self._alone: dict[int, Binned] = {}  # a short row in no company, by its tokens
         self._tables = {}
         if self.a.rotary is not None:
             for local in (False, True):
@@ -70,99 +77,126 @@ class BinnedAttention:
 
     def place(self, layout: Layout, lines: int) -> Binned:
         """Rows into bins; ``lines`` is what hidden states have, those after the last token included."""
-        if layout.rows == 1 and self._ends is not None and lines <= _ALONE:
-            return self._alone(layout.tokens, lines)
-        begins, packs, places = pack(layout.lengths.tolist())
+        if layout.rows > 1 or lines > _ALONE:
+            return self._place(layout, lines, *pack(layout.lengths.tolist()))
+        if layout.tokens not in self._alone:
+            width = lines if self._fused_alone else lines + -lines % _STEP
+            self._alone[layout.tokens] = self._place(layout, lines, [(0, 0, width)], [(0, 1, width)])
+        return self._alone[layout.tokens]
+
+    def _place(self, layout: Layout, lines: int, spots: list[Spot], packs: list[tuple[int, int, int]]) -> Binned:
+        places = sum(count * width for _, count, width in packs)
         # One pass over the tokens of all rows: every call of numpy's costs more here, with cold caches, than its work.
         owner = np.repeat(np.arange(layout.rows, dtype=np.int32), layout.lengths)
-        back = np.zeros(lines, np.int64)
-        place = np.add(np.array(begins)[owner], layout.positions, out=back[: layout.tokens])
-        tokens, owners = np.zeros(places, np.int64), np.full(places, -1, np.int32)
-        tokens[place], owners[place] = np.arange(layout.tokens), owner
+        first, inside, width = np.array(spots, np.int32).T[:, owner]
+        inside += layout.positions
+        place = first + inside
+        tokens, owners = np.zeros(places, np.int32), np.full(places, -1, np.int32)
+        tokens[place], owners[place] = np.arange(layout.tokens, dtype=np.int32), owner
         positions = None
         if self._tables:
             positions = np.zeros(places, np.int32)
             positions[place] = layout.positions
-        bins = [made for pack in packs for made in self._bins(*pack, tokens, owners, positions)]
-        padding = places - layout.tokens
-        # A text alone may lie in its only bin as it lies in the hidden states.
-        if layout.rows == 1 and places == lines:
-            bins[0].tokens = None
-            return Binned(bins, None, padding)
-        return Binned(bins, torch.from_numpy(back), padding)
+        as_it_lies = self._fused_alone and layout.rows == 1 and lines <= _STEP
+        bins = [made for one in packs for made in self._bins(*one, owners, positions, as_it_lies)]
+        there = None if as_it_lies else self._there(bins, tokens)
+        heads = self.a.attention_heads
+        back = np.zeros((lines, heads), np.int32)
+        begin = first * heads + inside
+        np.add(begin[:, None], width[:, None] * np.arange(heads, dtype=np.int32), out=back[: layout.tokens])
+        return Binned(bins, there, torch.from_numpy(back.ravel()), places, places - layout.tokens)
 
-    def _alone(self, tokens: int, lines: int) -> Binned:
-        """A short text alone: its only bin is as wide as the hidden states have lines."""
-        assert self._ends is not None
-        mask = None if tokens == lines else self._ends[_ALONE - tokens : _ALONE - tokens + lines].view(1, 1, 1, lines)
-        return Binned([Bins(1, lines, None, {False: mask}, {})], None, lines - tokens)
+    def _there(self, bins: list[Bins], tokens: Int32) -> torch.Tensor:
+        """By ``tokens`` [places], the token at each place; bins by bins queries, keys and values [bin, head, place]."""
+        heads = self.a.attention_heads
+        begins = tokens * np.int32(3 * heads)
+        each = np.arange(3 * heads, dtype=np.int32).reshape(3, 1, heads, 1)
+        there = np.empty(3 * heads * len(tokens), np.int32)
+        for b in bins:
+            here = slice(b.first, b.first + b.count * b.width)
+            out = there[3 * heads * here.start : 3 * heads * here.stop].reshape(3, b.count, heads, b.width)
+            np.add(begins[here].reshape(b.count, 1, b.width), each, out=out)
+        return torch.from_numpy(there)
 
     def _bins(
-        self, first: int, count: int, width: int, tokens: Index, owners: Int32, positions: Int32 | None
+        self, first: int, count: int, width: int, owners: Int32, positions: Int32 | None, as_it_lies: bool
     ) -> list[Bins]:
         """Bins of one width, from place ``first`` on, in as many pieces as their scores need."""
         window = self.a.rotary.local_window if self.a.rotary else None
+        fused = as_it_lies or width > _FUSED
         some = min(count, max(1, _SCORES // (self.a.attention_heads * width**2)))
         found = []
         for begin in range(first, first + count * width, some * width):
             here = slice(begin, min(begin + some * width, first + count * width))
             mine = owners[here].reshape(-1, width)
-            masks = {False: self._mask(attention_bias(mine, by_distance=self._by_distance))}
+            masks = {False: self._mask(attention_bias(mine, by_distance=self._by_distance), fused)}
             if window is not None:
-                masks[True] = self._mask(attention_bias(mine, window=window))
+                masks[True] = self._mask(attention_bias(mine, window=window), fused)
             angles = {}
             if positions is not None:
                 at = torch.from_numpy(positions[here]).view(-1, 1, width)
                 angles = {local: (cos[at], sin[at]) for local, (cos, sin) in self._tables.items()}
-            found.append(Bins(len(mine), width, torch.from_numpy(tokens[here]), masks, angles))
+            found.append(Bins(begin, len(mine), width, fused, masks, angles))
         return found
 
-    def _mask(self, bias: Array | None) -> torch.Tensor | None:
-        return None if bias is None else torch.from_numpy(bias).to(self._dtype)
+    def _mask(self, bias: Array | None, fused: bool) -> torch.Tensor | None:
+        if bias is None:
+            return None
+        mask = torch.from_numpy(bias).to(self._dtype)
+        # Only a bias by distance is another one from key to query.
+        turned = self._keys_first and not fused and self._by_distance is not None
+        return mask.transpose(2, 3).contiguous() if turned else mask
 
     def __call__(self, qkv: torch.Tensor, place: Binned, *, local: bool) -> torch.Tensor:
         """qkv: [lines, 3 * hidden] -> [lines, hidden], of which those of tokens mean anything."""
-        a = self.a
-        if len(place.bins) == 1:
-            whole = self._mix(qkv, place.bins[0], local).transpose(1, 2).reshape(-1, a.hidden_size)
-            return whole if place.back is None else whole.index_select(0, place.back)
-        assert place.back is not None
-        parts = [bins.count * bins.width for bins in place.bins]
-        whole = torch.empty((sum(parts), a.hidden_size), dtype=self._dtype)
-        for bins, lines in zip(place.bins, torch.split(whole, parts), strict=True):
-            heads = lines.view(bins.count, bins.width, a.attention_heads, a.head_size)
-            heads.copy_(self._mix(qkv, bins, local).transpose(1, 2))
-        return whole.index_select(0, place.back)
+        heads, size = self.a.attention_heads, self.a.head_size
+        if place.there is None:
+            q, k, v = qkv.view(1, -1, 3, heads, size).permute(2, 0, 3, 1, 4).unbind()
+            return self._fused(q, k, v, place.bins[0], local).transpose(1, 2).reshape(-1, heads * size)
+        there = _pick(qkv.view(-1, size), place.there)
+        mixed = torch.empty((place.places * heads, size), dtype=self._dtype)
+        for bins in place.bins:
+            begin, some = bins.first * heads, bins.count * bins.width * heads
+            q, k, v = there[3 * begin : 3 * (begin + some)].view(3, bins.count, heads, bins.width, size).unbind()
+            self._mix(q, k, v, bins, local, mixed[begin : begin + some].view(q.shape))
+        return _pick(mixed, place.back).view(-1, heads * size)
 
-    def _mix(self, qkv: torch.Tensor, bins: Bins, local: bool) -> torch.Tensor:
-        """[bins, heads, width, head]."""
-        a, count, width = self.a, bins.count, bins.width
-        here = qkv if bins.tokens is None else qkv.index_select(0, bins.tokens)
-        heads = here.view(count, width, 3, a.attention_heads, a.head_size).permute(2, 0, 3, 1, 4)
-        mask = bins.masks[local]
-        if width > _FUSED or (count == 1 and width <= self._fused_up_to):
-            q, k, v = heads.to(self._dtype).unbind()
-            if bins.angles:
-                q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        q, k, v = heads.contiguous().to(self._dtype).unbind()
+    def _mix(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bins: Bins, local: bool, out: torch.Tensor
+    ) -> None:
+        """All [bins, heads, width, head]."""
+        if bins.fused:
+            out[:] = self._fused(q, k, v, bins, local)
+            return
         if bins.angles:
             q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
         # As three dimensions: of four, torch lays the keys out once more.
-        flat = (count * a.attention_heads, width, a.head_size)
-        scores = torch.bmm(q.view(flat), k.view(flat).transpose(1, 2)).view(*heads.shape[1:4], width)
+        q, k, v, out = (x.view(-1, *x.shape[2:]) for x in (q, k, v, out))
+        scores = torch.bmm(k, q.transpose(1, 2)) if self._keys_first else torch.bmm(q, k.transpose(1, 2))
+        mask = bins.masks[local]
         if mask is not None:
-            scores += mask
-        shares = scores.softmax(-1).view(*flat[:2], width)
-        return torch.bmm(shares, v.view(flat)).view(heads.shape[1:])
+            scores.view(bins.count, -1, bins.width, bins.width).add_(mask)
+        shares = scores.softmax(1).transpose(1, 2) if self._keys_first else scores.softmax(2)
+        torch.bmm(shares, v, out=out)
+
+    def _fused(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bins: Bins, local: bool) -> torch.Tensor:
+        if bins.angles:
+            q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bins.masks[local], scale=1.0)
 
 
-def pack(lengths: list[int]) -> tuple[list[int], list[tuple[int, int, int]], int]:
+def _pick(heads: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """``heads[which]`` of heads [n, size], 16 bytes at once where they are so many."""
+    wide = heads.view(torch.complex128) if heads.shape[1] * heads.element_size() % 16 == 0 else heads
+    return wide.index_select(0, which).view(heads.dtype)
+
+
+def pack(lengths: list[int]) -> tuple[list[Spot], list[tuple[int, int, int]]]:
     """Rows of these lengths into bins of few widths, the longest first; shorter rows fill what wider bins leave free.
 
-    The place where each row begins, all bins one after another; of each width the first place, bins and width; places.
+    Each row's spot; of each width the first place, bins and width. Places are numbered all bins one after another.
     """
-    begins, places = [0] * len(lengths), 0
+    spots, places = [(0, 0, 0)] * len(lengths), 0
     packs: list[tuple[int, int, int]] = []
     waiting = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     widths = _widths(lengths)
@@ -179,13 +213,13 @@ def pack(lengths: list[int]) -> tuple[list[int], list[tuple[int, int, int]], int
                     left.append(row)
                     continue
                 room.append(width)
-            begins[row] = places + (bin_ + 1) * width - room[bin_]
+            spots[row] = places + bin_ * width, width - room[bin_], width
             room[bin_] -= need
         if room:
             packs.append((places, bins_of(len(room)), width))
             places += packs[-1][1] * width
         waiting = left
-    return begins, packs, places
+    return spots, packs
 
 
 def _widths(lengths: list[int]) -> list[int]:
