@@ -153,25 +153,24 @@ class BinnedAttention:
         if place.there is None:
             q, k, v = qkv.view(1, -1, 3, heads, size).permute(2, 0, 3, 1, 4).unbind()
             return self._fused(q, k, v, place.bins[0], local).transpose(1, 2).reshape(-1, heads * size)
-        there = _pick(qkv.view(-1, size), place.there)
+        there = qkv.view(-1, size).index_select(0, place.there)
         mixed = torch.empty((place.places * heads, size), dtype=self._dtype)
         for bins in place.bins:
             begin, some = bins.first * heads, bins.count * bins.width * heads
-            q, k, v = there[3 * begin : 3 * (begin + some)].view(3, bins.count, heads, bins.width, size).unbind()
-            self._mix(q, k, v, bins, local, mixed[begin : begin + some].view(q.shape))
-        return _pick(mixed, place.back).view(-1, heads * size)
+            q, k, v = there[3 * begin : 3 * (begin + some)].view(3, -1, bins.width, size).unbind()
+            self._mix(q, k, v, bins, local, mixed[begin : begin + some].view(-1, bins.width, size))
+        return mixed.index_select(0, place.back).view(-1, heads * size)
 
     def _mix(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bins: Bins, local: bool, out: torch.Tensor
     ) -> None:
-        """All [bins, heads, width, head]."""
+        """All [bins * heads, width, head]: of four dimensions torch's product would lay the keys out once more."""
+        shape = (bins.count, self.a.attention_heads, bins.width, self.a.head_size)
         if bins.fused:
-            out[:] = self._fused(q, k, v, bins, local)
+            out.view(shape)[:] = self._fused(q.view(shape), k.view(shape), v.view(shape), bins, local)
             return
         if bins.angles:
-            q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
-        # As three dimensions: of four, torch lays the keys out once more.
-        q, k, v, out = (x.view(-1, *x.shape[2:]) for x in (q, k, v, out))
+            q, k = (rotate(x.view(shape), *bins.angles[local]).view(out.shape) for x in (q, k))
         scores = torch.bmm(k, q.transpose(1, 2)) if self._keys_first else torch.bmm(q, k.transpose(1, 2))
         mask = bins.masks[local]
         if mask is not None:
@@ -183,12 +182,6 @@ class BinnedAttention:
         if bins.angles:
             q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bins.masks[local], scale=1.0)
-
-
-def _pick(heads: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """``heads[which]`` of heads [n, size], 16 bytes at once where they are so many."""
-    wide = heads.view(torch.complex128) if heads.shape[1] * heads.element_size() % 16 == 0 else heads
-    return wide.index_select(0, which).view(heads.dtype)
 
 
 def pack(lengths: list[int]) -> tuple[list[Spot], list[tuple[int, int, int]]]:

@@ -68,9 +68,8 @@ class Int8Dense:
         if x.dtype == torch.uint8:
             return x
         even = x.float() if self._shrink is None else x * self._shrink
-        codes = torch.quantize_per_tensor(even, self._scale.step, self._scale.zero, torch.quint8)
         # The bytes themselves: `int_repr` would copy them, more slowly than they were made.
-        return torch.empty(0, dtype=torch.uint8).set_(codes.untyped_storage(), 0, codes.shape, codes.stride())
+        return torch.quantize_per_tensor(even, self._scale.step, self._scale.zero, torch.quint8).view(torch.uint8)
 
 
 class WideDense:
