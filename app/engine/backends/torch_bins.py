@@ -31,6 +31,21 @@ Spot = tuple[int, int, int]  # of a row: the first place of its bin, places befo
 
 
 @dataclass(slots=True)
+class Mask:
+    """What scores of some bins are masked by: both [bins, heads or 1, width, width]."""
+
+    added: torch.Tensor  # to the scores
+    kept: torch.Tensor | None  # all bits of a bfloat16 score, or none; None: not all that is added is 0 or -infinity
+
+    def apply(self, scores: torch.Tensor) -> None:
+        """To [bins, heads, width, width], in place. By bits it takes a third of the time."""
+        if self.kept is None:
+            scores += self.added
+        else:
+            scores.view(torch.int16).bitwise_and_(self.kept).bitwise_or_(self.added.view(torch.int16))
+
+
+@dataclass(slots=True)
 class Bins:
     """Some bins of one width."""
 
@@ -38,7 +53,7 @@ class Bins:
     count: int
     width: int
     fused: bool  # by torch's own attention
-    masks: dict[bool, torch.Tensor | None]  # what is added to the scores, by local attention
+    masks: dict[bool, Mask | None]  # by local attention
     angles: dict[bool, tuple[torch.Tensor, torch.Tensor]]  # cos and sin of each place, by local attention
 
 
@@ -139,13 +154,15 @@ class BinnedAttention:
             found.append(Bins(begin, len(mine), width, fused, masks, angles))
         return found
 
-    def _mask(self, bias: Array | None, fused: bool) -> torch.Tensor | None:
+    def _mask(self, bias: Array | None, fused: bool) -> Mask | None:
         if bias is None:
             return None
-        mask = torch.from_numpy(bias).to(self._dtype)
-        # Only a bias by distance is another one from key to query.
-        turned = self._keys_first and not fused and self._by_distance is not None
-        return mask.transpose(2, 3).contiguous() if turned else mask
+        added = torch.from_numpy(bias).to(self._dtype)
+        if fused or not self._keys_first:
+            return Mask(added, None)
+        if self._by_distance is not None:  # only then is it another one from key to query
+            return Mask(added.transpose(2, 3).contiguous(), None)
+        return Mask(added, (added.view(torch.int16) >> 15).bitwise_not_())
 
     def __call__(self, qkv: torch.Tensor, place: Binned, *, local: bool) -> torch.Tensor:
         """qkv: [lines, 3 * hidden] -> [lines, hidden], of which those of tokens mean anything."""
@@ -174,14 +191,15 @@ class BinnedAttention:
         scores = torch.bmm(k, q.transpose(1, 2)) if self._keys_first else torch.bmm(q, k.transpose(1, 2))
         mask = bins.masks[local]
         if mask is not None:
-            scores.view(bins.count, -1, bins.width, bins.width).add_(mask)
+            mask.apply(scores.view(bins.count, -1, bins.width, bins.width))
         shares = scores.softmax(1).transpose(1, 2) if self._keys_first else scores.softmax(2)
         torch.bmm(shares, v, out=out)
 
     def _fused(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bins: Bins, local: bool) -> torch.Tensor:
         if bins.angles:
             q, k = rotate(q, *bins.angles[local]), rotate(k, *bins.angles[local])
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bins.masks[local], scale=1.0)
+        mask = bins.masks[local]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.added, scale=1.0)
 
 
 def pack(lengths: list[int]) -> tuple[list[Spot], list[tuple[int, int, int]]]:

@@ -80,7 +80,7 @@ class CpuBlocks:
             up=dense("up", gated, a.activation),
             gate=dense("up", slice(a.intermediate_size, None)) if a.pre_norm else None,
             down=dense("down"),
-            norms={name: torch.tensor(array, dtype=dtype) for name, array in parts.items() if name[:4] == "norm"},
+            norms={name: torch.tensor(array) for name, array in parts.items() if name[:4] == "norm"},
         )
 
     def place(self, layout: Layout) -> Binned:
