@@ -96,16 +96,17 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
             continue
         texts = coming(kind.rates, 0.0, span)
         if kind.tier == newcomer.tier:
-            texts = max(0.0, texts - coming(newcomer.own_rates, 0.0, span))
+            texts = max(0.0, texts - kind.part * coming(newcomer.own_rates, 0.0, span))
         texts += snapshot.policy.beyond_sigmas * sqrt(texts)
         each = kind.work(max(kind.floor, snapshot.kept.get(kind.tier, 0.0)))
-        found += min(texts * each, kind.share * snapshot.capacity.workers * span)
+        found += min(texts * each, kind.part * kind.share * snapshot.capacity.workers * span)
     return found
 
 
-def late_within(columns: Columns, snapshot: Snapshot) -> bool:
-    """Whether someone within its share would be late, although all ran at their floors: not everybody can be served."""
-    capacity = snapshot.capacity
-    work = capacity.costs.rows(columns.tokens, columns.texts, columns.floors, capacity.bounds)
-    late = capacity.finish(work) > columns.deadlines - snapshot.now
+def late_within(columns: Columns, snapshot: Snapshot, curves: Curves) -> bool:
+    """Whether someone within its share would be late with all at their floors, or those who keep their depth at that:
+    not everybody can be served.
+    """
+    finish = snapshot.capacity.finish(_work(columns, snapshot, curves, beyond=True))
+    late = finish > columns.deadlines - snapshot.now
     return bool((late & columns.within).any())

@@ -254,17 +254,17 @@ class Decisions:
         if self._time_to_spare(snapshot):
             deepest = ((request, request.exits[-1]) for request in queue.requests)
             self._level, self.depth = _TOP, queue.requests[0].exits[-1]
-            return form(deepest, bounds, snapshot.capacity.costs, snapshot.now, policy.batch_part)
+            return form(deepest, bounds, snapshot.capacity.costs, snapshot.now, policy)
         columns = queue.columns(snapshot.kept)
         order = None
-        if not columns.within.all() and late_within(columns, snapshot):
+        if not columns.within.all() and late_within(columns, snapshot, self._curves):
             columns, order = columns.within_first()
         depths = choose(columns, snapshot, self._curves, bounds.tokens)
         self._level = depths.level
         self.depth = int(depths.layers[0])
         requests = queue.requests if order is None else [queue.requests[i] for i in order]
         candidates = zip(requests, depths.layers.tolist(), strict=True)
-        return form(candidates, bounds, snapshot.capacity.costs, snapshot.now, policy.batch_part)
+        return form(candidates, bounds, snapshot.capacity.costs, snapshot.now, policy)
 
     def _time_to_spare(self, snapshot: Snapshot, texts: int = 0, tokens: int = 0, due: float = math.inf) -> bool:
         """Whether all that waits, and this much more, is in time at full depth by far: nothing is to be decided."""
@@ -286,7 +286,7 @@ class Decisions:
             slack = first.deadline - snapshot.now
             layers = self._deepest(first.terms, lengths, slack, snapshot)
         self._level, self.depth = _TOP, layers
-        return form([(first, layers)], bounds, snapshot.capacity.costs, snapshot.now, self._policy.batch_part)
+        return form([(first, layers)], bounds, snapshot.capacity.costs, snapshot.now, self._policy)
 
     def seconds_to_clear(self) -> float:
         """Until all that waits is answered, at the present depth."""

@@ -82,6 +82,8 @@ class Pricing:
         has = np.concatenate([columns.deadlines - snapshot.now, [kind.deadline_s for kind in kinds]])[order]
         spare = np.minimum((1 - headroom) * has, policy.headroom_s)
         self._goal = self.slack - spare
+        # Those who keep their depth pay for being in time, but not for what is kept free beyond that: the others do.
+        self._must = np.where(self.kept, policy.within_share * self.slack, self._goal)
         self.any_kept = bool(self.kept.any())
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
         self._offset = min(0, int(self.shift.min(initial=0)))
@@ -119,22 +121,24 @@ class Pricing:
         at = np.where(level <= 0, 0, np.where(level >= self.span, LEVELS - 1, at))
         return np.asarray(self._rows[self.curves, at])
 
-    def late(self, layers: Floats) -> npt.NDArray[np.bool_]:
-        """Which would not be in time at these depths."""
+    def late(self, levels: Levels | int) -> npt.NDArray[np.bool_]:
+        """Which would not be in time at these levels."""
+        layers = self.layers(levels)
+        goal = np.where(np.asarray(levels) <= self.span, self._must, self._goal) if self.any_kept else self._goal
         capacity = self._capacity
         work = capacity.costs.rows(self.tokens, self.texts, layers, capacity.bounds)
         doubt = 1 + capacity.costs.spread
         finish = doubt * capacity.finish(work)
         # What is kept free is so for what may come; a long text alone is not cut short for it.
-        return np.asarray((finish > self.slack) | (finish - doubt * work > self._goal))
+        return np.asarray((finish > self.slack) | (finish - doubt * work > goal))
 
 
 def choose(columns: Columns, snapshot: Snapshot, curves: Curves, enough_tokens: float) -> Depths:
     """The depth of each request, from the head of the queue up to at least ``enough_tokens`` of them."""
     pricing = Pricing(columns, snapshot, curves)
-    hopeless = pricing.late(pricing.layers(0))
+    hopeless = pricing.late(0)
     if pricing.any_kept:  # the others are not saved by the depth of those within their share
-        hopeless = np.where(pricing.kept, hopeless, pricing.late(pricing.layers(pricing.span)))
+        hopeless = np.where(pricing.kept, hopeless, pricing.late(pricing.span))
     tokens = np.cumsum(np.where(pricing.real, pricing.tokens, 0.0))
     levels = np.full(len(pricing.slack), pricing.top, np.intp)
     start = 0
@@ -142,7 +146,7 @@ def choose(columns: Columns, snapshot: Snapshot, curves: Curves, enough_tokens: 
     def misses(level: int) -> npt.NDArray[np.intp]:
         """Places from ``start`` on that would be late with all of them at this level, and need not be."""
         levels[start:] = level
-        late = pricing.late(pricing.layers(levels)) & ~hopeless
+        late = pricing.late(levels) & ~hopeless
         return start + np.flatnonzero(late[start:])
 
     for _ in range(snapshot.policy.most_segments):

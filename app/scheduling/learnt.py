@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp, inf, log2, sqrt
+from math import exp, inf, log, log2, sqrt
 
 from strata.app.planning.cost import CostModel
 
@@ -16,6 +16,8 @@ FAST_S, _SLOW_S = 2.0, 15.0  # over which arrivals are averaged: what comes next
 _SIGMAS = 2.0  # of what came of a flow that is new, which are taken for chance
 _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
+_MOST_KINDS = 4  # of requests, that are told apart in a flow,
+_KIND = 0.98  # and weight of the past in what part each has, at every request
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
 _MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what accepted requests that were not in time add to a margin,
@@ -25,7 +27,11 @@ _TOGETHER_S = 0.05  # those of so long once: they waited for the same
 _TURNS = 2.0
 _LAG_S = 0.3  # over which turns are averaged
 
+_ANSWER = 0.05  # weight of the newest answer in how far a tier's predictions are out,
+_ANSWER_MOST = 1.5  # of whose logarithm no more than this counts
+
 Flow = tuple[str, str]  # tier, and the caller in it
+Curve = tuple[tuple[int, ...], tuple[float | None, ...]]  # exits, and what each is worth
 
 
 class Rate:
@@ -66,13 +72,39 @@ class Rate:
 
 
 @dataclass(slots=True)
-class Arrivals:
-    """What comes of one flow: the newest request stands for its kind."""
+class Kind:
+    """Requests of a flow on the same terms: documents, say, beside queries."""
 
-    texts: Rate
+    texts: float  # of late: its part of the flow's
     text_tokens: float
     deadline_s: float  # inf: none
-    curve: tuple[tuple[int, ...], tuple[float | None, ...]]
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What comes of one flow."""
+
+    texts: Rate
+    kinds: dict[tuple[Curve, int | None], Kind] = field(default_factory=dict)  # by curve, and deadline's logarithm
+
+    def add(self, texts: int, length: float, deadline_s: float | None, curve: Curve, now: float) -> None:
+        """A request came, of texts of this length on average."""
+        self.texts.add(texts, now)
+        for kind in self.kinds.values():
+            kind.texts *= _KIND
+        key = (curve, None if deadline_s is None else _step(deadline_s))
+        found = self.kinds.get(key)
+        if found is None:
+            if len(self.kinds) >= _MOST_KINDS:
+                del self.kinds[min(self.kinds, key=lambda name: self.kinds[name].texts)]
+            found = self.kinds[key] = Kind(0.0, length, inf)
+        found.texts += texts
+        found.text_tokens += 0.05 * (length - found.text_tokens)
+        found.deadline_s = inf if deadline_s is None else deadline_s
+
+
+def _step(deadline_s: float) -> int:
+    return round(_OCTAVE * log2(deadline_s))
 
 
 @dataclass
@@ -90,6 +122,7 @@ class Learnt:
     _margins: dict[str, tuple[float, float]] = field(default_factory=dict)  # by tier; "": of all; and when raised
     _deadlines: dict[int, float] = field(default_factory=dict)  # weight of deadlines by their logarithm
     _weight: float = 1.0
+    _answers: dict[tuple[str, bool], tuple[float, int]] = field(default_factory=dict)  # logarithm, and of how many
 
     def came(
         self,
@@ -97,7 +130,7 @@ class Learnt:
         texts: int,
         tokens: int,
         deadline_s: float | None,
-        curve: tuple[tuple[int, ...], tuple[float | None, ...]],
+        curve: Curve,
         now: float,
     ) -> None:
         """A request came: whether it was let in or not, more like it will."""
@@ -107,13 +140,11 @@ class Learnt:
         if found is None:
             if len(self.flows) >= _MOST_FLOWS:
                 self._forget(now)
-            found = self.flows[flow] = Arrivals(Rate(now), length, deadline_s or inf, curve)
-        found.texts.add(texts, now)
-        found.text_tokens += 0.05 * (length - found.text_tokens)
-        found.deadline_s, found.curve = deadline_s or inf, curve
+            found = self.flows[flow] = Arrivals(Rate(now))
+        found.add(texts, length, deadline_s, curve, now)
         if deadline_s is not None:
             self._weight *= _DEADLINES
-            step = round(_OCTAVE * log2(deadline_s))
+            step = _step(deadline_s)
             self._deadlines[step] = self._deadlines.get(step, 0.0) + self._weight
             if self._weight > 1e9:
                 self._deadlines = {at: w / self._weight for at, w in self._deadlines.items() if w > 1e-4 * self._weight}
@@ -157,6 +188,21 @@ class Learnt:
         """
         margin, seen = self._margins.get(tier, (0.0, now))
         return margin * exp(-(now - seen) / _MISS_S)
+
+    def answered(self, tier: str, behind: bool, predicted_s: float, real_s: float) -> None:
+        """A request took so long, of which ``predicted_s`` was foreseen before `correction`."""
+        if predicted_s > 0 and real_s > 0:
+            error, count = self._answers.get((tier, behind), (0.0, 1))
+            found = max(-_ANSWER_MOST, min(_ANSWER_MOST, log(real_s / predicted_s)))
+            self._answers[tier, behind] = (error + max(_ANSWER, 1 / (count + 1)) * (found - error), count + 1)
+
+    def correction(self, tier: str, behind: bool) -> float:
+        """How many times as long as foreseen answers of a tier take of late.
+
+        ``behind``: of those that found others before them. Who those are, and at what depth they run, a forecast of
+        one moment does not know: others come that are due sooner, or the load ebbs.
+        """
+        return exp(self._answers.get((tier, behind), (0.0, 0))[0])
 
     def gap(self, now: float) -> float:
         """Seconds of a worker between two batches."""

@@ -19,6 +19,7 @@ class Policy:
     batch_share: float = 0.2  # of the usual shortest deadline that a batch may take: whoever has it may come any time
     shortest_quantile: float = 0.005  # of requests may have a shorter deadline than the "usual shortest"
     batch_part: float = 0.9  # of the time left to a request that a batch it is in may be predicted to take
+    most_passed: int = 32  # requests that do not fit in a batch, after which no more are looked at
 
     # Admission.
     within_share: float = 0.9  # of a newcomer's time that its predicted answer may take: predictions err

@@ -166,6 +166,7 @@ class Scheduler:
         arrived = now if arrived is None else arrived
         lengths = [len(ids) for ids in texts]
         self.check_room(len(texts), sum(lengths), flow)
+        behind = bool(self._queue) or not self._pool.idle
         entry = self._decisions.admit(terms, lengths, arrived, flow)
         if entry.late_s:
             self._metrics.tier_refused(terms.tier, "deadline")
@@ -183,9 +184,12 @@ class Scheduler:
             arrived,
             entry.due,
             arrived + terms.deadline_s if terms.deadline_s else math.inf,
-            now - arrived + entry.predicted_s,
+            now - arrived + entry.predicted_s * self._learnt.correction(terms.tier, behind),
             entry.within,
             terms.shares,
+            now,
+            entry.predicted_s,
+            behind,
         )
         request.fill(texts)
         return request
@@ -326,6 +330,7 @@ class Scheduler:
 
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
+        self._learnt.answered(terms.tier, request.behind, request.foreseen_s, now - request.admitted)
         worth = terms.quality[terms.exits.index(request.layers)]
         self._metrics.tier_answered(
             terms.tier,

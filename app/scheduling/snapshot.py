@@ -30,21 +30,29 @@ class Capacity:
         As if the workers shared all work evenly, plus the part of a request's own batch that they cannot share.
         """
         batch = min(self.bounds.seconds, float(work.sum()) / self.workers)
-        alone = np.minimum(np.maximum(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
-        return np.asarray((self.running_s + np.cumsum(work)) / self.workers + alone + self.lag_s)
+        if self.workers == 1:
+            rest = np.maximum(batch - work, 0.0) / 2
+        else:
+            rest = np.minimum(np.maximum(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
+        return np.asarray((self.running_s + np.cumsum(work)) / self.workers + rest + self.lag_s)
 
     def finish_one(self, before: float, work: float) -> float:
         """The same for one request of ``work`` behind ``before`` worker-seconds of others."""
-        alone = min(max(work, (before + work) / self.workers), self.bounds.seconds) * (1 - 1 / self.workers)
-        return (self.running_s + before + work) / self.workers + alone + self.lag_s
+        batch = min(self.bounds.seconds, (before + work) / self.workers)
+        if self.workers == 1:  # on average half of its batch is behind it
+            rest = max(batch - work, 0.0) / 2
+        else:
+            rest = min(max(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
+        return (self.running_s + before + work) / self.workers + rest + self.lag_s
 
 
 @dataclass(slots=True, frozen=True)
 class Expected:
-    """What one flow is likely to send, beside what waits."""
+    """What one tier is likely to send on the same terms, beside what waits."""
 
     tier: str
-    share: float  # of the engine that is its own, 0 to 1
+    share: float  # of the engine that is the tier's own, 0 to 1
+    part: float  # of the tier's texts that are such
     rates: tuple[float, float]  # texts a second, of late and on the whole
     text_tokens: float
     deadline_s: float
@@ -58,13 +66,22 @@ class Expected:
         """Worker-seconds of one text at a depth between the two."""
         return self.floor_work + self._layer_work * (layers - self.floor)
 
-    def deepest(self, work: float) -> float:
-        """The depth at which one text takes so many worker-seconds, at most the deepest; under the floor: too few."""
-        return min(float(self.top), self.floor + (work - self.floor_work) / max(self._layer_work, 1e-12))
-
     @property
     def _layer_work(self) -> float:
         return (self.top_work - self.floor_work) / max(1, self.top - self.floor)
+
+
+def deepest(kinds: Sequence[Expected], work: float) -> float:
+    """The depth at which one text of a tier takes so many worker-seconds on average, at most the deepest of its kinds.
+
+    Under 0: not even their floors are carried.
+    """
+    floors = sum(kind.part * kind.floor_work for kind in kinds)
+    tops = sum(kind.part * kind.top_work for kind in kinds)
+    floor, top = sum(kind.part * kind.floor for kind in kinds), max(kind.top for kind in kinds)
+    if work >= tops:
+        return float(top)
+    return floor + (top - floor) * (work - floors) / max(tops - floors, 1e-12) if work >= floors else -1.0
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ from math import inf
 
 from strata.app.planning.cost import BatchBounds, Load
 from strata.app.scheduling.curves import Curves
-from strata.app.scheduling.learnt import Flow, Learnt
+from strata.app.scheduling.learnt import Curve, Flow, Learnt
 from strata.app.scheduling.policy import Policy
-from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
+from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot, deepest
 
 _ACTIVE = 0.02  # texts a second from which a tier takes part in sharing the engine
 _FRESH_S = 0.01  # for so long rates averaged over seconds stay as they are
@@ -69,54 +69,63 @@ def take_snapshot(
 
 
 def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) -> list[Expected]:
-    """What each tier is likely to send, all its callers together."""
-    tiers: dict[str, list[float]] = {}
-    newest: dict[str, tuple[float, tuple[tuple[int, ...], tuple[float | None, ...]]]] = {}
+    """What each tier is likely to send, all its callers together, a place for each kind of request."""
+    tiers: dict[str, dict[tuple[Curve, int | None], list[float]]] = {}
     for (tier, _), flow in learnt.flows.items():
         fast, slow = flow.texts.read(now)
         if fast + slow < _ACTIVE:
             continue
-        sums = tiers.setdefault(tier, [0.0, 0.0, 0.0])
-        sums[0] += fast
-        sums[1] += slow
-        sums[2] += (fast + slow) * flow.text_tokens
-        newest[tier] = (flow.deadline_s, flow.curve)
-    whole = sum(learnt.shares.get(tier, 1.0) for tier in tiers)
+        kinds = tiers.setdefault(tier, {})
+        whole = sum(kind.texts for kind in flow.kinds.values())
+        for key, kind in flow.kinds.items():
+            part = kind.texts / whole
+            sums = kinds.setdefault(key, [0.0, 0.0, 0.0, 0.0])
+            sums[0] += part * fast
+            sums[1] += part * slow
+            sums[2] += part * (fast + slow) * kind.text_tokens
+            sums[3] = kind.deadline_s
+    shares = sum(learnt.shares.get(tier, 1.0) for tier in tiers)
     found = []
-    for tier, (fast, slow, tokens) in tiers.items():
-        deadline_s, (exits, quality) = newest[tier]
-        length = tokens / (fast + slow)
-        found.append(
-            Expected(
-                tier,
-                learnt.shares.get(tier, 1.0) / whole,
-                (fast, slow),
-                length,
-                deadline_s,
-                exits[0],
-                exits[-1],
-                curves.number(exits, quality),
-                capacity.costs.row(length, 1.0, exits[0], capacity.bounds),
-                capacity.costs.row(length, 1.0, exits[-1], capacity.bounds),
+    for tier, kinds in tiers.items():
+        whole = sum(fast + slow for fast, slow, _, _ in kinds.values())
+        for ((exits, quality), _), (fast, slow, tokens, deadline_s) in kinds.items():
+            length = tokens / (fast + slow)
+            found.append(
+                Expected(
+                    tier,
+                    learnt.shares.get(tier, 1.0) / shares,
+                    (fast + slow) / whole,
+                    (fast, slow),
+                    length,
+                    deadline_s,
+                    exits[0],
+                    exits[-1],
+                    curves.number(exits, quality),
+                    capacity.costs.row(length, 1.0, exits[0], capacity.bounds),
+                    capacity.costs.row(length, 1.0, exits[-1], capacity.bounds),
+                )
             )
-        )
     return found
 
 
 def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: Capacity) -> dict[str, float]:
     """Layers of tiers that their shares carry, in the long run and now, where there is any that is carried less far."""
     texts, tokens = (_by_tier(counts) for counts in waiting)
-    kept = {}
+    tiers: dict[str, list[Expected]] = {}
     for kind in expected:
-        share = kind.share * capacity.workers
-        work = policy.kept_load * share / max(kind.rates)
-        if held := texts[kind.tier]:  # a burst is beyond the share before the rates know of it
-            usual = max(held, tokens[kind.tier] / kind.text_tokens)
-            work = min(work, policy.kept_burst * kind.deadline_s * share / usual)
-        layers = kind.deepest(work)
-        if kind.deadline_s < inf and layers >= policy.kept_least * kind.top:
-            kept[kind.tier] = layers
-    everybody = len(kept) == len(expected) and all(kept[kind.tier] >= kind.top for kind in expected)
+        tiers.setdefault(kind.tier, []).append(kind)
+    kept = {}
+    for tier, kinds in tiers.items():
+        share = kinds[0].share * capacity.workers
+        deadline_s = min(kind.deadline_s for kind in kinds)
+        work = policy.kept_load * share / max(sum(kind.rates[of] for kind in kinds) for of in (0, 1))
+        if held := texts[tier]:  # a burst is beyond the share before the rates know of it
+            usual = max(held, tokens[tier] / sum(kind.part * kind.text_tokens for kind in kinds))
+            work = min(work, policy.kept_burst * deadline_s * share / usual)
+        layers = deepest(kinds, work)
+        if deadline_s < inf and layers >= policy.kept_least * max(kind.top for kind in kinds):
+            kept[tier] = layers
+    everybody = len(kept) == len(tiers) and all(kept[kind.tier] >= kind.top for kind in expected)
     return {} if everybody else kept
 
 

@@ -51,6 +51,9 @@ class Admitted:
     predicted_s: float  # from arrival to answer, as foreseen when it was let in
     within: bool  # let in within its share
     worth: tuple[float | None, ...]  # of each of its terms' exits, as a share of full quality
+    admitted: float = 0.0  # when,
+    foreseen_s: float = 0.0  # and from then to the answer, as foreseen without regard to what earlier answers took
+    behind: bool = False  # others waited or ran then
     vectors: list[Vector | None] = field(default_factory=list)
     waiting: deque[Ticket] = field(default_factory=deque)
     waiting_tokens: int = 0

@@ -1,0 +1,135 @@
+"""What is foreseen of those who send more than one kind of request, and who pays for what is kept free."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from strata.app.planning.cost import BatchBounds, CostModel, Costs
+from strata.app.scheduling.admission import late_within
+from strata.app.scheduling.curves import Curves
+from strata.app.scheduling.depths import choose
+from strata.app.scheduling.learnt import Learnt
+from strata.app.scheduling.policy import Policy
+from strata.app.scheduling.queue import Columns
+from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot, deepest
+from strata.app.scheduling.take_snapshot import take_snapshot
+from strata.loadtest.simulation.traffic import Call, simulate
+from tests.scheduling.callers import EXITS, mean_depth, poisson, terms
+
+COSTS = Costs(token_layer=1e-4)  # a text of ten tokens takes a millisecond a layer
+UNKNOWN = (None,) * len(EXITS)
+
+
+def snapshot(learnt: Learnt, now: float) -> Snapshot:
+    found, _ = take_snapshot(
+        learnt,
+        Curves(12),
+        Policy(),
+        None,
+        workers=2,
+        idle=0,
+        batch_tokens=512,
+        batch_texts=None,
+        running=(),
+        waiting=({}, {}),
+        now=now,
+    )
+    return found
+
+
+@pytest.mark.parametrize("last", ["query", "document"])
+def test_the_newest_request_does_not_stand_for_its_tier(last: str) -> None:
+    """Documents pinned to full depth beside queries that float: each document made everybody's outlook the worst."""
+    learnt = Learnt(CostModel())
+    for at in range(400):
+        document = at % 4 == (3 if last == "document" else 0)
+        curve = ((12,), (None,)) if document else (EXITS, UNKNOWN)
+        learnt.came(("app", ""), 1, 200 if document else 10, 0.5, curve, at / 100)
+    found = {kind.floor: kind for kind in snapshot(learnt, 4.0).expected}
+    assert found[12].part == pytest.approx(0.25, abs=0.02)
+    assert found[12].text_tokens == pytest.approx(200, rel=0.05)
+    assert found[1].text_tokens == pytest.approx(10, rel=0.05)
+    assert sum(kind.rates[0] for kind in found.values()) == pytest.approx(100, rel=0.2)
+
+
+def test_no_more_than_a_few_kinds_of_a_flow_are_known() -> None:
+    learnt = Learnt(CostModel())
+    for at in range(400):
+        learnt.came(("app", ""), 1, 10, 0.1 + 0.01 * at, (EXITS, UNKNOWN), at / 100)
+    assert len(snapshot(learnt, 4.0).expected) <= 4
+
+
+def test_a_share_carries_the_kinds_of_a_tier_on_average() -> None:
+    def kind(part: float, floor: int, top: int) -> Expected:
+        return Expected("app", 0.5, part, (1.0, 1.0), 10.0, 1.0, floor, top, 0, 1e-3 * floor, 1e-3 * top)
+
+    kinds = [kind(0.75, 2, 12), kind(0.25, 12, 12)]
+    assert deepest(kinds, 0.0121) == 12
+    assert deepest(kinds, 0.0046) == pytest.approx(4.6)
+    assert deepest(kinds, 0.004) < 0
+
+
+def columns(slack_s: list[float], tokens: list[int], kept: list[float], floors: list[int], curves: Curves) -> Columns:
+    rows = [curves.number(tuple(e for e in EXITS if e >= floor), UNKNOWN[: 12 - floor + 1]) for floor in floors]
+    return Columns(
+        np.array(slack_s),
+        np.array(slack_s),
+        np.array(tokens, float),
+        np.ones(len(tokens)),
+        np.array(floors, float),
+        np.array(rows, np.intp),
+        np.array(kept),
+        np.array([depth > 0 for depth in kept]),
+    )
+
+
+def test_time_is_kept_free_by_those_beyond_their_share() -> None:
+    """One within its share behind 0.6 s of others at their floor: it is in time, whatever its own depth is."""
+    curves = Curves(12)
+    queue = columns([0.9] * 60 + [1.0], [10] * 61, [0.0] * 60 + [12.0], [8] * 60 + [1], curves)
+    capacity = Capacity(COSTS, 1, BatchBounds(512, 0.05, None, 10.0))
+    found = choose(queue, Snapshot(0.0, capacity, Policy(), kept={"own": 12.0}), curves, np.inf).layers
+    assert found[-1] == 12
+    assert found[0] == 8
+
+
+def test_those_within_their_share_go_first_where_others_would_make_them_late_at_the_depth_they_keep() -> None:
+    curves = Curves(12)
+    queue = columns([0.9] * 60 + [0.507], [10] * 61, [0.0] * 60 + [12.0], [8] * 60 + [1], curves)
+    capacity = Capacity(COSTS, 1, BatchBounds(512, 0.05, None, 10.0))
+    assert late_within(queue, Snapshot(0.0, capacity, Policy(), kept={"own": 12.0}), curves)
+    assert not late_within(queue, Snapshot(0.0, capacity, Policy()), curves), "at its floor it is in time"
+
+
+def test_one_worker_answers_the_first_of_a_batch_with_its_last() -> None:
+    capacity = Capacity(COSTS, 1, BatchBounds(512, 0.05, None, 10.0))
+    work = np.full(10, 0.02)
+    assert capacity.finish(work)[0] == pytest.approx(0.02 + (0.05 - 0.02) / 2)
+    assert capacity.finish_one(0.18, 0.02) == pytest.approx(capacity.finish(work)[-1])
+    assert capacity.finish_one(0.0, 0.2) == pytest.approx(0.2), "alone in its batch it waits for nobody"
+
+
+def test_documents_beside_queries_take_nobodys_depth() -> None:
+    """Of a tier of its own that is within its share: it ran at 12 layers and at 1, in turns."""
+    app = [
+        *poisson(40, 6, terms((3, 4, 6, 8, 12), 0.2, "app"), seed=1),
+        *poisson(8, 6, terms((12,), 0.2, "app"), seed=2),
+    ]
+    own = poisson(12, 6, terms(EXITS, 1.3, "own"), seed=3)
+    simulate(app + own, shares={"app": 1.0, "own": 1.0})
+    assert mean_depth(own) >= 11
+    assert np.mean([call.in_time for call in own]) == 1.0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_predictions_follow_what_answers_take(workers: int) -> None:
+    """Of each tier, where others come that are due sooner and the depth changes: within 25 % (median)."""
+    tiers = {"soon": (0.2, 20), "later": (1.0, 50), "last": (5.0, 50)}
+    calls: list[Call] = []
+    for seed, (name, (deadline_s, rate)) in enumerate(tiers.items()):
+        calls += poisson(rate * workers / 2, 15, terms(EXITS, deadline_s, name), seed=seed)
+    simulate(calls, workers=workers, seed=1)
+    for name in tiers:
+        ratios = [c.predicted_s / c.seconds for c in calls if c.terms.tier == name and c.outcome == "answered"]
+        assert 0.75 <= np.median(ratios) <= 1.25, name
