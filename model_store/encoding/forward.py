@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -47,6 +48,18 @@ class Lanes:
         if self._pool is not None:
             self._pool.shutdown()
             torch.set_num_threads(self._threads)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Meanwhile the caller's own operations run on all lanes' cores; no lane may be at work."""
+        if self._pool is None:
+            yield
+            return
+        torch.set_num_threads(self.count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(1)
 
     def micro_batches(self, rows: Sequence[Sequence[int]], pad_id: int, max_tokens: int) -> list[MicroBatch]:
         """Rows of token ids in buckets of at most ``max_tokens``, longest first."""

@@ -10,11 +10,18 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from strata.model_store.training.binned import Binned, bin_rows, binned_attention
 from strata.model_store.training.packing import Packed
 
 PACKED = "strata_packed"
 _AMPERE = (8, 0)  # the first compute capability with flash attention
 _HALF = (torch.float16, torch.bfloat16)
+
+
+def attending(packed: Packed, dtype: torch.dtype) -> Packed | Binned:
+    """How rows are told to ``packed_attention``: as they lie for a GPU's kernel, else in bins."""
+    device = packed.ids.device
+    return packed if has_varlen(device, dtype) else bin_rows(packed.lengths, dtype, device)
 
 
 def packed_attention(
@@ -24,31 +31,20 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    packed: Packed,
+    rows: Packed | Binned,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers asks for it: [1, heads, tokens, size] each, answered with [1, tokens, heads, size].
+    """Attention as transformers asks for it: [1, heads, tokens, size] each, answered with [1, tokens, heads, size]."""
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [tokens, heads, size]
+    if isinstance(rows, Binned):
+        heads = query.shape[1]
+        mixed = binned_attention(query.flatten(1), key.flatten(1), value.flatten(1), rows, heads)
+        return mixed.view(1, len(mixed), heads, -1), None
+    from torch.nn.attention.varlen import varlen_attn
 
-    On a GPU with the kernel for rows of different lengths, in one; else row by row, without padding or mask.
-    """
-    if has_varlen(query.device, query.dtype):
-        from torch.nn.attention.varlen import varlen_attn
-
-        query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # [tokens, heads, size]
-        found = varlen_attn(query, key, value, packed.starts, packed.starts, packed.longest, packed.longest)
-        assert isinstance(found, Tensor)
-        return found[None], None
-    rows = zip(*(torch.split(part[0], list(packed.lengths), dim=1) for part in (query, key, value)), strict=True)
-    mixed = [_among_itself(*row) for row in rows]
-    return torch.cat(mixed, dim=1).transpose(0, 1)[None], None
-
-
-def _among_itself(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of one row's [heads, tokens, size], laid out anew: products of strided parts take twice the time."""
-    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-    scale = query.shape[-1] ** -0.5
-    scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scale)
-    return torch.bmm(scores.softmax(-1), value)
+    found = varlen_attn(query, key, value, rows.starts, rows.starts, rows.longest, rows.longest)
+    assert isinstance(found, Tensor)
+    return found[None], None
 
 
 @functools.cache

@@ -162,10 +162,13 @@ def _train(args: argparse.Namespace) -> None:
 
 def _trainer(args: argparse.Namespace, recipe: Recipe, work: Path) -> Trainer:
     from strata.model_store.encoding.precision import pick_device
+    from strata.model_store.training.memory import keep_freed_memory
     from strata.model_store.training.sources import parse_source, read_groups, read_lines
     from strata.model_store.training.trainer import Trainer, usual_workers
 
     device = pick_device()
+    if device.type == "cpu":
+        keep_freed_memory()
     return Trainer(
         recipe,
         args.base,

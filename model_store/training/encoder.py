@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from strata.model_store.bundle.manifest import ExitNorm
-from strata.model_store.training.attention import PACKED
+from strata.model_store.training.attention import PACKED, attending
 from strata.model_store.training.packing import Packed
 
 _FINAL_NORMS = ("final_norm", "final_layernorm", "ln_f")  # what pre-norm encoders call theirs
@@ -64,6 +64,10 @@ class Encoder(nn.Module):
         self._running: list[Any] = [copy.deepcopy(record, kept)]
         backbone = self._running[0]
         backbone.set_attn_implementation(PACKED if self.side_by_side else "eager")
+        words = backbone.get_input_embeddings()
+        # On a CPU: the table's gradient is made once a step, not filled with zeros by each micro-batch.
+        words.sparse = words.weight.device.type == "cpu"
+        self._words: nn.Parameter = words.weight
         self.final_norm = _final_norm(backbone)
         blocks = _blocks(backbone, self.layers)
         blocks[0].register_forward_pre_hook(lambda _, inputs: self._pass.states.append(inputs[0]))
@@ -84,7 +88,7 @@ class Encoder(nn.Module):
         self._pass.states = []
         if self.side_by_side:
             ids, positions = packed.ids.view(1, -1), packed.positions.view(1, -1) + self._first_position
-            output = backbone(input_ids=ids, position_ids=positions, packed=packed)
+            output = backbone(input_ids=ids, position_ids=positions, rows=attending(packed, self.arithmetic))
             found = [self._state(output, layer) for layer in layers]
         else:
             rows = packed.padded()
@@ -103,7 +107,9 @@ class Encoder(nn.Module):
         return (shares @ state.float()).flatten(0, 1).index_select(0, packed.places)
 
     def collect_gradients(self) -> None:
-        """Give the float32 weights the gradients of their copies, and drop these."""
+        """Give the float32 weights the gradients of their copies, and drop these; a table's becomes whole."""
+        if self._words.grad is not None and self._words.grad.is_sparse:
+            self._words.grad = self._words.grad.to_dense()
         if not self._copies:
             return
         gradients: list[Tensor] = []

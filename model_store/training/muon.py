@@ -18,7 +18,7 @@ class Muon:
     What ``torch.optim.Muon`` does with ``adjust_lr_fn="match_rms_adamw"``, but that one goes matrix by matrix, and its
     products are in bf16, which a CPU without it emulates at a fiftieth of fp32's speed. ``matrices`` are of one shape
     [rows, columns]; ``arithmetic`` is that of the products. ``stacked``: all in one product, where a GPU would wait for
-    launches; else one after the other, each from a CPU core's own cache.
+    launches; else one after the other, each in a CPU core's own cache from its gradient to its new value.
     """
 
     def __init__(
@@ -42,13 +42,20 @@ class Muon:
         gradients = [matrix.grad for matrix in self.matrices if matrix.grad is not None]
         if len(gradients) < len(self.matrices):
             raise ValueError("Muon moves all its matrices or none, and some have no gradient")
-        gradient = torch.stack(gradients)
-        self.momentum.lerp_(gradient, 1 - self._kept)
-        ahead = gradient.lerp(self.momentum, self._kept).to(self._arithmetic)
-        update = (orthogonal(ahead) if self.stacked else torch.stack(list(map(orthogonal, ahead)))).to(gradient.dtype)
-        torch._foreach_mul_(self.matrices, 1 - rate * self._decay)
-        scale = -0.2 * math.sqrt(max(gradient.shape[1:])) * rate
-        torch._foreach_add_(self.matrices, list(update.unbind()), alpha=scale)
+        if self.stacked:
+            self._move(self.matrices, self.momentum, torch.stack(gradients), rate)
+        else:
+            for matrix, momentum, gradient in zip(self.matrices, self.momentum, gradients, strict=True):
+                self._move([matrix], momentum, gradient, rate)
+
+    def _move(self, matrices: list[Tensor], momentum: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move matrices, stacked in momentum and gradient unless there is one alone."""
+        momentum.lerp_(gradient, 1 - self._kept)
+        update = orthogonal(gradient.lerp(momentum, self._kept).to(self._arithmetic))
+        update = update.to(gradient.dtype, memory_format=torch.contiguous_format)
+        torch._foreach_mul_(matrices, 1 - rate * self._decay)
+        scale = -0.2 * math.sqrt(max(matrices[0].shape)) * rate
+        torch._foreach_add_(matrices, list(update.view(len(matrices), *matrices[0].shape).unbind()), alpha=scale)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -35,23 +36,55 @@ class ExitHeads(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[heads, rows, width] -> [heads, rows, size]."""
-        return torch.baddbmm(self.bias[:, None], pooled, self.weight.transpose(1, 2))
+        # The weights on the left: so their gradient comes as they lie, and is not copied.
+        return torch.baddbmm(self.bias[..., None], self.weight, pooled.transpose(1, 2)).transpose(1, 2)
 
     def attend(self, states: Tensor, packed: Packed) -> Tensor:
         """Hidden states [heads, bins, width, size] pooled by each query: [heads, rows, queries * size], float32."""
         assert self.queries is not None
-        queries = self.queries.to(states.dtype)[:, None]
-        scores = (queries @ states.transpose(2, 3)).float()[:, :, None]  # [heads, bins, 1, queries, width]
         mine = one_hot(packed.slots + 1, packed.slot_count + 1)[..., 1:].bool().transpose(1, 2)  # [bins, slots, width]
-        shares = torch.where(mine[:, :, None], scores, _NOWHERE).softmax(-1).to(states.dtype)
-        pooled = shares.flatten(2, 3) @ states  # [heads, bins, slots * queries, size]
-        rows = pooled.view(len(states), -1, queries.shape[2] * self.size)
+        pool: Any = _AttentionPooling.apply
+        pooled: Tensor = pool(states, self.queries, mine)
+        rows = pooled.view(len(states), -1, self.queries.shape[1] * self.size)
         return rows.index_select(1, packed.places).float()
 
     def tensors(self, at: int) -> dict[str, Tensor]:
         """The tensors of one head by their part in heads.safetensors, each a view."""
         parts = {"queries": self.queries, "weight": self.weight, "bias": self.bias}
         return {part: tensor[at] for part, tensor in parts.items() if tensor is not None}
+
+
+class _AttentionPooling(torch.autograd.Function):
+    """Pooled states [heads, bins, slots * queries, size] of ``states`` [heads, bins, width, size], each weighed by the
+    softmax of its product with ``queries`` [heads, queries, size] among the tokens ``mine`` [bins, slots, width].
+
+    States are used twice, and are large: the way back sums both gradients in one product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, queries: Tensor, mine: Tensor) -> Tensor:
+        heads, bins, width, size = states.shape
+        asked = queries.to(states.dtype)[:, None].expand(-1, bins, -1, -1).flatten(0, 1)
+        scores = torch.bmm(asked, states.flatten(0, 1).transpose(1, 2)).float().view(heads, bins, 1, -1, width)
+        shares = torch.where(mine[:, :, None], scores, _NOWHERE).softmax(-1).flatten(2, 3)
+        ctx.save_for_backward(states, queries, shares)
+        pooled = torch.bmm(shares.to(states.dtype).flatten(0, 1), states.flatten(0, 1))
+        return pooled.view(heads, bins, -1, size)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        states, queries, shares = ctx.saved_tensors
+        heads, bins, width, size = states.shape
+        flat, given = states.flatten(0, 1), gradient.flatten(0, 1)
+        of_shares = torch.bmm(given, flat.transpose(1, 2)).float().view_as(shares)
+        of_scores = torch._softmax_backward_data(of_shares, shares, -1, shares.dtype)
+        of_scores = of_scores.view(heads * bins, -1, queries.shape[1], width).sum(1).to(states.dtype)
+        asked = queries.to(states.dtype)[:, None].expand(-1, bins, -1, -1).flatten(0, 1)
+        of_states = torch.bmm(shares.to(states.dtype).flatten(0, 1).transpose(1, 2), given)
+        of_states.baddbmm_(of_scores.transpose(1, 2), asked)
+        of_queries = torch.bmm(of_scores, flat).view(heads, bins, -1, size).sum(1).to(queries.dtype)
+        return of_states.view_as(states), of_queries, None
 
 
 class Student(nn.Module):

@@ -165,18 +165,21 @@ class Trainer:
         batches = [batch.to(self.device) for batch in batches]
         target = self._teacher_vectors(batches)
         parts_of = self._encode(self.student, batches, grad=True)
-        pooled = torch.cat([part.detach() for part in parts_of]).requires_grad_()
-        vectors = self.student.vectors(pooled)  # once for all rows: heads are large, and so are their gradients
-        if not self.memory.seen:  # the mean must exist before it can be taken out
-            self.memory.mean = target.mean(0)
-        loss, parts = objective(vectors, target, self.memory, self.dims, self.recipe)
-        torch.autograd.backward(loss)
+        with self.lanes.together():
+            pooled = torch.cat([part.detach() for part in parts_of]).requires_grad_()
+            vectors = self.student.vectors(pooled)  # once for all rows: heads are large, and so are their gradients
+            if not self.memory.seen:  # the mean must exist before it can be taken out
+                self.memory.mean = target.mean(0)
+            loss, parts = objective(vectors, target, self.memory, self.dims, self.recipe)
+            torch.autograd.backward(loss)
         self._backward(parts_of, pooled)
-        self.student.encoder.collect_gradients()
-        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
+        with self.lanes.together():
+            self.student.encoder.collect_gradients()
+            norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         self.optimizer.step(factor)
-        self.student.encoder.refresh()
-        self.memory.add(target, vectors[-1])
+        with self.lanes.together():
+            self.student.encoder.refresh()
+            self.memory.add(target, vectors[-1])
         tokens = sum(batch.tokens for batch in batches)
         self.position.tokens += tokens
         self.position.texts += len(target)

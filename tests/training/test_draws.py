@@ -120,5 +120,10 @@ def test_even_groups_hold_every_row_once_and_are_alike() -> None:
     assert max(tokens) - min(tokens) < 25
 
 
+def test_a_long_row_counts_for_more_than_its_tokens() -> None:
+    made = even_groups([512, 128, 128, 128, 128, 128], count=2)
+    assert made == [[0], [1, 2, 3, 4, 5]], "its attention takes as long as its dense layers"
+
+
 def test_a_row_longer_than_a_bucket_still_runs() -> None:
     assert buckets([10, 500], max_tokens=100) == [[1], [0]]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from strata.model_store.training.heads import read_heads
+from strata.model_store.training.packing import pack
 from strata.model_store.training.sources import GroupSource, LineSource
-from strata.model_store.training.student import Student
+from strata.model_store.training.student import ExitHeads, Student
 from strata.model_store.training.trainer import Trainer, load_model
 from strata.model_store.training.writer import write_student
 from tests.training.test_trainer import RECIPE
@@ -65,3 +66,27 @@ def test_every_step_moves_every_head_and_every_block(
         for at, head in enumerate(heads):
             for part, tensor in head.items():
                 assert not torch.equal(tensor, found.heads.tensors(at)[part]), f"exit {at}, {part}"
+
+
+@pytest.mark.parametrize("bins", [1, 3])
+def test_a_head_pools_each_row_as_if_it_were_alone(bins: int) -> None:
+    torch.manual_seed(5)
+    rows = [[1] * length for length in (5, 3, 3, 2, 1)]
+    packed = pack(rows, bins, width=16 // bins + 1, pad_id=0)
+    heads, exact = ExitHeads(2, 4, queries=3), torch.randn(2, *packed.ids.shape, 4, requires_grad=True)
+    assert heads.queries is not None
+    torch.nn.init.normal_(heads.queries)
+    found = heads.attend(exact, packed)
+    onward = torch.randn_like(found)
+    found.backward(onward)
+    ours = [exact.grad, heads.queries.grad]
+    exact.grad = heads.queries.grad = None
+    mine, flat = packed.row_of_token(), exact.flatten(1, 2)
+    wanted = []
+    for row in range(len(rows)):
+        states = flat[:, (mine == row) & packed.is_token()]
+        wanted.append(((heads.queries @ states.transpose(1, 2)).softmax(-1) @ states).flatten(1))
+    wanted_rows = torch.stack(wanted, dim=1)
+    wanted_rows.backward(onward)
+    torch.testing.assert_close(found, wanted_rows)
+    torch.testing.assert_close(ours, [exact.grad, heads.queries.grad])

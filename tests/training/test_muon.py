@@ -47,6 +47,22 @@ def test_matrices_of_one_shape_move_as_each_would_alone() -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("shape", [(16, 8), (8, 16)])
+def test_one_after_the_other_is_what_stacked_is(shape: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    start = [torch.randn(shape) for _ in range(3)]
+    ends = []
+    for stacked in (True, False):
+        matrices = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        muon = Muon(matrices, weight_decay=0.1, stacked=stacked)
+        for step in range(3):
+            for at, matrix in enumerate(matrices):
+                matrix.grad = torch.randn(shape, generator=torch.Generator().manual_seed(10 * step + at))
+            muon.step(0.02)
+        ends.append(torch.stack([*matrices, *muon.momentum]))
+    torch.testing.assert_close(*ends)
+
+
 def test_a_matrix_without_a_gradient_is_told() -> None:
     still, moving = (torch.nn.Parameter(torch.ones(4, 4)) for _ in range(2))
     moving.grad = torch.randn(4, 4)

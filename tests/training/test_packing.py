@@ -79,3 +79,19 @@ def test_gradients_of_half_precision_blocks_reach_the_weights(tiny_bert: Path) -
             assert not torch.allclose(before, encoder.states(packed, (3,))[0], atol=0.05)
     assert found[0].shape == found[1].shape
     assert torch.nn.functional.cosine_similarity(found[0], found[1], dim=0) > 0.99
+
+
+def test_the_word_table_gets_the_gradient_of_every_micro_batch(tiny_bert: Path) -> None:
+    found = []
+    for sparse in (True, False):
+        encoder = Encoder(load_model(str(tiny_bert), torch.device("cpu")))
+        words = encoder.model[0].auto_model.get_input_embeddings()
+        encoder._running[0].get_input_embeddings().sparse = sparse
+        for rows in ([[2, 9, 14, 9, 3], [2, 8, 3]], [[2, 9, 3]]):
+            packed = pack(rows, bins=1, width=8, pad_id=0)
+            encoder.own_pooling(encoder.states(packed, (3,))[0], packed)[:, :5].sum().backward()
+        encoder.collect_gradients()
+        found.append(words.weight.grad)
+    assert not found[0].is_sparse
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(*found)

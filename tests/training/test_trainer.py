@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.attention import varlen
+from torch.nn.functional import scaled_dot_product_attention
 
+from strata.model_store.encoding.forward import Lanes
 from strata.model_store.training import attention
 from strata.model_store.training.checkpoint import CHECKPOINT, CheckpointError
 from strata.model_store.training.launches import count_launches
@@ -163,6 +166,16 @@ def test_a_teacher_that_reads_other_tokens_is_refused(
         Trainer(RECIPE, str(tiny_bert), tmp_path, [lines], [pairs], teacher=str(other))
 
 
+def test_what_no_lane_takes_has_all_their_cores() -> None:
+    before = torch.get_num_threads()
+    lanes = Lanes(3, torch.device("cpu"), "fp32")
+    with lanes.together():
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 1
+    lanes.close()
+    assert torch.get_num_threads() == before
+
+
 def test_lanes_change_nothing_but_rounding(
     tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
 ) -> None:
@@ -173,6 +186,29 @@ def test_lanes_change_nothing_but_rounding(
     one, two = (json.loads((tmp_path / str(lanes) / LOG).read_text()) for lanes in (1, 2))
     assert one["loss"] == pytest.approx(two["loss"], abs=2e-5)
     assert one["norm"] == pytest.approx(two["norm"], rel=1e-3)
+
+
+def test_quicker_attention_learns_what_plain_attention_learns(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE.model_copy(update={"steps": 6})
+    trainer(tiny_bert, tmp_path / "quick", recipe, lines, pairs).train(progress_bar=False)
+
+    def row_by_row(query: Tensor, key: Tensor, value: Tensor, rows: Sequence[int], heads: int) -> Tensor:
+        by_head = [part.unflatten(1, (heads, -1)).transpose(0, 1) for part in (query, key, value)]
+        each = zip(*(torch.split(part, list(rows), dim=1) for part in by_head), strict=True)
+        return torch.cat([scaled_dot_product_attention(*row) for row in each], dim=1).transpose(0, 1).flatten(1)
+
+    monkeypatch.setattr(attention, "bin_rows", lambda lengths, *_: lengths)
+    monkeypatch.setattr(attention, "Binned", tuple)
+    monkeypatch.setattr(attention, "binned_attention", row_by_row)
+    trainer(tiny_bert, tmp_path / "plain", recipe, lines, pairs).train(progress_bar=False)
+    quick, plain = (
+        [json.loads(line)["loss"] for line in (tmp_path / name / LOG).read_text().splitlines()]
+        for name in ("quick", "plain")
+    )
+    assert quick == pytest.approx(plain, abs=1e-3)
+    assert len(set(quick)) == recipe.steps
 
 
 def test_time_ends_a_run_whose_steps_are_not_done() -> None:
