@@ -67,6 +67,7 @@ class BatchBounds:
     texts: int | None = None
     text_tokens: float = 1.0  # of an average text
     gap_s: float = 0.0  # between two batches of a worker
+    text_s: float = 0.0  # of an average text by itself, to full depth
 
     @property
     def text_limit(self) -> float:

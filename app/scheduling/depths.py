@@ -82,8 +82,6 @@ class Pricing:
         has = np.concatenate([columns.deadlines - snapshot.now, [kind.deadline_s for kind in kinds]])[order]
         spare = np.minimum((1 - headroom) * has, policy.headroom_s)
         self._goal = self.slack - spare
-        # Those who keep their depth pay for being in time, but not for what is kept free beyond that: the others do.
-        self._must = np.where(self.kept, policy.within_share * self.slack, self._goal)
         self.any_kept = bool(self.kept.any())
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
         self._offset = min(0, int(self.shift.min(initial=0)))
@@ -124,13 +122,12 @@ class Pricing:
     def late(self, levels: Levels | int) -> npt.NDArray[np.bool_]:
         """Which would not be in time at these levels."""
         layers = self.layers(levels)
-        goal = np.where(np.asarray(levels) <= self.span, self._must, self._goal) if self.any_kept else self._goal
         capacity = self._capacity
         work = capacity.costs.rows(self.tokens, self.texts, layers, capacity.bounds)
         doubt = 1 + capacity.costs.spread
         finish = doubt * capacity.finish(work)
         # What is kept free is so for what may come; a long text alone is not cut short for it.
-        return np.asarray((finish > self.slack) | (finish - doubt * work > goal))
+        return np.asarray((finish > self.slack) | (finish - doubt * work > self._goal))
 
 
 def choose(columns: Columns, snapshot: Snapshot, curves: Curves, enough_tokens: float) -> Depths:

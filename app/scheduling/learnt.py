@@ -32,6 +32,7 @@ _ANSWER_MOST = 1.5  # of whose logarithm no more than this counts
 
 Flow = tuple[str, str]  # tier, and the caller in it
 Curve = tuple[tuple[int, ...], tuple[float | None, ...]]  # exits, and what each is worth
+KindKey = tuple[bool, int | None]  # whether pinned to one depth, and the deadline's logarithm; None: none
 
 
 class Rate:
@@ -73,11 +74,12 @@ class Rate:
 
 @dataclass(slots=True)
 class Kind:
-    """Requests of a flow on the same terms: documents, say, beside queries."""
+    """Requests of a flow that load treats alike, documents beside queries, say: the newest stands for the others."""
 
     texts: float  # of late: its part of the flow's
     text_tokens: float
     deadline_s: float  # inf: none
+    curve: Curve
 
 
 @dataclass(slots=True)
@@ -85,22 +87,22 @@ class Arrivals:
     """What comes of one flow."""
 
     texts: Rate
-    kinds: dict[tuple[Curve, int | None], Kind] = field(default_factory=dict)  # by curve, and deadline's logarithm
+    kinds: dict[KindKey, Kind] = field(default_factory=dict)
 
     def add(self, texts: int, length: float, deadline_s: float | None, curve: Curve, now: float) -> None:
         """A request came, of texts of this length on average."""
         self.texts.add(texts, now)
         for kind in self.kinds.values():
             kind.texts *= _KIND
-        key = (curve, None if deadline_s is None else _step(deadline_s))
+        key = (len(curve[0]) == 1, None if deadline_s is None else _step(deadline_s))
         found = self.kinds.get(key)
         if found is None:
             if len(self.kinds) >= _MOST_KINDS:
                 del self.kinds[min(self.kinds, key=lambda name: self.kinds[name].texts)]
-            found = self.kinds[key] = Kind(0.0, length, inf)
+            found = self.kinds[key] = Kind(0.0, length, inf, curve)
         found.texts += texts
         found.text_tokens += 0.05 * (length - found.text_tokens)
-        found.deadline_s = inf if deadline_s is None else deadline_s
+        found.deadline_s, found.curve = deadline_s or inf, curve
 
 
 def _step(deadline_s: float) -> int:

@@ -31,7 +31,7 @@ class Capacity:
         """
         batch = min(self.bounds.seconds, float(work.sum()) / self.workers)
         if self.workers == 1:
-            rest = np.maximum(batch - work, 0.0) / 2
+            rest = np.maximum(batch - np.maximum(work, self.bounds.text_s), 0.0) / 2
         else:
             rest = np.minimum(np.maximum(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
         return np.asarray((self.running_s + np.cumsum(work)) / self.workers + rest + self.lag_s)
@@ -39,8 +39,8 @@ class Capacity:
     def finish_one(self, before: float, work: float) -> float:
         """The same for one request of ``work`` behind ``before`` worker-seconds of others."""
         batch = min(self.bounds.seconds, (before + work) / self.workers)
-        if self.workers == 1:  # on average half of its batch is behind it
-            rest = max(batch - work, 0.0) / 2
+        if self.workers == 1:  # on average half of its batch is behind it, unless that holds but one text
+            rest = max(batch - max(work, self.bounds.text_s), 0.0) / 2
         else:
             rest = min(max(work, batch), self.bounds.seconds) * (1 - 1 / self.workers)
         return (self.running_s + before + work) / self.workers + rest + self.lag_s

@@ -9,7 +9,7 @@ from math import inf
 
 from strata.app.planning.cost import BatchBounds, Load
 from strata.app.scheduling.curves import Curves
-from strata.app.scheduling.learnt import Curve, Flow, Learnt
+from strata.app.scheduling.learnt import Curve, Flow, KindKey, Learnt
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot, deepest
 
@@ -49,11 +49,10 @@ def take_snapshot(
     """
     costs = learnt.cost.costs
     shortest = learnt.usual_shortest(policy.shortest_quantile)
-    seconds = inf
-    if shortest < inf:
-        # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
-        seconds = max(policy.batch_share * shortest, costs.seconds(Load.alike(1, learnt.text_tokens, curves.layers)))
-    bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now))
+    text_s = costs.seconds(Load.alike(1, learnt.text_tokens, curves.layers))
+    # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
+    seconds = max(policy.batch_share * shortest, text_s) if shortest < inf else inf
+    bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now), text_s)
     busy = sum(max(0.0, until - now) for until in running) + bounds.gap_s * max(0, workers - idle)
     capacity = Capacity(costs, max(1, workers), bounds, busy, learnt.lag(now))
     arriving = before
@@ -70,7 +69,8 @@ def take_snapshot(
 
 def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) -> list[Expected]:
     """What each tier is likely to send, all its callers together, a place for each kind of request."""
-    tiers: dict[str, dict[tuple[Curve, int | None], list[float]]] = {}
+    tiers: dict[str, dict[KindKey, list[float]]] = {}
+    newest: dict[tuple[str, KindKey], Curve] = {}
     for (tier, _), flow in learnt.flows.items():
         fast, slow = flow.texts.read(now)
         if fast + slow < _ACTIVE:
@@ -84,11 +84,13 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
             sums[1] += part * slow
             sums[2] += part * (fast + slow) * kind.text_tokens
             sums[3] = kind.deadline_s
+            newest[tier, key] = kind.curve
     shares = sum(learnt.shares.get(tier, 1.0) for tier in tiers)
     found = []
     for tier, kinds in tiers.items():
         whole = sum(fast + slow for fast, slow, _, _ in kinds.values())
-        for ((exits, quality), _), (fast, slow, tokens, deadline_s) in kinds.items():
+        for key, (fast, slow, tokens, deadline_s) in kinds.items():
+            exits, quality = newest[tier, key]
             length = tokens / (fast + slow)
             found.append(
                 Expected(

@@ -1,4 +1,4 @@
-"""What is foreseen of those who send more than one kind of request, and who pays for what is kept free."""
+"""What is foreseen of those who send more than one kind of request, and when answers come."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 from strata.app.planning.cost import BatchBounds, CostModel, Costs
 from strata.app.scheduling.admission import late_within
 from strata.app.scheduling.curves import Curves
-from strata.app.scheduling.depths import choose
 from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import Columns
@@ -82,16 +81,6 @@ def columns(slack_s: list[float], tokens: list[int], kept: list[float], floors: 
         np.array(kept),
         np.array([depth > 0 for depth in kept]),
     )
-
-
-def test_time_is_kept_free_by_those_beyond_their_share() -> None:
-    """One within its share behind 0.6 s of others at their floor: it is in time, whatever its own depth is."""
-    curves = Curves(12)
-    queue = columns([0.9] * 60 + [1.0], [10] * 61, [0.0] * 60 + [12.0], [8] * 60 + [1], curves)
-    capacity = Capacity(COSTS, 1, BatchBounds(512, 0.05, None, 10.0))
-    found = choose(queue, Snapshot(0.0, capacity, Policy(), kept={"own": 12.0}), curves, np.inf).layers
-    assert found[-1] == 12
-    assert found[0] == 8
 
 
 def test_those_within_their_share_go_first_where_others_would_make_them_late_at_the_depth_they_keep() -> None:
