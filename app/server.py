@@ -59,7 +59,7 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     for remark in remarks(os.environ, Settings.model_fields):
         logs.event("environment", {"note": remark}, level=logging.WARNING)
     bounds = Connections(settings.client_seconds, limit)
-    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=Intake())
+    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=Intake(tiers.callers))
     config = uvicorn.Config(
         app,
         http=protocol,

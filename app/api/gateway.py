@@ -16,9 +16,11 @@ from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, Refusal, r
 from strata.app.callers.callers import Callers
 from strata.app.departure import ClientLeft
 from strata.app.in_flight import InFlight
+from strata.app.intake import crowded
 from strata.app.metrics import Metrics
 from strata.app.ports import Ports
 from strata.app.request_context import RequestContext
+from strata.app.scheduling.errors import TooBusy
 from strata.app.tracing import Tracing
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
@@ -29,6 +31,7 @@ _GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to eve
 _REFUSED = 400  # the least status that is no success
 _PAGES = ("/ui", "/docs", "/openapi.json")  # likewise, where operations are: a page asks for the rest with a key
 _LOGGED = 200  # characters of a path
+_CROWD_RETRY_S = 1.0
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
 
@@ -72,6 +75,7 @@ class Gateway:
         try:
             if scope["path"] not in _OPEN and not scope["path"].startswith(_GUIDE):
                 self._check(scope, context)
+                self._check_crowd(scope, context)
             endpoint = self._direct.get((scope["method"], scope["path"]))
             if endpoint is None and scope["path"] in self._methods:
                 endpoint = self._other_method
@@ -137,6 +141,13 @@ class Gateway:
         if page:
             return
         context.caller = self._callers.caller(scope["headers"])
+
+    def _check_crowd(self, scope: Scope, context: RequestContext) -> None:
+        """Refuse what would have waited too long before it began."""
+        if crowded(scope):
+            if context.caller:
+                self._metrics.tier_refused(context.caller.own.name, "intake")
+            raise TooBusy("more requests of this caller wait than this server can read in time", _CROWD_RETRY_S)
 
     def _log(self, scope: Scope, context: RequestContext) -> None:
         """The request's log line, and its spans where there are any."""

@@ -6,16 +6,28 @@ import asyncio
 import socket
 from collections import Counter
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
+import httpx
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from strata.app.callers.callers import Callers, everybody
+from strata.app.callers.tier import Tier
 from strata.app.connections import BoundedProtocol, Connections
-from strata.app.intake import Intake, came
+from strata.app.intake import Intake, came, crowded
+from strata.loadtest.connection import Address, Connection
 from tests.conftest import ServerFactory
+
+
+def asking(query: str = "", **headers: str) -> Scope:
+    """The scope of a request to embed."""
+    found = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {"method": "POST", "path": "/embed", "query_string": query.encode(), "headers": found}
 
 
 def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None:
@@ -28,8 +40,8 @@ def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None
 
     async def flood() -> None:
         next_turn()
-        intake, loop = Intake(), asyncio.get_running_loop()
-        scopes: list[Scope] = [{"path": "/embed", "number": n} for n in range(50)]
+        intake, loop = Intake(everybody()), asyncio.get_running_loop()
+        scopes = [{**asking(), "number": n} for n in range(50)]
         for scope in [*scopes, {"path": "/health", "number": -1}]:
             intake.begin(loop, scope, lambda number=scope["number"]: begun.append((turn, number)))
         assert begun[-1] == (1, -1), "who asks for its health does not wait"
@@ -46,6 +58,61 @@ def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None
     asyncio.run(flood())
 
 
+def test_each_tier_has_its_share_of_the_turns_and_each_key_of_its_tiers() -> None:
+    """Two keys of a tier of share 1 send 300 requests each before one of share 4 sends 40."""
+    keys = {sha256(name.encode()).digest(): rank for name, rank in (("large", 0), ("one", 1), ("two", 1))}
+    callers = Callers([Tier("large", share=4), Tier("small", share=1)], keys, keyless=None)
+    begun: list[str] = []
+
+    async def flood() -> None:
+        intake, loop = Intake(callers), asyncio.get_running_loop()
+        for name, count in (("one", 300), ("two", 300), ("nobody", 300), ("large", 40)):
+            for _ in range(count):
+                intake.begin(loop, asking(authorization=f"Bearer {name}"), lambda name=name: begun.append(name))
+        while len(begun) < 940:
+            await asyncio.sleep(0)
+
+    asyncio.run(flood())
+    first = Counter(begun[8:68])  # the first eight found nobody waiting
+    assert first["large"] == pytest.approx(40, abs=2)
+    assert first["nobody"] == pytest.approx(10, abs=2)
+    assert first["one"] == pytest.approx(first["two"], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "tier_s", "refused"),
+    [
+        ("budget_ms=100", "", None, True),
+        ("layers=6&budget_ms=100.5", "", None, True),
+        ("", "100", None, True),
+        ("", "", 0.1, True),
+        ("budget_ms=5000", "", 0.1, False),
+        ("budget_ms=soon", "", None, False),  # the endpoint says what is wrong with it
+        ("", "", None, False),
+    ],
+)
+def test_who_would_wait_too_long_to_begin_is_refused_at_once(
+    query: str, header: str, tier_s: float | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr("strata.app.lines.perf_counter", lambda: clock)
+
+    async def come() -> bool:
+        nonlocal clock
+        callers = Callers([Tier("default", deadline_s=tier_s)], {}, keyless=0)
+        intake, loop = Intake(callers), asyncio.get_running_loop()
+        for _ in range(20):
+            intake.begin(loop, asking(), lambda: None)
+        clock = 0.04  # the first of the line has waited for so long
+        scope = asking(query, **({"x_strata_budget_ms": header} if header else {}))
+        intake.begin(loop, scope, lambda: begun.append(scope))
+        assert bool(begun) == crowded(scope), "refused at once, not in its turn"
+        return crowded(scope)
+
+    begun: list[Scope] = []
+    assert asyncio.run(come()) is refused
+
+
 def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
     turn, begun = 0, []
 
@@ -60,7 +127,7 @@ def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
         asyncio.get_running_loop().call_soon(next_turn)
 
     async def flood() -> None:
-        loop, intake = asyncio.get_running_loop(), Intake()
+        loop, intake = asyncio.get_running_loop(), Intake(everybody())
         config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
         config.load()
         made = partial(BoundedProtocol, config=config, server_state=ServerState(), app_state={})
@@ -100,3 +167,28 @@ def test_three_hundred_at_once_are_all_answered(start_server: ServerFactory, tin
     finally:
         for client in clients:
             client.close()
+
+
+def test_who_is_refused_at_the_door_is_told_why_and_counted(start_server: ServerFactory, tiny_bundle: Path) -> None:
+    server = start_server(tiny_bundle, "--backend", "torch")
+    address = Address.parse(server.url)
+    asks = iter([address.post("/embed?budget_ms=40", {"inputs": "river"})] * 3000)
+    told: list[dict[str, str]] = []
+
+    async def client() -> None:
+        connection = await Connection.open(address)
+        for ask in asks:
+            answer = await connection.send(ask)
+            assert answer.status in (200, 503, 504)
+            if answer.status == 503 and "this server can read" in answer.json()["error"]:
+                told.append(answer.json())
+        connection.close()
+
+    async def flood() -> None:
+        await asyncio.gather(*(client() for _ in range(400)))
+
+    asyncio.run(flood())
+    why = "more requests of this caller wait than this server can read in time"
+    assert told[0] == {"error": why, "error_type": "Overloaded"}
+    count = f'strata_tier_refused_total{{reason="intake",tier="default"}} {len(told)}.0'
+    assert count in httpx.get(server.url + "/metrics").text

@@ -1,0 +1,77 @@
+"""Lines of those who wait, and whose turn it is: by the shares of their tiers, whoever comes more often than others."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from time import perf_counter
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """Who waits in a line: one of the callers of a tier, and the tier's share."""
+
+    tier: str
+    caller: str
+    share: float
+
+
+@dataclass(slots=True)
+class _Line(Generic[T]):
+    place: Place
+    waiting: deque[tuple[float, T]] = field(default_factory=deque)  # since when, and who
+
+
+class Lines(Generic[T]):
+    """Start-time fair queueing (Goyal, Vin and Cheng 1996), a turn being what is shared.
+
+    The callers of a tier that wait have its share together. Within a line who came first goes first.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[Place, _Line[T]] = {}  # in which somebody waits
+        self._callers: Counter[str] = Counter()  # of each tier, that wait
+        self._order: list[tuple[float, int, _Line[T]]] = []  # a heap: when each line's turn is, by a clock of turns
+        self._finish: dict[Place, float] = {}  # by that clock, when a line's last turn was over
+        self._clock = 0.0
+        self._number = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def waited(self, place: Place) -> float:
+        """Seconds that the first of a line has waited: as long as one who joins it now is likely to."""
+        line = self._lines.get(place)
+        return perf_counter() - line.waiting[0][0] if line else 0.0
+
+    def join(self, place: Place, who: T) -> None:
+        """Go to the end of a line."""
+        line = self._lines.get(place)
+        if line is None:
+            line = self._lines[place] = _Line(place)
+            self._callers[place.tier] += 1
+            self._push(line)
+        line.waiting.append((perf_counter(), who))
+
+    def next(self) -> T:
+        """Who goes next; somebody must wait."""
+        self._clock, _, line = heappop(self._order)
+        place = line.place
+        self._finish[place] = self._clock + self._callers[place.tier] / place.share
+        _, who = line.waiting.popleft()
+        if line.waiting:
+            self._push(line)
+        else:
+            del self._lines[place]
+            self._callers[place.tier] -= 1
+            if not self._lines:
+                self._finish.clear()
+        return who
+
+    def _push(self, line: _Line[T]) -> None:
+        start = max(self._clock, self._finish.get(line.place, 0.0))
+        heappush(self._order, (start, next(self._number), line))
