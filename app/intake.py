@@ -13,13 +13,15 @@ from strata.app.callers.callers import Callers, KeyRefused
 from strata.app.lines import Lines, Place
 
 _A_TURN = 8  # requests: about 1 ms
-_AT_ONCE = frozenset({"/health", "/ready"})
+_AT_ONCE = ("/health", "/ready")  # also behind --root-path, and with a slash at the end
 # Of the time that a request may take, the most that it may wait to begin: what would wait longer is refused at once, so
 # that those that are heard have time left (controlled delay: Nichols and Jacobson 2012).
 _PATIENCE = 0.3
-_IN_QUERY = re.compile(rb"(?:^|&)budget_ms=([^&]+)")
+_BUDGET, _TIER = (  # in a query and in a header
+    (re.compile(rb"(?:^|&)%b=([^&]+)" % name), b"x-strata-" + name.replace(b"_", b"-"))
+    for name in (b"budget_ms", b"tier")
+)
 _NUMBER = re.compile(rb"[0-9]{1,7}(\.[0-9]{1,6})?")
-_HEADER = b"x-strata-budget-ms"
 _CAME, _CROWDED = "strata.came", "strata.crowded"
 
 
@@ -40,7 +42,7 @@ class Intake:
         """Let a request begin, in this turn or a later one."""
         if not self._begun:
             loop.call_soon(self._turn_over, loop)
-        if self._begun < _A_TURN or scope["path"] in _AT_ONCE:
+        if self._begun < _A_TURN or scope["path"].rstrip("/").endswith(_AT_ONCE):
             self._begun += 1
             start()
             return
@@ -64,7 +66,12 @@ class Intake:
             caller = self._callers.caller(scope["headers"])
         except KeyRefused:
             return Place("", "unknown", least), None
-        deadline_s = _budget_s(scope) or caller.own.deadline_s
+        budget_ms, asked = _said(scope, *_BUDGET), _said(scope, *_TIER).decode("latin-1")
+        if _NUMBER.fullmatch(budget_ms) and float(budget_ms):
+            deadline_s: float | None = float(budget_ms) / 1000
+        else:
+            lower = caller.tiers[caller.rank :]
+            deadline_s = next((tier for tier in lower if tier.name == asked), caller.own).deadline_s
         return Place(caller.own.name, caller.key or "", caller.own.share), deadline_s
 
     def _turn_over(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -74,11 +81,10 @@ class Intake:
             self.begin(loop, *self._lines.next())
 
 
-def _budget_s(scope: Scope) -> float | None:
-    """The budget in the query or a header, where it is one."""
-    query = _IN_QUERY.search(scope["query_string"])
-    text = query[1] if query else next((value for name, value in scope["headers"] if name == _HEADER), b"")
-    return float(text) / 1000 if _NUMBER.fullmatch(text) else None
+def _said(scope: Scope, in_query: re.Pattern[bytes], header: bytes) -> bytes:
+    """What the query or a header says; nothing: neither does."""
+    query = in_query.search(scope["query_string"])
+    return query[1] if query else next((value for name, value in scope["headers"] if name == header), b"")
 
 
 def came(scope: Scope) -> float:

@@ -123,7 +123,7 @@ class Decisions:
         if terms.deadline_s is None:
             return self._unhurried(terms, lengths, arrived, flow)
         due = arrived + terms.deadline_s
-        kind, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size)
+        kind, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size, self._pool.idle)
         if late_s := self._refusals.late_s(kind, tokens, due - now, now, moment):
             self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
             return Entry(late_s, False, due, 0.0)

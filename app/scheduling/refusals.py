@@ -21,25 +21,26 @@ class _Refused:
 
 
 class Refusals:
-    """The smallest of each kind that was refused since anything left the queue: what is no smaller is not judged."""
+    """The last of each kind that was judged and refused, at one moment: what is no smaller is not judged."""
 
     def __init__(self) -> None:
         self._moment: object = None
-        self._smallest: dict[Kind, _Refused] = {}
+        self._last: dict[Kind, _Refused] = {}
 
     def late_s(self, kind: Kind, tokens: int, slack_s: float, now: float, moment: object) -> float:
         """By how much a newcomer would be late at least, seconds; 0: that is not known, and it is to be judged.
 
-        ``slack_s``: until its deadline. ``moment``: the same as long as nothing has left the queue and no worker came.
+        ``slack_s``: until its deadline. ``moment``: the same as long as nothing has left the queue and no worker came
+        or became free: a batch may be done long before it was expected to be.
         """
         if moment != self._moment:
             self._moment = moment
-            self._smallest.clear()
-        known = self._smallest.get(kind)
+            self._last.clear()
+        known = self._last.get(kind)
         if known is None or tokens < known.tokens:
             return 0.0
         return max(0.0, known.late_s - _A_SECOND * (now - known.at + max(0.0, slack_s - known.slack_s)))
 
     def refused(self, kind: Kind, tokens: int, slack_s: float, late_s: float, now: float) -> None:
         """One was judged, and would be late by so much, or be beyond its share by less."""
-        self._smallest[kind] = _Refused(tokens, slack_s, late_s, now)
+        self._last[kind] = _Refused(tokens, slack_s, late_s, now)

@@ -42,13 +42,14 @@ def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None
         next_turn()
         intake, loop = Intake(everybody()), asyncio.get_running_loop()
         scopes = [{**asking(), "number": n} for n in range(50)]
-        for scope in [*scopes, {"path": "/health", "number": -1}]:
+        healths = [{"path": path, "number": -1} for path in ("/health", "/ready/", "/behind/a/proxy/health")]
+        for scope in [*scopes, *healths]:
             intake.begin(loop, scope, lambda number=scope["number"]: begun.append((turn, number)))
-        assert begun[-1] == (1, -1), "who asks for its health does not wait"
+        assert begun[-3:] == [(1, -1)] * 3, "who asks for its health does not wait"
         sent = perf_counter()
-        while len(begun) < 51:
+        while len(begun) < 53:
             await asyncio.sleep(0)
-        begun.remove((1, -1))
+        del begun[8:11]
         assert [number for _, number in begun] == list(range(50))
         by_turn = Counter(turn for turn, _ in begun)
         assert max(by_turn.values()) == 8
@@ -87,6 +88,8 @@ def test_each_tier_has_its_share_of_the_turns_and_each_key_of_its_tiers() -> Non
         ("", "100", None, True),
         ("", "", 0.1, True),
         ("budget_ms=5000", "", 0.1, False),
+        ("tier=lower", "", 0.1, False),  # whose deadline is later
+        ("tier=nothing", "", 0.1, True),
         ("budget_ms=soon", "", None, False),  # the endpoint says what is wrong with it
         ("", "", None, False),
     ],
@@ -99,7 +102,7 @@ def test_who_would_wait_too_long_to_begin_is_refused_at_once(
 
     async def come() -> bool:
         nonlocal clock
-        callers = Callers([Tier("default", deadline_s=tier_s)], {}, keyless=0)
+        callers = Callers([Tier("default", deadline_s=tier_s), Tier("lower", deadline_s=1.0)], {}, keyless=0)
         intake, loop = Intake(callers), asyncio.get_running_loop()
         for _ in range(20):
             intake.begin(loop, asking(), lambda: None)

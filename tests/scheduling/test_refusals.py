@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from time import perf_counter
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from strata.app.planning.cost import CostModel
 from strata.app.scheduling import decisions
+from strata.app.scheduling.decisions import Decisions
+from strata.app.scheduling.learnt import Learnt
+from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.refusals import Refusals
+from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import simulate
 from tests.scheduling.callers import FULL_PER_S, poisson, terms
 
@@ -33,6 +42,24 @@ def test_what_is_no_smaller_is_as_late(tokens: int, slack_s: float, after_s: flo
     refusals.refused(KIND, 20, 0.1, 0.05, 0.0)
     assert refusals.late_s(KIND, tokens, slack_s, after_s, moment) == pytest.approx(late_s)
     assert refusals.late_s((("other", ""), 3, 1), tokens, slack_s, after_s, moment) == 0.0
+
+
+def test_a_batch_that_is_done_before_its_time_ends_what_was_refused_for_it() -> None:
+    """Nothing waited, so nothing leaves the queue: callers in a hurry were refused by an idle engine."""
+    batch = SimpleNamespace(until=perf_counter() + 1000)
+    pool, running = SimulatedPool(1, Speed(), np.random.default_rng(0)), [batch]
+    pool.idle = 0
+    decisions = Decisions(pool, Limits(), Policy(), Learnt(CostModel()), running, 12, perf_counter)
+    asks = terms((1, 12), 10.0)
+
+    def late_s() -> float:
+        return decisions.admit(asks, [20], perf_counter(), ("default", "")).late_s
+
+    assert late_s() > 900
+    assert late_s() > 900
+    running.clear()
+    pool.idle = 1
+    assert late_s() == 0
 
 
 def test_a_flood_is_answered_as_well_when_what_is_like_a_refused_one_is_not_judged(
