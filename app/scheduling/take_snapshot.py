@@ -53,7 +53,11 @@ def take_snapshot(
     # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
     seconds = max(policy.batch_share * shortest, text_s) if shortest < inf else inf
     bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now), text_s)
-    busy = sum(max(0.0, until - now) for until in running) + bounds.gap_s * max(0, workers - idle)
+    left = [until - now for until in running]
+    busy = sum(max(0.0, each) for each in left)
+    if left and not idle and (soonest := max(left)) < 0:
+        busy = -soonest * workers  # all are overdue: as long again, as far as anybody can tell
+    busy += bounds.gap_s * max(0, workers - idle)
     capacity = Capacity(costs, max(1, workers), bounds, busy, learnt.lag(now))
     arriving = before
     if (

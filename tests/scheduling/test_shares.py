@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +84,24 @@ def test_a_batch_that_hangs_is_run_elsewhere_in_time() -> None:
     (replica,) = simulate(calls, prepare=hang_once)
     assert all(call.in_time for call in calls)
     assert replica.pool.lost == 1, "the worker is replaced"
+
+
+def test_who_comes_while_the_only_worker_hangs_is_refused_rather_than_let_expire() -> None:
+    """Two seconds until it is replaced: who comes later than a deadline after the batch was due hears so at once."""
+    calls = poisson(40, 6, terms(EXITS, 0.5), seed=1)
+    hung: list[int] = []
+
+    def hang_once(pool: SimulatedPool) -> None:
+        def hangs(batch: object) -> float:
+            hung.append(1)
+            return float("inf") if len(hung) == 40 else 0.0
+
+        pool.hangs = hangs
+
+    simulate(calls, workers=1, prepare=hang_once)
+    outcomes = Counter(call.outcome for call in calls)
+    assert outcomes["refused"] > outcomes["expired"]
+    assert outcomes["expired"] <= 40 * (0.5 + 0.5)
 
 
 tier = st.tuples(
