@@ -57,15 +57,16 @@ class Intake:
     def _place(self, scope: Scope) -> tuple[Place, float | None]:
         """The line of who asks, and its deadline, as far as both are known before the body is read.
 
-        Those with no key that is known have one line together, and so have those who only read.
+        Those who only read have one line together, with the share of the largest tier: a scrape must not wait behind a
+        flood. Those with no key that is known have another, with that of the smallest.
         """
-        least = min((tier.share for tier in self._callers.tiers), default=1.0)
+        shares = [tier.share for tier in self._callers.tiers]
         if scope["method"] != "POST":
-            return Place("", "reading", least), None
+            return Place("", "reading", max(shares, default=1.0)), None
         try:
             caller = self._callers.caller(scope["headers"])
         except KeyRefused:
-            return Place("", "unknown", least), None
+            return Place("", "unknown", min(shares, default=1.0)), None
         budget_ms, asked = _said(scope, *_BUDGET), _said(scope, *_TIER).decode("latin-1")
         if _NUMBER.fullmatch(budget_ms) and float(budget_ms):
             deadline_s: float | None = float(budget_ms) / 1000
