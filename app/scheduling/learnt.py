@@ -17,7 +17,8 @@ _SIGMAS = 2.0  # of what came of a flow that is new, which are taken for chance
 _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
 _MOST_KINDS = 4  # of requests, that are told apart in a flow,
-_KIND = 0.98  # and weight of the past in what part each has, at every request
+_KIND = 0.98  # weight of the past in what part each has, at every request,
+_KIND_GONE = 0.01  # and texts under which one is forgotten
 _DEADLINES = 1.002  # each request's deadline weighs so much more than the one before it
 _OCTAVE = 4  # steps to a doubling, in which deadlines are told apart
 _MISS, _MISS_MOST, _MISS_S = 0.02, 0.4, 20.0  # what accepted requests that were not in time add to a margin,
@@ -92,8 +93,10 @@ class Arrivals:
     def add(self, texts: int, length: float, deadline_s: float | None, curve: Curve, now: float) -> None:
         """A request came, of texts of this length on average."""
         self.texts.add(texts, now)
-        for kind in self.kinds.values():
+        for name, kind in list(self.kinds.items()):
             kind.texts *= _KIND
+            if kind.texts < _KIND_GONE:
+                del self.kinds[name]
         key = (len(curve[0]) == 1, None if deadline_s is None else _step(deadline_s))
         found = self.kinds.get(key)
         if found is None:

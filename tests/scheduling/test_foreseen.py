@@ -59,6 +59,16 @@ def test_no_more_than_a_few_kinds_of_a_flow_are_known() -> None:
     assert len(snapshot(learnt, 4.0).expected) <= 4
 
 
+def test_a_kind_that_comes_no_more_is_forgotten() -> None:
+    """Its part used to shrink with each request until it was none, and what divides by it failed every request."""
+    learnt = Learnt(CostModel())
+    learnt.came(("app", ""), 1, 200, 0.5, ((12,), (None,)), 0.0)
+    for at in range(1, 40_000):
+        learnt.came(("app", ""), 1, 10, 0.5, (EXITS, UNKNOWN), at / 1000)
+    (kind,) = snapshot(learnt, 40.0).expected
+    assert (kind.floor, kind.part) == (1, 1.0)
+
+
 def test_a_share_carries_the_kinds_of_a_tier_on_average() -> None:
     def kind(part: float, floor: int, top: int) -> Expected:
         return Expected("app", 0.5, part, (1.0, 1.0), 10.0, 1.0, floor, top, 0, 1e-3 * floor, 1e-3 * top)
