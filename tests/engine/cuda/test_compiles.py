@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -69,11 +70,28 @@ if dtype != "fp32":
 """
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
-def test_kernels_compile_for_a_gpu(dtype: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    cache = {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | cache
-    command = [sys.executable, "-P", "-c", PROGRAM, dtype]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    print(done.stdout)
-    assert done.returncode == 0, done.stderr[-3000:]
+DTYPES = ("bf16", "fp16", "fp32")
+
+
+@pytest.fixture(scope="module")
+def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A process for each dtype, all at once: compiling takes one core each."""
+    started = {}
+    for dtype in DTYPES:
+        cache = {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | cache
+        command = [sys.executable, "-P", "-c", PROGRAM, dtype]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started[dtype] = subprocess.Popen(command, env=environment, text=True, **pipes)
+    yield started
+    for process in started.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_compile_for_a_gpu(dtype: str, compilers: dict[str, subprocess.Popen[str]]) -> None:
+    process = compilers[dtype]
+    out, err = process.communicate()
+    print(out)
+    assert process.returncode == 0, err[-3000:]
