@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from time import perf_counter
 
 from starlette.types import Scope
 
-from strata.app.callers.callers import Callers, KeyRefused
+from strata.app.callers.callers import Caller, Callers, KeyRefused
 from strata.app.lines import Lines, Place
 
 _A_TURN = 8  # requests: about 1 ms
@@ -17,11 +16,6 @@ _AT_ONCE = ("/health", "/ready")  # also behind --root-path, and with a slash at
 # Of the time that a request may take, the most that it may wait to begin: what would wait longer is refused at once, so
 # that those that are heard have time left (controlled delay: Nichols and Jacobson 2012).
 _PATIENCE = 0.3
-_BUDGET, _TIER = (  # in a query and in a header
-    (re.compile(rb"(?:^|&)%b=([^&]+)" % name), b"x-strata-" + name.replace(b"_", b"-"))
-    for name in (b"budget_ms", b"tier")
-)
-_NUMBER = re.compile(rb"[0-9]{1,7}(\.[0-9]{1,6})?")
 _CAME, _CROWDED = "strata.came", "strata.crowded"
 
 
@@ -33,8 +27,10 @@ class Intake:
     the order they come, who sends most would be heard most, and others refused for the time they waited.
     """
 
-    def __init__(self, callers: Callers) -> None:
+    def __init__(self, callers: Callers, deadline_s: Callable[[Scope, Caller], float | None]) -> None:
+        """``deadline_s``: of a request whose body is not read yet; None: none is known."""
         self._callers = callers
+        self._deadline_s = deadline_s
         self._lines: Lines[tuple[Scope, Callable[[], None]]] = Lines()
         self._begun = 0  # in this turn
 
@@ -55,7 +51,7 @@ class Intake:
             self._lines.join(place, (scope, start))
 
     def _place(self, scope: Scope) -> tuple[Place, float | None]:
-        """The line of who asks, and its deadline, as far as both are known before the body is read.
+        """The line of who asks, and the deadline.
 
         Those who only read have one line together, with the share of the largest tier: a scrape must not wait behind a
         flood. Those with no key that is known have another, with that of the smallest.
@@ -67,25 +63,13 @@ class Intake:
             caller = self._callers.caller(scope["headers"])
         except KeyRefused:
             return Place("", "unknown", min(shares, default=1.0)), None
-        budget_ms, asked = _said(scope, *_BUDGET), _said(scope, *_TIER).decode("latin-1")
-        if _NUMBER.fullmatch(budget_ms) and float(budget_ms):
-            deadline_s: float | None = float(budget_ms) / 1000
-        else:
-            lower = caller.tiers[caller.rank :]
-            deadline_s = next((tier for tier in lower if tier.name == asked), caller.own).deadline_s
-        return Place(caller.own.name, caller.key or "", caller.own.share), deadline_s
+        return Place(caller.own.name, caller.key or "", caller.own.share), self._deadline_s(scope, caller)
 
     def _turn_over(self, loop: asyncio.AbstractEventLoop) -> None:
         """What has begun has had its first step: the next ones may begin."""
         self._begun = 0
         while self._lines and self._begun < _A_TURN:
             self.begin(loop, *self._lines.next())
-
-
-def _said(scope: Scope, in_query: re.Pattern[bytes], header: bytes) -> bytes:
-    """What the query or a header says; nothing: neither does."""
-    query = in_query.search(scope["query_string"])
-    return query[1] if query else next((value for name, value in scope["headers"] if name == header), b"")
 
 
 def came(scope: Scope) -> float:

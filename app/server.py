@@ -15,6 +15,7 @@ from typing import Any, cast
 import uvicorn
 
 from strata.app import hangup, logs
+from strata.app.api.ask import known_deadline_s
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import remarks
@@ -59,7 +60,7 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     for remark in remarks(os.environ, Settings.model_fields):
         logs.event("environment", {"note": remark}, level=logging.WARNING)
     bounds = Connections(settings.client_seconds, limit)
-    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=Intake(tiers.callers))
+    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=Intake(tiers.callers, known_deadline_s))
     config = uvicorn.Config(
         app,
         http=protocol,

@@ -16,6 +16,7 @@ from starlette.types import Scope
 from strata.app.api.body import Ids, OneError
 from strata.app.api.misspelt import refuse_misspelt
 from strata.app.api.refusals import VALIDATION, Refusal
+from strata.app.callers.callers import Caller, TierRefused
 from strata.app.callers.tier import Exits
 from strata.app.headers import header_text
 from strata.app.planning.plan import Ask
@@ -208,6 +209,18 @@ def ask_of(scope: Scope, body: ElasticBody | None = None) -> Ask:
             values = f"{first_where} is {first!s:.100}, {where} is {value!s:.100}"
             raise Refusal(VALIDATION, f"`{field}` is given twice and differs: {values}", field)
     return Ask(**{field: value for field, (value, _) in said.items()}) if said else _NOTHING
+
+
+def known_deadline_s(scope: Scope, caller: Caller) -> float | None:
+    """The deadline of a request whose body is not read yet, as far as query, headers and key tell; None: none is known.
+
+    What is wrong with them the endpoint will say.
+    """
+    try:
+        ask = ask_of(scope)
+        return ask.deadline_s(caller.tier(ask.tier).deadline_s)
+    except (Refusal, TierRefused):
+        return caller.own.deadline_s
 
 
 @cache

@@ -27,6 +27,10 @@ class Ask:
     task: str | None = None  # by which quality is measured; None: the tier's, the server's, else the lowest
     output_dtype: OutputType | None = None  # what the vectors are told as; None: float
 
+    def deadline_s(self, usual: float | None) -> float | None:
+        """From arrival to answer: the budget, else what is ``usual`` in the tier."""
+        return usual if self.budget_ms is None else self.budget_ms / 1000
+
 
 @dataclass(slots=True, frozen=True)
 class Terms:

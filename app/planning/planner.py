@@ -93,7 +93,7 @@ class Planner:
             self._name(left, tier.exits, dim, f"the exits of tier `{tier.name}`", role)
         floor = self._above_layers(left, ask, tier)
         floor |= self._above_quality(left, ask, tier, dim, task, role)
-        deadline_s = tier.deadline_s if ask.budget_ms is None else ask.budget_ms / 1000
+        deadline_s = ask.deadline_s(tier.deadline_s)
         threshold = None
         if ask.layers == "auto":
             threshold = self._per_text(left)

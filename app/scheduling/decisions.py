@@ -15,11 +15,11 @@ from strata.app.scheduling.admission import Newcomer, judge, late_within
 from strata.app.scheduling.batching import Choice, form
 from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import choose
+from strata.app.scheduling.last_refused import LastRefused
 from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
-from strata.app.scheduling.refusals import Refusals
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.snapshot import Snapshot
 from strata.app.scheduling.take_snapshot import Arriving, take_snapshot
@@ -63,7 +63,7 @@ class Decisions:
         self._level = _TOP  # of price, that the head of the queue was last run at
         self.depth = layers
         self._arriving: Arriving | None = None
-        self._refusals = Refusals()
+        self._refused = LastRefused()
 
     @property
     def batch_tokens(self) -> int:
@@ -123,8 +123,8 @@ class Decisions:
         if terms.deadline_s is None:
             return self._unhurried(terms, lengths, arrived, flow)
         due = arrived + terms.deadline_s
-        kind, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size, self._pool.idle)
-        if late_s := self._refusals.late_s(kind, tokens, due - now, now, moment):
+        asked, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size, self._pool.idle)
+        if late_s := self._refused.late_s(asked, tokens, due - now, now, moment):
             self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
@@ -136,7 +136,7 @@ class Decisions:
         verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.late_s:
             late_s = verdict.late_s if verdict.within else min(verdict.late_s, verdict.beyond_s)
-            self._refusals.refused(kind, tokens, due - now, late_s, now)
+            self._refused.refused(asked, tokens, due - now, late_s, now)
             return Entry(verdict.late_s, verdict.within, due, 0.0)
         if verdict.within:
             self._learnt.promised(flow, now + verdict.own_s)
@@ -248,7 +248,9 @@ class Decisions:
         # Idle workers share what waits, so that one large request uses them all.
         split = max(math.ceil(queue.tokens / self._pool.idle), policy.least_split_tokens)
         most = snapshot.capacity.bounds
-        bounds = BatchBounds(min(split, self.batch_tokens), most.seconds, most.texts, most.text_tokens, most.gap_s)
+        bounds = BatchBounds(
+            min(split, self.batch_tokens), most.seconds, most.texts, most.text_tokens, most.gap_s, most.text_s
+        )
         if len(queue.requests) <= self._pool.idle and snapshot.light:
             return self._undisturbed(snapshot, bounds)
         if self._time_to_spare(snapshot):

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from strata.app.api.ask import known_deadline_s
 from strata.app.callers.callers import Callers, everybody
 from strata.app.callers.tier import Tier
 from strata.app.connections import BoundedProtocol, Connections
@@ -40,7 +41,7 @@ def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None
 
     async def flood() -> None:
         next_turn()
-        intake, loop = Intake(everybody()), asyncio.get_running_loop()
+        intake, loop = Intake(everybody(), known_deadline_s), asyncio.get_running_loop()
         scopes = [{**asking(), "number": n} for n in range(50)]
         healths = [{"path": path, "number": -1} for path in ("/health", "/ready/", "/behind/a/proxy/health")]
         for scope in [*scopes, *healths]:
@@ -66,7 +67,7 @@ def test_each_tier_has_its_share_of_the_turns_and_each_key_of_its_tiers() -> Non
     begun: list[str] = []
 
     async def flood() -> None:
-        intake, loop = Intake(callers), asyncio.get_running_loop()
+        intake, loop = Intake(callers, known_deadline_s), asyncio.get_running_loop()
         for name, count in (("one", 300), ("two", 300), ("nobody", 300), ("large", 40)):
             for _ in range(count):
                 intake.begin(loop, asking(authorization=f"Bearer {name}"), lambda name=name: begun.append(name))
@@ -103,7 +104,7 @@ def test_who_would_wait_too_long_to_begin_is_refused_at_once(
     async def come() -> bool:
         nonlocal clock
         callers = Callers([Tier("default", deadline_s=tier_s), Tier("lower", deadline_s=1.0)], {}, keyless=0)
-        intake, loop = Intake(callers), asyncio.get_running_loop()
+        intake, loop = Intake(callers, known_deadline_s), asyncio.get_running_loop()
         for _ in range(20):
             intake.begin(loop, asking(), lambda: None)
         clock = 0.04  # the first of the line has waited for so long
@@ -130,7 +131,7 @@ def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
         asyncio.get_running_loop().call_soon(next_turn)
 
     async def flood() -> None:
-        loop, intake = asyncio.get_running_loop(), Intake(everybody())
+        loop, intake = asyncio.get_running_loop(), Intake(everybody(), known_deadline_s)
         config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
         config.load()
         made = partial(BoundedProtocol, config=config, server_state=ServerState(), app_state={})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -70,18 +73,19 @@ def test_without_a_worker_requests_are_refused_at_once() -> None:
     assert all(call.outcome != "expired" or call.seconds < 1.005 for call in calls)
 
 
+def hanging_at(number: int) -> Callable[[SimulatedPool], None]:
+    """Has the worker of the ``number``-th batch stand still for good."""
+
+    def prepare(pool: SimulatedPool) -> None:
+        numbers = count(1)
+        pool.hangs = lambda batch: math.inf if next(numbers) == number else 0.0
+
+    return prepare
+
+
 def test_a_batch_that_hangs_is_run_elsewhere_in_time() -> None:
     calls = poisson(40, 5, terms(EXITS, 1.0), seed=1)
-    seen: list[int] = []
-
-    def hang_once(pool: SimulatedPool) -> None:
-        def hangs(batch: object) -> float:
-            seen.append(1)
-            return float("inf") if len(seen) == 20 else 0.0
-
-        pool.hangs = hangs
-
-    (replica,) = simulate(calls, prepare=hang_once)
+    (replica,) = simulate(calls, prepare=hanging_at(20))
     assert all(call.in_time for call in calls)
     assert replica.pool.lost == 1, "the worker is replaced"
 
@@ -89,16 +93,7 @@ def test_a_batch_that_hangs_is_run_elsewhere_in_time() -> None:
 def test_who_comes_while_the_only_worker_hangs_is_refused_rather_than_let_expire() -> None:
     """Two seconds until it is replaced: who comes later than a deadline after the batch was due hears so at once."""
     calls = poisson(40, 6, terms(EXITS, 0.5), seed=1)
-    hung: list[int] = []
-
-    def hang_once(pool: SimulatedPool) -> None:
-        def hangs(batch: object) -> float:
-            hung.append(1)
-            return float("inf") if len(hung) == 40 else 0.0
-
-        pool.hangs = hangs
-
-    simulate(calls, workers=1, prepare=hang_once)
+    simulate(calls, workers=1, prepare=hanging_at(40))
     outcomes = Counter(call.outcome for call in calls)
     assert outcomes["refused"] > outcomes["expired"]
     assert outcomes["expired"] <= 40 * (0.5 + 0.5)

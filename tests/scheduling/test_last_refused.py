@@ -12,15 +12,15 @@ import pytest
 from strata.app.planning.cost import CostModel
 from strata.app.scheduling import decisions
 from strata.app.scheduling.decisions import Decisions
+from strata.app.scheduling.last_refused import LastRefused
 from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
-from strata.app.scheduling.refusals import Refusals
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import simulate
 from tests.scheduling.callers import FULL_PER_S, poisson, terms
 
-KIND = (("default", ""), 3, 1)
+ASKED = (("default", ""), 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ KIND = (("default", ""), 3, 1)
     ],
 )
 def test_what_is_no_smaller_is_as_late(tokens: int, slack_s: float, after_s: float, moment: int, late_s: float) -> None:
-    refusals = Refusals()
-    assert refusals.late_s(KIND, 20, 0.1, 0.0, 1) == 0.0
-    refusals.refused(KIND, 20, 0.1, 0.05, 0.0)
-    assert refusals.late_s(KIND, tokens, slack_s, after_s, moment) == pytest.approx(late_s)
-    assert refusals.late_s((("other", ""), 3, 1), tokens, slack_s, after_s, moment) == 0.0
+    refused = LastRefused()
+    assert refused.late_s(ASKED, 20, 0.1, 0.0, 1) == 0.0
+    refused.refused(ASKED, 20, 0.1, 0.05, 0.0)
+    assert refused.late_s(ASKED, tokens, slack_s, after_s, moment) == pytest.approx(late_s)
+    assert refused.late_s((("other", ""), 3, 1), tokens, slack_s, after_s, moment) == 0.0
 
 
 def test_a_batch_that_is_done_before_its_time_ends_what_was_refused_for_it() -> None:
@@ -81,6 +81,6 @@ def test_a_flood_is_answered_as_well_when_what_is_like_a_refused_one_is_not_judg
         return Counter(call.outcome for call in calls)
 
     outcomes, seldom, judged = flood(), judged, 0
-    monkeypatch.setattr(Refusals, "late_s", lambda *_: 0.0)
+    monkeypatch.setattr(LastRefused, "late_s", lambda *_: 0.0)
     assert flood()["answered"] == pytest.approx(outcomes["answered"], rel=0.02)
     assert judged - seldom > 0.1 * outcomes["refused"]

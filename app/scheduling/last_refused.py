@@ -9,7 +9,7 @@ from strata.app.scheduling.learnt import Flow
 # What lateness loses at most in a second, while nothing leaves the queue: batches under way go on, and forecasts are
 # taken half their error longer than they are.
 _A_SECOND = 1.5
-Kind = tuple[Flow, int, int]  # who asks, the fewest layers, how many texts
+Asked = tuple[Flow, int, int]  # who asks, the fewest layers, how many texts
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,14 +20,14 @@ class _Refused:
     at: float
 
 
-class Refusals:
-    """The last of each kind that was judged and refused, at one moment: what is no smaller is not judged."""
+class LastRefused:
+    """The last refused of those who asked alike, at one moment: what is no smaller is not judged."""
 
     def __init__(self) -> None:
         self._moment: object = None
-        self._last: dict[Kind, _Refused] = {}
+        self._last: dict[Asked, _Refused] = {}
 
-    def late_s(self, kind: Kind, tokens: int, slack_s: float, now: float, moment: object) -> float:
+    def late_s(self, asked: Asked, tokens: int, slack_s: float, now: float, moment: object) -> float:
         """By how much a newcomer would be late at least, seconds; 0: that is not known, and it is to be judged.
 
         ``slack_s``: until its deadline. ``moment``: the same as long as nothing has left the queue and no worker came
@@ -36,11 +36,11 @@ class Refusals:
         if moment != self._moment:
             self._moment = moment
             self._last.clear()
-        known = self._last.get(kind)
+        known = self._last.get(asked)
         if known is None or tokens < known.tokens:
             return 0.0
         return max(0.0, known.late_s - _A_SECOND * (now - known.at + max(0.0, slack_s - known.slack_s)))
 
-    def refused(self, kind: Kind, tokens: int, slack_s: float, late_s: float, now: float) -> None:
+    def refused(self, asked: Asked, tokens: int, slack_s: float, late_s: float, now: float) -> None:
         """One was judged, and would be late by so much, or be beyond its share by less."""
-        self._last[kind] = _Refused(tokens, slack_s, late_s, now)
+        self._last[asked] = _Refused(tokens, slack_s, late_s, now)
