@@ -33,7 +33,8 @@ class Backend(Protocol):
     def answer(self, state: Any) -> Array:
         """What rows that left have got: [rows of the batch, full_dim] float32, as the batch has its rows.
 
-        Cut, so that elements past a row's dim mean nothing, and normalised where the row says so. Waits for the device.
+        Cut, so that elements past a row's dim mean nothing, and normalised where the row says so. A row that holds NaN
+        or infinity begins with NaN. Waits for the device.
         """
 
     def look(self, state: Any, begin: int, layers: int) -> Array:
@@ -91,8 +92,9 @@ class Encoder:
             cut = vectors[:, :most]
         else:
             cut = [vector[:dim] for vector, dim in zip(vectors, dims.tolist(), strict=True)]
-        if not np.isfinite(np.vdot(vectors, vectors)):  # a hint: elements past the dim count, too, and large ones
-            _check(cut, layers)
+        broken = np.isnan(vectors[:, 0])
+        if broken.any():
+            raise FloatingPointError(f"a vector at layer {np.array(layers)[broken].min()} holds NaN or infinity")
         return BatchResult(cut, layers, time.perf_counter() - began, padded)
 
     def _run(self, flat: FlatBatch, state: Any) -> Array:
@@ -140,9 +142,3 @@ class Encoder:
         finish(full, flat.dims, flat.normalize)
         back = np.argsort(flat.order)
         return full[back], ran[back].tolist()
-
-
-def _check(vectors: Vectors, layers: list[int]) -> None:
-    broken = [n for vector, n in zip(vectors, layers, strict=True) if not np.isfinite(vector).all()]
-    if broken:
-        raise FloatingPointError(f"a vector at layer {min(broken)} holds NaN or infinity")

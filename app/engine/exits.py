@@ -29,16 +29,23 @@ def exit_form(manifest: Manifest, layers: int) -> ExitForm:
 
 
 def finish(vectors: npt.NDArray[np.float32], dims: Int32, normalize: npt.NDArray[np.bool_]) -> None:
-    """L2-normalise the first ``dims`` elements of each vector that asks for it, in place. vectors: [rows, full_dim]."""
+    """L2-normalise the first ``dims`` elements of each vector that asks for it, in place. vectors: [rows, full_dim].
+
+    A vector of which one of these elements is NaN or infinity begins with NaN.
+    """
     dim = int(dims[0])
     if normalize.all() and (len(dims) == 1 or (dims == dim).all()):
         heads = vectors[:, :dim]
         heads /= norms(heads)
-        return
-    for dim in np.unique(dims).tolist():
-        lines = np.flatnonzero((dims == dim) & normalize)
-        heads = vectors[lines, :dim]
-        vectors[lines, :dim] = heads / norms(heads)
+    else:
+        for dim in np.unique(dims).tolist():
+            lines = np.flatnonzero((dims == dim) & normalize)
+            heads = vectors[lines, :dim]
+            vectors[lines, :dim] = heads / norms(heads)
+    if not np.isfinite(np.vdot(vectors, vectors)):  # a hint: elements past the dim count, too, and large ones
+        for vector, dim in zip(vectors, dims.tolist(), strict=True):
+            if not np.isfinite(vector[:dim]).all():
+                vector[0] = np.nan
 
 
 def norms(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -14,14 +14,15 @@ from strata.app.engine.encoder import Backend
 from strata.app.engine.flat import flatten
 
 _TOP = 14
+_COLD = 5  # runs that do not count
 
 
-def host_steps(backend: Backend, asked: Batch, wait: Callable[[], None], runs: int = 10) -> str:
+def host_steps(backend: Backend, asked: Batch, wait: Callable[[], None], runs: int = 40) -> str:
     """Milliseconds the host spends in each step (launching), medians; then the same with a wait after each."""
     rows = []
     for waited in (False, True):
         found = []
-        for _ in range(runs):
+        for _ in range(_COLD + runs):
             marks = [perf_counter()]
 
             def mark(marks: list[float] = marks, waited: bool = waited) -> None:
@@ -51,7 +52,7 @@ def host_steps(backend: Backend, asked: Batch, wait: Callable[[], None], runs: i
             steps = np.diff(marks)
             found.append([steps[0], steps[1], *spent, steps[3], sum(steps)])
         names = ("flatten", "embed", "blocks", "leave", "answer", "all")
-        times = 1e3 * np.median(np.array(found), axis=0)
+        times = 1e3 * np.median(np.array(found[_COLD:]), axis=0)
         rows.append(", ".join(f"{name} {ms:.3f}" for name, ms in zip(names, times, strict=True)))
     return f"launching ms: {rows[0]}\n    waiting after each ms: {rows[1]}"
 

@@ -51,17 +51,13 @@ def test_every_exit_gives_the_reference_vector(
         Row(draw.integers(5, 90, n).astype(np.int32), exits[i % len(exits)], (8, HIDDEN)[i % 2], i != 3)
         for i, n in enumerate((21, 2, 7, 3, 5))
     ]
-    ways = ("recorded", "launched", "recorded once it is small", "in memory of its own")
+    ways = ("recorded", "in memory of its own")
     for dtype, floor, those in ((torch.float32, 0.99999, ways), (torch.float16, 0.999, ways[:1])):
         made = module.CudaBackend(bundle, dtype=dtype, device=torch.device("cpu"))
         for way in those:
             with monkeypatch.context() as patch:
                 patch.setattr(module, "_STEP", 16)
-                if way == "launched":  # as a batch too large for a recording
-                    patch.setattr(module, "bucket_of", lambda tokens: None)
-                elif way == "recorded once it is small":
-                    patch.setattr(module, "bucket_of", lambda tokens: 32 if tokens <= 32 else None)
-                elif way == "in memory of its own":
+                if way == "in memory of its own":
                     patch.setattr(module, "_ROWS", 1)
                 result = Encoder(bundle.manifest, made).run(Batch(rows))
             assert result.layers == [row.layers for row in rows]

@@ -72,7 +72,8 @@ def record(self, key, work):
 
 
 Recorder.__call__ = record
-module._PLACES = 12288  # enough for every path, and quick
+module.BUCKETS = module.BUCKETS[:28]  # enough for every path, and quick
+module._PLACES = module.BUCKETS[-1]
 
 bundle = Bundle.open(Path(sys.argv[1]))
 m = bundle.manifest

@@ -12,18 +12,17 @@ import torch
 from strata.app.engine.backends.cuda.blocks import CudaBlocks
 from strata.app.engine.backends.cuda.buffers import ALIGNED, ROW_STEP, Buffers, Staging, allocate
 from strata.app.engine.backends.cuda.exits import CudaExits
-from strata.app.engine.backends.cuda.graphs import BUCKETS, Recorder, bucket_of
+from strata.app.engine.backends.cuda.graphs import BUCKETS, ROW_BUCKETS, Recorder, bucket_of
 from strata.app.engine.backends.cuda.ops import Embedding
 from strata.app.engine.backends.torch_backend import cuda_works
 from strata.app.engine.batch import Batch, Row
-from strata.app.engine.flat import FlatBatch, Index, Layout, flatten, layout_of
+from strata.app.engine.flat import FlatBatch, Index, Int32, Layout, flatten, layout_of
 from strata.app.engine.weights import Array
 from strata.model_store.bundle.bundle import Bundle
 
-_STEP = 512  # places of a large batch come in multiples of it: few shapes for cuBLAS to plan for
-# Of the memory that every batch uses which fits it, so that nothing is allocated for one, and whose recordings serve
-# what is left of a large batch, too. The places are what a batch of the scheduler's has at most.
-_ROWS, _PLACES = 2048, 32768
+_STEP = 512  # places of a batch that is not recorded come in multiples of it: few shapes for cuBLAS to plan for
+# Of the memory that every batch of the scheduler's fits: nothing is allocated for one, and all of it is recorded.
+_ROWS, _PLACES = ROW_BUCKETS[-1], BUCKETS[-1]
 
 
 @dataclass(slots=True)
@@ -63,42 +62,50 @@ class CudaBackend:
             buffers = self._new(layout.rows, layout.tokens + -layout.tokens % _STEP)
         self._staging.send(flat, buffers)
         state = _State(buffers, layout, layout.rows)
-        self._run("embed", *self._places(state), partial(self._embedding, buffers))
+        places = self._places(state)
+        self._run(("embed", places), self._recorded(state), partial(self._embedding, buffers, places))
         return state
 
     @torch.inference_mode()
     def blocks(self, first: int, last: int, state: _State) -> _State:
         """As the protocol says."""
-        places, recorded = self._places(state)
+        places, recorded = self._places(state), self._recorded(state)
         for index in range(first, last):
-            self._run(("block", index), places, recorded, partial(self._blocks, index, state.buffers))
+            self._run(("block", index, places), recorded, partial(self._blocks, index, state.buffers, places))
         return state
 
-    def _places(self, state: _State) -> tuple[int, bool]:
-        """Token places that are computed, and whether they are few enough to be so from recordings."""
-        tokens = state.layout.tokens
-        bucket = bucket_of(tokens) if state.buffers is self._common else None
-        return bucket or min(tokens + -tokens % _STEP, state.buffers.places), bucket is not None
+    def _recorded(self, state: _State) -> bool:
+        return state.buffers is self._common
 
-    def _run(self, what: Hashable, places: int, recorded: bool, work: Callable[[int], None]) -> None:
+    def _places(self, state: _State) -> int:
+        """Token places that are computed."""
+        tokens = state.layout.tokens
+        if self._recorded(state):
+            return bucket_of(tokens, BUCKETS)
+        return min(tokens + -tokens % _STEP, state.buffers.places)
+
+    def _run(self, what: Hashable, recorded: bool, work: Callable[[], None]) -> None:
         if recorded:
-            self._recorder((what, places), partial(work, places))
+            self._recorder(what, work)
         else:
-            work(places)
+            work()
 
     @torch.inference_mode()
     def leave(self, state: _State, begin: int, layers: int) -> _State:
         """As the protocol says."""
-        buffers, (places, recorded) = state.buffers, self._places(state)
-        if recorded:
+        buffers, rows, places = state.buffers, state.layout.rows, self._places(state)
+        recorded = self._recorded(state)
+        if recorded and self._exits.reads_places(layers):
             first, rows = 0, min(_ROWS, places)
+        elif recorded:
+            first, rows, places = 0, bucket_of(rows, ROW_BUCKETS), _PLACES
         else:
             first = begin - begin % ALIGNED
-            rows = state.layout.rows - first
+            rows -= first
             rows += -rows % ROW_STEP
             first = min(first, buffers.rows - rows)  # rows that are none, or have left, have another depth
-        work = partial(self._exits.leave, layers, buffers, first, rows)
-        self._run(("leave", layers), places, recorded, work)
+        work = partial(self._exits.leave, layers, buffers, first, rows, places)
+        self._run(("leave", layers, rows, places), recorded, work)
         if begin:
             state.layout = state.layout.first(begin)
         return state
@@ -140,18 +147,18 @@ class CudaBackend:
 
     def padding(self, state: _State) -> int:
         """As the protocol says."""
-        return self._places(state)[0] - state.layout.tokens
+        return self._places(state) - state.layout.tokens
 
     @torch.inference_mode()
     def warm_up(self, bulk: FlatBatch) -> None:
-        """Run a large batch, which compiles every kernel, then every shape of a product; record what small batches run.
+        """Run a batch in memory of its own, which compiles every kernel, then record what every batch runs.
 
         In this order, since a recording must not compile: that allocates.
         """
-        places = bulk.layout.tokens + -bulk.layout.tokens % _STEP
-        state = _State(self._new(bulk.layout.rows, places), bulk.layout, bulk.layout.rows)
+        layout = bulk.layout
+        state = _State(self._new(layout.rows, layout.tokens + -layout.tokens % _STEP), layout, layout.rows)
         self._staging.send(bulk, state.buffers)
-        self._embedding(state.buffers, places)
+        self._embedding(state.buffers, self._places(state))
         done = 0
         for layers, begin, _ in bulk.exits():
             state, done = self.leave(self.blocks(done, layers, state), begin, layers), layers
@@ -160,14 +167,19 @@ class CudaBackend:
         one = flatten(Batch([Row(np.zeros(2, np.int32), m.architecture.layers, m.full_dim)]))
         self._staging.send(one, common)
         self._embedding(common, _PLACES)
-        for places in range(_PLACES, BUCKETS[-1], -_STEP):
-            self._blocks(0, common, places)
-        for rows in range(_ROWS, 0, -ROW_STEP):
-            self._exits.leave(min(m.heads, default=m.architecture.layers), common, 0, rows, _STEP)
+        exits = sorted({*m.exits, *m.heads})
         for bucket in reversed(BUCKETS):
-            state = _State(common, layout_of(np.full(1, bucket, np.int32)), 1)
-            self._run("embed", bucket, True, partial(self._embedding, common))
+            self._blocks(0, common, bucket)  # in which cuBLAS plans the products
+            state = self._filled(np.full(1, bucket, np.int32))
+            self._run(("embed", bucket), True, partial(self._embedding, common, bucket))
             self.blocks(0, m.architecture.layers, state)
-            for layers in sorted({*m.exits, *m.heads}):
+            for layers in filter(self._exits.reads_places, exits):
                 self.leave(state, 0, layers)
+        for rows in reversed(ROW_BUCKETS):
+            self._exits.leave(exits[0], common, 0, rows, _PLACES)
+            for layers in exits:
+                self.leave(self._filled(np.ones(rows, np.int32)), 0, layers)
         self.answer(state)
+
+    def _filled(self, lengths: Int32) -> _State:
+        return _State(self._common, layout_of(lengths), 1)

@@ -17,6 +17,10 @@ class CudaExits:
         self._parts = ExitParts(bundle, dtype=dtype, device=device)
         self._dtype = dtype
 
+    def reads_places(self, layers: int) -> bool:
+        """Whether an exit's work depends on how many places hold tokens, not on its rows alone."""
+        return self._parts.form(layers).final_norm
+
     def leave(self, layers: int, buffers: Buffers, first: int, rows: int, places: int) -> None:
         """Of ``rows`` rows from ``first`` on, which lie in ``places``, answer those whose depth is ``layers``."""
         lines = slice(first, first + rows)

@@ -1,10 +1,10 @@
-"""CUDA graphs: a small batch's work recorded once per bucket of tokens, so that a launch replaces a dozen."""
+"""CUDA graphs: a batch's work recorded once per bucket of tokens, so that a launch replaces a dozen."""
 
 from __future__ import annotations
 
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 import torch
@@ -12,14 +12,14 @@ import torch
 # Token places a recording may have: fine enough that padding costs little, few enough to be recorded at the start.
 BUCKETS = (
     *(16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 2560, 3072, 3584, 4096),
-    *(5120, 6144, 7168, 8192),
+    *range(5120, 32769, 1024),
 )
+ROW_BUCKETS = (16, 64, 256, 1024, 2048)  # the same of rows, where only an exit's work depends on them
 
 
-def bucket_of(tokens: int) -> int | None:
-    """The least bucket that holds these tokens; None where they are too many for a recording."""
-    place = bisect_left(BUCKETS, tokens)
-    return BUCKETS[place] if place < len(BUCKETS) else None
+def bucket_of(count: int, buckets: Sequence[int]) -> int:
+    """The least bucket that holds so many. Raises IndexError where none does."""
+    return buckets[bisect_left(buckets, count)]
 
 
 _stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream  # whose constructor torch leaves untyped

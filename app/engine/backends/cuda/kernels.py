@@ -251,7 +251,8 @@ def finish(
 ):  # fmt: skip
     """A pooled row (of those whose depth is ``layers``) to its place in the answer, cut and L2-normalised.
 
-    dims: positive to normalise, negative not to. out: [rows in the batch, SIZE], elements past the dim untouched.
+    dims: positive to normalise, negative not to. out: [rows in the batch, SIZE], elements past the dim untouched; all
+    NaN where one is NaN or infinity.
     """
     row = tl.program_id(0)
     if tl.load(depths + row) == layers:
@@ -261,6 +262,7 @@ def finish(
         x = tl.load(vectors + row.to(tl.int64) * SIZE + column, mask=held, other=0.0).to(tl.float32)
         if HAS_BIAS:
             x += tl.load(head_bias + column, mask=held, other=0.0)
+        x += tl.sum(x * 0.0, 0)
         norm = tl.maximum(tl.sqrt(tl.sum(x * x, 0)), 1e-12)
         x = tl.where(dim > 0, x / norm, x)
         place = tl.load(order + row).to(tl.int64) * SIZE
