@@ -21,6 +21,9 @@ class Backend(Protocol):
     Rows are meant by their place in the state, 0 the deepest. A state is used up by the call that gives a new one.
     """
 
+    by_length: bool
+    """Whether rows of one depth are to lie longest first."""
+
     def embed(self, flat: FlatBatch) -> Any:
         """The state before the first block, all rows in."""
 
@@ -79,7 +82,7 @@ class Encoder:
         """
         began = time.perf_counter()
         facts = batch.facts
-        flat = flatten(batch)
+        flat = flatten(batch, by_length=self._backend.by_length)
         state = self._backend.embed(flat)
         padded = self._backend.padding(state)
         if np.isnan(batch.thresholds).all():

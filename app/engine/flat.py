@@ -91,14 +91,18 @@ class FlatBatch:
         return [(int(self.depths[begin]), begin, end) for begin, end in zip(begins, ends, strict=True)][::-1]
 
 
-def flatten(batch: Batch) -> FlatBatch:
-    """Rows sorted by depth (deepest first), within a depth by length (longest first)."""
+def flatten(batch: Batch, *, by_length: bool = True) -> FlatBatch:
+    """Rows sorted by depth (deepest first) and, with ``by_length``, within a depth by length (longest first)."""
     facts = batch.facts
     if len(facts) == 1:  # what follows takes longer than it looks where nothing is in the cache
         _, depths, dims, normalize = facts.T
         starts = np.array([0, len(batch.ids)], np.int32)
         return FlatBatch(np.zeros(1, np.int64), batch.ids, starts[:1], Layout(starts), depths, dims, normalize != 0)
-    order = np.argsort(facts[:, :2] @ _RANK, kind="stable")
+    if not by_length and (facts[:, 1] == facts[0, 1]).all():
+        lengths, depths, dims, normalize = np.ascontiguousarray(facts.T)
+        layout = layout_of(lengths)
+        return FlatBatch(np.arange(len(facts)), batch.ids, layout.starts[:-1], layout, depths, dims, normalize != 0)
+    order = np.argsort(facts[:, :2] @ _RANK if by_length else -facts[:, 1], kind="stable")
     sources = (np.cumsum(facts[:, 0], dtype=np.int32) - facts[:, 0])[order]
     lengths, depths, dims, normalize = np.ascontiguousarray(facts[order].T)
     return FlatBatch(order, batch.ids, sources, layout_of(lengths), depths, dims, normalize != 0)

@@ -30,7 +30,7 @@ def host_steps(backend: Backend, asked: Batch, wait: Callable[[], None], runs: i
                     wait()
                 marks.append(perf_counter())
 
-            flat = flatten(asked)
+            flat = flatten(asked, by_length=backend.by_length)
             mark()
             state = backend.embed(flat)
             mark()

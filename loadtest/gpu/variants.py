@@ -32,7 +32,7 @@ def compare(bundle: Bundle, corpus: Corpus, device: torch.device) -> None:
         flat = flatten(batch(texts, [layers], dim))
         tokens = flat.layout.tokens
         print(f"-- {name}: {len(texts)} texts, {tokens} tokens", flush=True)
-        for part in (_products, _activations, _norms, _attentions):
+        for part in (_products, _activations, _norms, _pools, _attentions):
             try:
                 part(bundle, flat, device)
             except Exception as error:  # one way that does not run here
@@ -106,6 +106,29 @@ def _norms(bundle: Bundle, flat: FlatBatch, device: torch.device) -> None:
             )  # fmt: skip
 
         _say(f"add and norm in one, {lines} lines, {warps} warps", run)
+
+
+def _pools(bundle: Bundle, flat: FlatBatch, device: torch.device) -> None:
+    h, rows = bundle.manifest.architecture.hidden_size, flat.layout.rows
+    buffers, layers = _filled(bundle, flat, device), bundle.manifest.architecture.layers
+    wide = triton.next_power_of_2(h)
+    for count, lines, warps in product((0, 1, 3), (8, 16, 32), (2, 4)):  # no query: the mean
+        q = torch.randn((max(count, 1), h), device=device)
+        out = torch.empty((rows, len(q) * h), device=device, dtype=torch.bfloat16)
+        where = (buffers.hidden, buffers.row_starts, buffers.depths, q, out, layers)
+
+        def one(where: tuple[object, ...] = where, n: int = count, lines: int = lines, warps: int = warps) -> None:
+            kernels.pool[(rows, max(n, 1))](
+                *where, SIZE=h, WIDE=wide, COUNT=max(n, 1), QUERIES=n > 0, FIRST=False, LINES=lines, num_warps=warps
+            )
+
+        _say(f"pool, {count} queries one by one, {lines} lines, {warps} warps", one)
+        if count > 1 and lines >= 16:
+
+            def all_at_once(where: tuple[object, ...] = where, lines: int = lines, warps: int = warps) -> None:
+                kernels.attend[(rows,)](*where, SIZE=h, WIDE=wide, COUNT=3, QUERIES=16, LINES=lines, num_warps=warps)
+
+            _say(f"pool, {count} queries at once, {lines} lines, {warps} warps", all_at_once)
 
 
 def _attentions(bundle: Bundle, flat: FlatBatch, device: torch.device) -> None:

@@ -17,17 +17,19 @@ LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=40)
 
 
 @settings(deadline=None)
-@given(ROWS)
-def test_every_row_lies_whole_in_its_place_deepest_and_longest_first(shapes: list[tuple[int, int]]) -> None:
+@given(ROWS, st.booleans())
+def test_every_row_lies_whole_in_its_place_deepest_and_longest_first(
+    shapes: list[tuple[int, int]], by_length: bool
+) -> None:
     rows = [Row(np.full(length, i, np.int32), layers, 8) for i, (length, layers) in enumerate(shapes)]
-    flat = flatten(Batch(rows))
+    flat = flatten(Batch(rows), by_length=by_length)
     assert sorted(flat.order) == list(range(len(rows)))
     for line, i in enumerate(flat.order):
         begin, end = flat.layout.starts[line : line + 2]
         np.testing.assert_array_equal(flat.ids[begin:end], rows[i].tokens)
         np.testing.assert_array_equal(flat.layout.positions[begin:end], np.arange(len(rows[i].tokens)))
         assert flat.depths[line] == rows[i].layers
-    facts = [(-rows[i].layers, -len(rows[i].tokens)) for i in flat.order]
+    facts = [(-rows[i].layers, -len(rows[i].tokens) if by_length else i) for i in flat.order]
     assert facts == sorted(facts)
 
 

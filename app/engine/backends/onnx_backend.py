@@ -53,6 +53,8 @@ class _State:
 class OnnxBackend:
     """Weightless graphs from the bundle, with weights given to each session from the mapped safetensors."""
 
+    by_length = True
+
     def __init__(self, bundle: Bundle, *, dtype: str, threads: int) -> None:
         self.a = bundle.manifest.architecture
         self._manifest = bundle.manifest

@@ -57,6 +57,8 @@ class _State:
 class TorchBackend:
     """Plain torch; weights are held once, in ``dtype``."""
 
+    by_length = True
+
     def __init__(
         self,
         bundle: Bundle,

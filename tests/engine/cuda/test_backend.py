@@ -79,3 +79,14 @@ def test_rows_beside_one_that_leaves_are_gathered(tmp_path: Path) -> None:
     reference = Reference(bundle.path, bundle.manifest)
     for row, vector, layers in zip(rows, result.vectors, result.layers, strict=True):
         np.testing.assert_allclose(vector, cut(reference.vectors(row.tokens, [layers])[layers], row.dim), atol=1e-5)
+
+
+def test_a_row_that_is_not_all_numbers_is_told_by_its_exit(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, "bert", "none", 3)
+    made = module.CudaBackend(bundle, dtype=torch.float32, device=torch.device("cpu"))
+    made._embedding._word[7, 3] = float("inf")
+    good, bad = np.arange(8, 13, dtype=np.int32), np.arange(5, 9, dtype=np.int32)
+    encoder = Encoder(bundle.manifest, made)
+    assert np.isfinite(encoder.run(Batch([Row(good, 1, 8), Row(good, LAYERS, HIDDEN)])).vectors[1]).all()
+    with pytest.raises(FloatingPointError, match="a vector at layer 1 holds NaN or infinity"):
+        encoder.run(Batch([Row(good, LAYERS, HIDDEN), Row(bad, 1, 8), Row(good, 1, HIDDEN, normalize=False)]))

@@ -21,7 +21,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from strata.app.engine.backends.cuda import kernels as k
-from strata.app.engine.backends.cuda.ops import attention_blocks
+from strata.app.engine.backends.cuda.ops import attention_blocks, pool_lines
 
 dtype = sys.argv[1]
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -60,9 +60,10 @@ for head, extra in (
     extra |= dict(QUERIES=queries, KEYS=keys, PRECISION="ieee" if dtype == "fp32" else "tf32")
     compile(k.attention, warps, HEADS=12, HEAD=head, WIDE=head, **extra)
 for queries, first in ((True, False), (False, False), (False, True)):
-    compile(k.pool, 4, **size, COUNT=3 if queries else 1, QUERIES=queries, FIRST=first, LINES=8)
+    lines = pool_lines(384, KINDS[dtype], mean=not queries)
+    compile(k.pool, 2, **size, COUNT=3 if queries else 1, QUERIES=queries, FIRST=first, LINES=lines)
 if dtype != "fp32":
-    compile(k.attend, 8, **size, COUNT=3, QUERIES=16, LINES=16)
+    compile(k.attend, 4, **size, COUNT=3, QUERIES=16, LINES=16)
 for bias in (True, False):
     compile(k.finish, 2, **size, HAS_BIAS=bias)
 if dtype != "fp32":

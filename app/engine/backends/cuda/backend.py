@@ -38,6 +38,8 @@ class CudaBackend:
     On a device that is no GPU, as under Triton's interpreter, nothing is recorded and the rest is the same.
     """
 
+    by_length = False
+
     def __init__(self, bundle: Bundle, *, dtype: torch.dtype, device: torch.device) -> None:
         m = bundle.manifest
         self._new = partial(

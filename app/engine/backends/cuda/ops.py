@@ -95,6 +95,11 @@ def add_norm(
     return out
 
 
+def pool_lines(size: int, dtype: torch.dtype, *, mean: bool) -> int:
+    """Tokens that a program of pool takes at once: of a mean as many as two warps hold."""
+    return max(2, (32 if mean else 8) * 1024 // (_wide(size) * dtype.itemsize))
+
+
 def pool(
     hidden: torch.Tensor, row_starts: torch.Tensor, depths: torch.Tensor, layers: int, *,
     queries: torch.Tensor | None, first: bool, dtype: torch.dtype,
@@ -106,12 +111,13 @@ def pool(
     if queries is not None and hidden.dtype != torch.float32 and size <= _ATTENDED:
         kernels.attend[(rows,)](
             hidden, row_starts, depths, queries, out, layers,
-            SIZE=size, WIDE=_wide(size), COUNT=count, QUERIES=_wide(count), LINES=16, num_warps=8,
+            SIZE=size, WIDE=_wide(size), COUNT=count, QUERIES=_wide(count), LINES=16, num_warps=4,
         )  # fmt: skip
         return out
     kernels.pool[(rows, count)](
         hidden, row_starts, depths, hidden if queries is None else queries, out, layers,
-        SIZE=size, WIDE=_wide(size), COUNT=count, QUERIES=queries is not None, FIRST=first, LINES=8, num_warps=4,
+        SIZE=size, WIDE=_wide(size), COUNT=count, QUERIES=queries is not None, FIRST=first,
+        LINES=pool_lines(size, hidden.dtype, mean=queries is None), num_warps=2,
     )  # fmt: skip
     return out
 
