@@ -70,39 +70,52 @@ class FlatBatch:
     given: Int32  # [tokens] ids as the batch has them
     sources: Int32  # [rows] where the tokens of each row here begin in ``given``
     layout: Layout
-    depths: Int32  # [rows] layers to run at most, falling
-    dims: Int32  # [rows] elements of the vector
-    normalize: npt.NDArray[np.bool_]  # [rows]
+    facts: Int32  # [rows, 4]: tokens, layers to run at most (falling), elements of the vector, whether to normalise it
+
+    @property
+    def depths(self) -> Int32:
+        """Layers to run at most, falling, [rows]."""
+        return self.facts[:, 1]
+
+    @property
+    def dims(self) -> Int32:
+        """Elements of the vector, [rows]."""
+        return self.facts[:, 2]
+
+    @property
+    def normalize(self) -> npt.NDArray[np.bool_]:
+        """[rows]."""
+        normalize: npt.NDArray[np.bool_] = self.facts[:, 3] != 0
+        return normalize
 
     @cached_property
     def ids(self) -> Int32:
         """Token ids in the order of the rows here, [tokens]. A GPU gathers them itself, which spares the host this."""
-        if len(self.depths) == 1:
+        if len(self.facts) == 1:
             return self.given
         found: Int32 = self.given[np.repeat(self.sources, self.layout.lengths) + self.layout.positions]
         return found
 
     def exits(self) -> list[tuple[int, int, int]]:
         """Where rows leave, shallowest first: after ``layers`` blocks, rows ``begin`` to ``end - 1``."""
-        if self.depths[0] == self.depths[-1]:
-            return [(int(self.depths[0]), 0, len(self.depths))]
-        begins = [0, *(np.flatnonzero(np.diff(self.depths)) + 1).tolist()]
-        ends = [*begins[1:], len(self.depths)]
-        return [(int(self.depths[begin]), begin, end) for begin, end in zip(begins, ends, strict=True)][::-1]
+        depths = self.depths
+        if depths[0] == depths[-1]:
+            return [(int(depths[0]), 0, len(depths))]
+        begins = [0, *(np.flatnonzero(np.diff(depths)) + 1).tolist()]
+        ends = [*begins[1:], len(depths)]
+        return [(int(depths[begin]), begin, end) for begin, end in zip(begins, ends, strict=True)][::-1]
 
 
 def flatten(batch: Batch, *, by_length: bool = True) -> FlatBatch:
     """Rows sorted by depth (deepest first) and, with ``by_length``, within a depth by length (longest first)."""
     facts = batch.facts
     if len(facts) == 1:  # what follows takes longer than it looks where nothing is in the cache
-        _, depths, dims, normalize = facts.T
         starts = np.array([0, len(batch.ids)], np.int32)
-        return FlatBatch(np.zeros(1, np.int64), batch.ids, starts[:1], Layout(starts), depths, dims, normalize != 0)
+        return FlatBatch(np.zeros(1, np.int64), batch.ids, starts[:1], Layout(starts), facts)
     if not by_length and (facts[:, 1] == facts[0, 1]).all():
-        lengths, depths, dims, normalize = np.ascontiguousarray(facts.T)
-        layout = layout_of(lengths)
-        return FlatBatch(np.arange(len(facts)), batch.ids, layout.starts[:-1], layout, depths, dims, normalize != 0)
+        layout = layout_of(facts[:, 0])
+        return FlatBatch(np.arange(len(facts)), batch.ids, layout.starts[:-1], layout, facts)
     order = np.argsort(facts[:, :2] @ _RANK if by_length else -facts[:, 1], kind="stable")
     sources = (np.cumsum(facts[:, 0], dtype=np.int32) - facts[:, 0])[order]
-    lengths, depths, dims, normalize = np.ascontiguousarray(facts[order].T)
-    return FlatBatch(order, batch.ids, sources, layout_of(lengths), depths, dims, normalize != 0)
+    facts = facts[order]
+    return FlatBatch(order, batch.ids, sources, layout_of(facts[:, 0]), facts)

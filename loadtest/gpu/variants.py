@@ -115,7 +115,7 @@ def _pools(bundle: Bundle, flat: FlatBatch, device: torch.device) -> None:
     for count, lines, warps in product((0, 1, 3), (8, 16, 32), (2, 4)):  # no query: the mean
         q = torch.randn((max(count, 1), h), device=device)
         out = torch.empty((rows, len(q) * h), device=device, dtype=torch.bfloat16)
-        where = (buffers.hidden, buffers.row_starts, buffers.depths, q, out, layers)
+        where = (buffers.hidden, buffers.row_starts, buffers.facts, q, out, layers)
 
         def one(where: tuple[object, ...] = where, n: int = count, lines: int = lines, warps: int = warps) -> None:
             kernels.pool[(rows, max(n, 1))](

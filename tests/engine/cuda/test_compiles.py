@@ -25,7 +25,7 @@ from strata.app.engine.backends.cuda.ops import attention_blocks, pool_lines
 
 dtype = sys.argv[1]
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-INTEGERS = ("ids", "sources", "row_starts", "starts", "ends", "depths", "dims", "order")
+INTEGERS = ("ids", "sources", "row_starts", "starts", "ends", "facts", "order")
 FLOATS = ("position", "queries", "head_bias", "by_distance", "cos", "sin")
 NUMBERS = {"rows": "i32", "tokens": "i32", "layers": "i32", "eps": "fp32", "scale": "fp32"}
 

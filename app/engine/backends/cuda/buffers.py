@@ -20,8 +20,7 @@ class Buffers:
     rows: int
     places: int
     row_starts: torch.Tensor  # [rows + 1 and more] int32; rows that are none start where the tokens end
-    depths: torch.Tensor  # [rows] int32, -1 for rows that are none
-    dims: torch.Tensor  # [rows] int32, negative where the vector is not normalised
+    facts: torch.Tensor  # [rows, 4] int32 as a FlatBatch has them; the depth of rows that are none is -1
     order: torch.Tensor  # [rows] int32, the row's number in the batch
     sources: torch.Tensor  # [rows] int32, where the row's tokens begin in ``ids``
     ids: torch.Tensor  # [places] int32, as the batch has them
@@ -29,7 +28,7 @@ class Buffers:
     ends: torch.Tensor  # [places] int32, the one after its last
     hidden: torch.Tensor  # [places, hidden]
     answers: torch.Tensor  # [rows, full_dim] float32
-    packed: torch.Tensor  # the memory of the first six
+    packed: torch.Tensor  # the memory of the first five
 
 
 def allocate(
@@ -37,15 +36,14 @@ def allocate(
 ) -> Buffers:
     """Uninitialised buffers for at least so many rows."""
     rows += -rows % ROW_STEP
-    packed = torch.empty(5 * rows + ALIGNED + places, dtype=torch.int32, device=device)
-    row_starts, depths, dims, order, sources, ids = torch.split(packed, [rows + ALIGNED, *4 * [rows], places])
+    packed = torch.empty(7 * rows + ALIGNED + places, dtype=torch.int32, device=device)
+    row_starts, facts, order, sources, ids = torch.split(packed, [rows + ALIGNED, 4 * rows, rows, rows, places])
     bounds = torch.empty((2, places), dtype=torch.int32, device=device)
     return Buffers(
         rows,
         places,
         row_starts,
-        depths,
-        dims,
+        facts.view(rows, 4),
         order,
         sources,
         ids,
@@ -72,18 +70,17 @@ class Staging:
     def send(self, flat: FlatBatch, to: Buffers) -> None:
         """Fill the integers of ``to`` with one copy, without waiting for it."""
         rows, tokens, most = flat.layout.rows, flat.layout.tokens, to.rows
-        count = 5 * most + ALIGNED + tokens
+        count = 7 * most + ALIGNED + tokens
         if count > len(self._up):
             self._up = self._new(2 * count, torch.int32)
         host = self._up.numpy()[:count]
         host[: rows + 1] = flat.layout.starts
         host[rows + 1 : most + 1] = tokens
         host = host[most + ALIGNED :]
-        depths, dims, order, sources = host[: 4 * most].reshape(4, most)
-        depths[:rows], depths[rows:] = flat.depths, -1
-        np.multiply(flat.dims, np.where(flat.normalize, 1, -1), out=dims[:rows], casting="unsafe")
-        order[:rows], sources[:rows] = flat.order, flat.sources
-        host[4 * most :] = flat.given
+        facts = host[: 4 * most].reshape(most, 4)
+        facts[:rows], facts[rows:, 1] = flat.facts, -1
+        host[4 * most : 4 * most + rows], host[5 * most : 5 * most + rows] = flat.order, flat.sources
+        host[6 * most :] = flat.given
         to.packed[:count].copy_(self._up[:count], non_blocking=True)
 
     def receive(self, source: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

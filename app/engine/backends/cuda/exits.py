@@ -24,28 +24,27 @@ class CudaExits:
     def leave(self, layers: int, buffers: Buffers, first: int, rows: int, places: int) -> None:
         """Of ``rows`` rows from ``first`` on, which lie in ``places``, answer those whose depth is ``layers``."""
         lines = slice(first, first + rows)
-        depths = buffers.depths[lines]
-        vectors = self._vectors(layers, buffers.hidden[:places], buffers.row_starts[first:], depths)
+        facts = buffers.facts[lines]
+        vectors = self._vectors(layers, buffers.hidden[:places], buffers.row_starts[first:], facts)
         head = self._parts.head(layers)
-        asked = (depths, buffers.dims[lines], buffers.order[lines])
-        finish(vectors, head.bias if head else None, *asked, buffers.answers, layers)
+        finish(vectors, head.bias if head else None, facts, buffers.order[lines], buffers.answers, layers)
 
     def look(self, layers: int, hidden: torch.Tensor, row_starts: torch.Tensor) -> torch.Tensor:
         """Vectors of all rows at an exit, uncut: [rows, full_dim] float32."""
-        depths = torch.full((len(row_starts) - 1,), layers, dtype=torch.int32, device=hidden.device)
-        vectors = self._vectors(layers, hidden, row_starts, depths).float()
+        facts = torch.full((len(row_starts) - 1, 4), layers, dtype=torch.int32, device=hidden.device)
+        vectors = self._vectors(layers, hidden, row_starts, facts).float()
         head = self._parts.head(layers)
         return vectors + head.bias if head else vectors
 
     def _vectors(
-        self, layers: int, hidden: torch.Tensor, row_starts: torch.Tensor, depths: torch.Tensor
+        self, layers: int, hidden: torch.Tensor, row_starts: torch.Tensor, facts: torch.Tensor
     ) -> torch.Tensor:
         """Through the head but for its bias: [rows, full_dim]."""
         head = self._parts.head(layers)
         pooled = pool(
             self._parts.normed(hidden, layers),
             row_starts,
-            depths,
+            facts,
             layers,
             queries=head.queries if head else None,
             first=self._parts.form(layers).pooling == "cls",

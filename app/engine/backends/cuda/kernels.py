@@ -160,7 +160,7 @@ def attention(
 
 @triton.jit(do_not_specialize=["layers"])
 def pool(
-    hidden, row_starts, depths, queries, out, layers,
+    hidden, row_starts, facts, queries, out, layers,
     SIZE: tl.constexpr, WIDE: tl.constexpr, COUNT: tl.constexpr, QUERIES: tl.constexpr, FIRST: tl.constexpr,
     LINES: tl.constexpr,
 ):  # fmt: skip
@@ -170,7 +170,7 @@ def pool(
     """
     row = tl.program_id(0)
     query = tl.program_id(1)
-    if tl.load(depths + row) == layers:
+    if tl.load(facts + 4 * row + 1) == layers:
         begin = tl.load(row_starts + row)
         end = tl.load(row_starts + row + 1)
         if FIRST:
@@ -207,7 +207,7 @@ def pool(
 
 @triton.jit(do_not_specialize=["layers"])
 def attend(
-    hidden, row_starts, depths, queries, out, layers,
+    hidden, row_starts, facts, queries, out, layers,
     SIZE: tl.constexpr, WIDE: tl.constexpr, COUNT: tl.constexpr, QUERIES: tl.constexpr, LINES: tl.constexpr,
 ):  # fmt: skip
     """As pool, with all queries of a row in one program and products in tf32, which holds 16-bit states exactly.
@@ -215,7 +215,7 @@ def attend(
     QUERIES: COUNT rounded up to a product's least size.
     """
     row = tl.program_id(0)
-    if tl.load(depths + row) == layers:
+    if tl.load(facts + 4 * row + 1) == layers:
         begin = tl.load(row_starts + row)
         end = tl.load(row_starts + row + 1)
         column = tl.arange(0, WIDE)
@@ -246,25 +246,25 @@ def attend(
 
 @triton.jit(do_not_specialize=["layers"])
 def finish(
-    vectors, head_bias, depths, dims, order, out, layers,
+    vectors, head_bias, facts, order, out, layers,
     SIZE: tl.constexpr, WIDE: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
     """A pooled row (of those whose depth is ``layers``) to its place in the answer, cut and L2-normalised.
 
-    dims: positive to normalise, negative not to. out: [rows in the batch, SIZE], elements past the dim untouched; all
-    NaN where one is NaN or infinity.
+    facts: [rows, 4], a row's second the depth, then the dim and whether to normalise. out: [rows in the batch, SIZE],
+    elements past the dim untouched; all NaN where one is NaN or infinity.
     """
     row = tl.program_id(0)
-    if tl.load(depths + row) == layers:
-        dim = tl.load(dims + row)
+    if tl.load(facts + 4 * row + 1) == layers:
+        dim = tl.load(facts + 4 * row + 2)
         column = tl.arange(0, WIDE)
-        held = column < tl.abs(dim)
+        held = column < dim
         x = tl.load(vectors + row.to(tl.int64) * SIZE + column, mask=held, other=0.0).to(tl.float32)
         if HAS_BIAS:
             x += tl.load(head_bias + column, mask=held, other=0.0)
         x += tl.sum(x * 0.0, 0)
         norm = tl.maximum(tl.sqrt(tl.sum(x * x, 0)), 1e-12)
-        x = tl.where(dim > 0, x / norm, x)
+        x = tl.where(tl.load(facts + 4 * row + 3) != 0, x / norm, x)
         place = tl.load(order + row).to(tl.int64) * SIZE
         tl.store(out + place + column, x, mask=held)
 

@@ -101,21 +101,21 @@ def pool_lines(size: int, dtype: torch.dtype, *, mean: bool) -> int:
 
 
 def pool(
-    hidden: torch.Tensor, row_starts: torch.Tensor, depths: torch.Tensor, layers: int, *,
+    hidden: torch.Tensor, row_starts: torch.Tensor, facts: torch.Tensor, layers: int, *,
     queries: torch.Tensor | None, first: bool, dtype: torch.dtype,
 ) -> torch.Tensor:  # fmt: skip
     """Vectors before the head of the rows whose depth is ``layers``: [rows, queries * hidden]; of others, anything."""
-    rows, size = len(depths), hidden.shape[1]
+    rows, size = len(facts), hidden.shape[1]
     count = 1 if queries is None else len(queries)
     out = torch.empty((rows, count * size), dtype=dtype, device=hidden.device)
     if queries is not None and hidden.dtype != torch.float32 and size <= _ATTENDED:
         kernels.attend[(rows,)](
-            hidden, row_starts, depths, queries, out, layers,
+            hidden, row_starts, facts, queries, out, layers,
             SIZE=size, WIDE=_wide(size), COUNT=count, QUERIES=_wide(count), LINES=16, num_warps=4,
         )  # fmt: skip
         return out
     kernels.pool[(rows, count)](
-        hidden, row_starts, depths, hidden if queries is None else queries, out, layers,
+        hidden, row_starts, facts, hidden if queries is None else queries, out, layers,
         SIZE=size, WIDE=_wide(size), COUNT=count, QUERIES=queries is not None, FIRST=first,
         LINES=pool_lines(size, hidden.dtype, mean=queries is None), num_warps=2,
     )  # fmt: skip
@@ -123,12 +123,12 @@ def pool(
 
 
 def finish(
-    vectors: torch.Tensor, bias: torch.Tensor | None, depths: torch.Tensor, dims: torch.Tensor, order: torch.Tensor,
+    vectors: torch.Tensor, bias: torch.Tensor | None, facts: torch.Tensor, order: torch.Tensor,
     answers: torch.Tensor, layers: int,
 ) -> None:  # fmt: skip
     """Cut and normalise the rows whose depth is ``layers`` into the batch's answers. vectors: [rows, full_dim]."""
     rows, size = vectors.shape
     kernels.finish[(rows,)](
-        vectors, vectors if bias is None else bias, depths, dims, order, answers, layers,
+        vectors, vectors if bias is None else bias, facts, order, answers, layers,
         SIZE=size, WIDE=_wide(size), HAS_BIAS=bias is not None, num_warps=2,
     )  # fmt: skip
