@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -58,15 +58,25 @@ def batch(texts: Sequence[TokenIds], depths: Sequence[int], dim: int) -> Batch:
 
 def seconds(run: Callable[[], object], *, least: int = 5, most: int = 200, budget_s: float = 1.0) -> float:
     """Median of as many runs as fit the budget, after three that do not count."""
-    for _ in range(3):
+    return in_turns({"": run}, least=least, most=most, budget_s=budget_s)[""]
+
+
+def in_turns(
+    runs: Mapping[str, Callable[[], object]], *, least: int = 5, most: int = 200, budget_s: float = 1.0
+) -> dict[str, float]:
+    """The same of several, one run of each in turn, as a machine's pace changes; the budget is for each."""
+    for run in 3 * list(runs.values()):
         run()
-    took: list[float] = []
-    end = perf_counter() + budget_s
-    while len(took) < least or (len(took) < most and perf_counter() < end):
-        began = perf_counter()
-        run()
-        took.append(perf_counter() - began)
-    return median(took)
+    took: dict[str, list[float]] = {name: [] for name in runs}
+    end = perf_counter() + budget_s * len(runs)
+    for turn in range(most):
+        if turn >= least and perf_counter() > end:
+            break
+        for name, run in runs.items():
+            began = perf_counter()
+            run()
+            took[name].append(perf_counter() - began)
+    return {name: median(found) for name, found in took.items()}
 
 
 def unseen(encoder: Encoder, texts: Sequence[TokenIds], layers: int, dim: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from strata.app.engine.backends import torch_backend
 from strata.app.engine.encoder import Backend, Encoder
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.figures import Figure
-from strata.loadtest.gpu.cases import LONG, Corpus, batch, corpus, seconds, unseen
+from strata.loadtest.gpu.cases import LONG, Corpus, batch, corpus, in_turns, seconds, unseen
 from strata.loadtest.gpu.checks import Reference
 from strata.loadtest.gpu.profile import host_steps, kernels
 from strata.loadtest.options import own_server, served_folder
@@ -110,7 +110,7 @@ class Run:
         for texts in (n, n // 4):
             depths = {"full": [full], **{str(d): [d] for d in _SHARES}, "mixed": [1, 3, 6, full]}
             lots = {name: batch(self.corpus.short[:texts], asked, self.dim) for name, asked in depths.items()}
-            at = {name: seconds(partial(encoder.run, lot), budget_s=budget) for name, lot in lots.items()}
+            at = in_turns({name: partial(encoder.run, lot) for name, lot in lots.items()}, budget_s=budget)
             bar = 100_000 if texts == n else None
             found = [
                 Figure(f"{texts} short texts, {full} layers", texts / at["full"], "texts/s", at_least=bar),
