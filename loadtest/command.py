@@ -220,7 +220,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         "--sections",
         nargs="+",
         metavar="NAME",
-        help="only these, of machine, checks, speed, beside, server, profile; and variants",
+        help="only these, of machine, checks, speed, beside, server, servers, profile; and variants",
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -21,11 +22,13 @@ from strata.loadtest.gpu.cases import LONG, Corpus, batch, corpus, in_turns, sec
 from strata.loadtest.gpu.checks import Reference
 from strata.loadtest.gpu.profile import host_steps, kernels
 from strata.loadtest.options import own_server, served_folder
+from strata.loadtest.processes import ServerProcess
 from strata.loadtest.report import Report, shown
 from strata.loadtest.texts import load_texts
 from strata.model_store.bundle.bundle import Bundle
 
 _SHARES = {6: 0.58, 3: 0.34, 1: 0.18}  # of full depth's time at most, by layers
+_SERVERS = 4  # that share the device
 _CHECK_S, _SPEED_S = 40.0, 30.0  # that one dtype may take
 
 
@@ -180,9 +183,7 @@ class Run:
     async def server(self) -> None:
         """A real server on the device, driven over HTTP."""
         texts, budget = self.corpus.short_texts, 4 * self.args.seconds
-        dtype = "bfloat16"
-        options = ("--device", str(self.device), "--backend", "torch", "--dtype", dtype, "--workers", "1")
-        async with own_server(self.args, *options) as server:
+        async with self._server() as server:
             print(f"ready after {server.ready_after_s:.1f} s", flush=True)
             for size, connections in ((1, 1), (1, 32), (32, 8), (128, 8)):
                 for depth in (self.layers, 3):
@@ -197,6 +198,24 @@ class Run:
                         share = f"  p50 (client: {sample.client_cpu:.2f} of a core)"
                         self.show([Figure(share, 1e3 * sample.p50, "ms")])
 
+    async def servers(self) -> None:
+        """Several servers on the one device at once: a front is one process, and a GPU takes more than it brings."""
+        texts, size = self.corpus.short_texts, 128
+        async with AsyncExitStack() as stack:
+            started = [stack.enter_async_context(self._server()) for _ in range(_SERVERS)]
+            addresses = [server.address for server in await asyncio.gather(*started)]
+            for depth in (self.layers, 3):
+                asked = [{"inputs": texts[i : i + size]} for i in range(0, len(texts), size)]
+                posts = [addresses[0].post(f"/embed?layers={depth}", body) for body in asked]
+                for seconds in (self.args.seconds, 4 * self.args.seconds):  # the first does not count
+                    samples = await asyncio.gather(*(run_for(address, posts, 8, seconds) for address in addresses))
+                rate = size * sum(sample.rate for sample in samples)
+                self.show([Figure(f"HTTP: {_SERVERS} servers, requests of {size}, {depth} layers", rate, "texts/s")])
+
+    def _server(self) -> ServerProcess:
+        options = ("--device", str(self.device), "--backend", "torch", "--dtype", "bfloat16", "--workers", "1")
+        return own_server(self.args, *options)
+
 
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     """The figures of `strata loadtest gpu`."""
@@ -207,6 +226,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
         "speed": (run.speed, 60),
         "beside": (run.beside, 40),
         "server": (run.server, 75),
+        "servers": (run.servers, 60),
         "profile": (run.profile, 30),
         "variants": (run.variants, 120),
     }
