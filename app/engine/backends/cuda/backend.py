@@ -127,17 +127,17 @@ class CudaBackend:
 
     @torch.inference_mode()
     def take(self, state: _State, rows: Index) -> _State:
-        """As the protocol says; from here on in memory of its own."""
+        """As the protocol says; what the device knows of rows that leave is not kept, since these are looked at."""
+        buffers, device = state.buffers, self._device
         layout, tokens = state.layout.take(rows)
-        left = self._new(layout.rows, layout.tokens + -layout.tokens % _STEP)
-        bounds = np.arange(left.places, dtype=np.int32) + np.array([[0], [1]], np.int32)  # of places without a token
+        left = _State(buffers, layout, layout.rows)
+        bounds = np.arange(self._places(left), dtype=np.int32) + np.array([[0], [1]], np.int32)  # without a token
         bounds[0, : layout.tokens] = np.repeat(layout.starts[:-1], layout.lengths)
         bounds[1, : layout.tokens] = np.repeat(layout.starts[1:], layout.lengths)
-        left.starts.copy_(torch.from_numpy(bounds[0]))
-        left.ends.copy_(torch.from_numpy(bounds[1]))
-        left.hidden.zero_()
-        left.hidden[: layout.tokens] = state.buffers.hidden[torch.from_numpy(tokens).to(left.hidden.device)]
-        return _State(left, layout, layout.rows)
+        for to, told in zip((buffers.starts, buffers.ends), torch.from_numpy(bounds), strict=True):
+            to[: len(told)].copy_(told)
+        buffers.hidden[: layout.tokens] = buffers.hidden[torch.from_numpy(tokens).to(device)]
+        return left
 
     def sizes(self, most: int) -> list[int]:
         """As the protocol says."""
