@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from strata.loadtest.figures import Figure
 from strata.model_store.bundle.bundle import Bundle, read_tokenizer
 from strata.model_store.encoding.reference import ReferenceEncoder
 
+_AGREE = (-1.0, 0.98, 0.99, 2.0)  # cosines of two exits at which texts leave, the first always, the last never
 BOUNDS = {"float32": 1 - 1e-5, "bfloat16": 0.9995, "float16": 0.9995}
 
 
@@ -39,7 +41,13 @@ class Reference:
         print(f"{dtype}: in a batch {_least(batched, wanted):.7f}, alone {_least(alone, wanted):.7f}", flush=True)
         worst = Figure(f"{dtype}: worst cosine in a batch", _least(batched, wanted), at_least=BOUNDS[dtype])
         single = Figure(f"{dtype}: worst cosine alone", _least(alone, wanted), at_least=BOUNDS[dtype])
-        return [worst, single, Figure(f"{dtype}: alone against in a batch", _least(alone, batched))]
+        last = max(self.exits)
+        watched = [Row(ids, last, dim, threshold=cosine) for ids, cosine in zip(self.ids, cycle(_AGREE), strict=False)]
+        found = encoder.run(Batch(watched))
+        left = [self.vectors[layers][i] for i, layers in enumerate(found.layers)]
+        name = f"{dtype}: worst cosine by agreement, {len(set(found.layers))} depths"
+        agreed = Figure(name, _least(found.vectors, left), at_least=BOUNDS[dtype])
+        return [worst, single, agreed, Figure(f"{dtype}: alone against in a batch", _least(alone, batched))]
 
 
 def _least(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
