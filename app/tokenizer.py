@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
@@ -28,10 +28,11 @@ from tokenizers import Encoding
 Direction = Literal["Right", "Left"]
 Result = TypeVar("Result")
 
-# Tokenizing takes about 1 us a character, a tenth of that where words are known. A hop to a thread and back costs the
-# event loop 40 us more and, with a busy loop, a wait for the interpreter lock on the way back; so up to this many
-# characters (1 ms at most) stay in the loop.
+# Tokenizing takes up to 1 us a character. A hop to a thread and back costs the event loop 40 us more and, with a busy
+# loop, a wait for the interpreter lock on the way back; so up to this many characters (1 ms at most) stay in the loop.
 _INLINE_CHARACTERS = 1000
+# Looking words up takes a fiftieth of that, and holds the interpreter wherever it is done: it is never worth a thread.
+_PIECE_S = 0.0005  # after which the loop sees to others
 # A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
 # the length of a whole text, and a hostile megabyte is not worth a second (text-embeddings-inference does the same).
 _CHARACTERS_PER_TOKEN = 250
@@ -55,6 +56,14 @@ class TextRefused(ValueError):  # noqa: N818 - reads as what happened
         super().__init__(message)
         self.field = field
         self.empty = empty
+
+
+class TokenizedLate(Exception):  # noqa: N818 - reads as what happened
+    """The tokenizer would be done so many seconds (``late_s``) after the time allowed."""
+
+    def __init__(self, late_s: float) -> None:
+        super().__init__(f"the texts would be tokenized about {1000 * late_s:.0f} ms too late")
+        self.late_s = late_s
 
 
 @dataclass(slots=True)
@@ -105,13 +114,6 @@ class Tokenizer:
         self._side_work = 0  # requests handed to it and not done
         self.backlog = 0  # requests handed to any thread and not done
 
-    def seconds(self, inputs: Sequence[str] | Sequence[list[int]], how: Encode) -> float:
-        """How long these inputs would take behind what waits, as far as is known; 0.0 for what is done at once."""
-        size = self._size([text for text in inputs if isinstance(text, str)], how)
-        if size <= _INLINE_CHARACTERS:
-            return 0.0
-        return self._character_s * (self._characters / self._workers + size)
-
     async def encode(
         self,
         inputs: Sequence[str] | Sequence[list[int]],
@@ -120,7 +122,9 @@ class Tokenizer:
         *,
         timeout_s: float | None = None,
     ) -> list[TokenIds]:
-        """Token ids of every input, at most ``max_tokens`` each. Raises TextRefused, and TimeoutError out of a wait.
+        """Token ids of every input, at most ``max_tokens`` each.
+
+        Raises TextRefused, TokenizedLate, and TimeoutError out of a wait.
 
         The prompt is the one named, else the model's own for queries or documents, else the default.
         """
@@ -136,13 +140,40 @@ class Tokenizer:
             if not prompt:
                 return [self._given(row, how) for row in ids]
             texts = [self._rust.decode(row) for row in ids]
-        size = self._size(texts, how)
+        texts = self._cut(texts, how)
+        if prompt or self._lowercase:
+            texts = [self._prepared(text, prompt) for text in texts]
+        found = await self._looked_up(texts)
+        if rest := [text for text, ids in zip(texts, found, strict=True) if ids is None]:
+            others = iter(await self._tokenized(rest, timeout_s))
+            found = [next(others) if ids is None else ids for ids in found]
+        return [
+            ids if 0 < len(ids) <= self.max_tokens else self._fitted(ids, index, how)
+            for index, ids in enumerate(cast(list[TokenIds], found))
+        ]
+
+    async def _looked_up(self, texts: Sequence[str]) -> list[TokenIds | None]:
+        """The ids of every text whose words are known, None of the others; others come between two pieces."""
+        found: list[TokenIds | None] = []
+        began = time.perf_counter()
+        for text in texts:
+            found.append(self._words.ids(text))
+            if time.perf_counter() - began > _PIECE_S:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return found
+
+    async def _tokenized(self, texts: list[str], timeout_s: float | None) -> list[TokenIds]:
+        """The ids of texts, by the tokenizer itself. Raises TokenizedLate, and TimeoutError out of a wait."""
+        size = sum(map(len, texts))
         if size <= _INLINE_CHARACTERS:
-            return self._encode(texts, prompt, how)
+            return self._encode(texts)
+        if timeout_s is not None and (late_s := self.seconds(size) - timeout_s) > 0:
+            raise TokenizedLate(late_s)
 
         def encode() -> list[TokenIds]:
             began = time.perf_counter()
-            found = self._encode(texts, prompt, how)
+            found = self._encode(texts)
             self._character_s += _NEWEST * ((time.perf_counter() - began) / size - self._character_s)
             return found
 
@@ -152,6 +183,10 @@ class Tokenizer:
                 return await self._in_thread(self._threads, encode)
         finally:
             self._characters -= size
+
+    def seconds(self, characters: int) -> float:
+        """How long it would take to tokenize so many characters behind what waits, as far as is known."""
+        return self._character_s * (self._characters / self._workers + characters)
 
     async def tokens(
         self, inputs: Sequence[str], *, add_special_tokens: bool, prompt_name: str | None
@@ -197,38 +232,31 @@ class Tokenizer:
         for threads in (self._threads, self._side_thread):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _size(self, texts: Sequence[str], how: Encode) -> int:
-        """Characters that are tokenized: those of what may be cut are bounded."""
-        most = self.max_tokens * _CHARACTERS_PER_TOKEN
-        return sum(min(len(text), most) for text in texts) if how.truncate else sum(map(len, texts))
+    def _cut(self, texts: list[str], how: Encode) -> list[str]:
+        """The texts, less what no cut would leave."""
+        limit = self.max_tokens * _CHARACTERS_PER_TOKEN
+        if not how.truncate or all(len(text) <= limit for text in texts):
+            return texts
+        return [text[:limit] if how.direction == "Right" else text[-limit:] for text in texts]
 
-    def _encode(self, texts: Sequence[str], prompt: str, how: Encode) -> list[TokenIds]:
-        if how.truncate:
-            limit = self.max_tokens * _CHARACTERS_PER_TOKEN
-            texts = [text if len(text) <= limit else _cut(text, limit, how.direction) for text in texts]
-        texts = [self._prepared(text, prompt) for text in texts]
-        found = [self._words.ids(text) for text in texts]
-        others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
-        rest = self._rust.encode_batch_fast(others)[::-1] if others else []  # each is freed once it is read
-        return [self._fitted(rest.pop().ids if ids is None else ids, index, how) for index, ids in enumerate(found)]
+    def _encode(self, texts: list[str]) -> list[TokenIds]:
+        found = self._rust.encode_batch_fast(texts)[::-1]  # each is freed once it is read
+        return [np.array(found.pop().ids, np.int32) for _ in texts]
 
     def _prepared(self, text: str, prompt: str) -> str:
         text = prompt + text
         return text.lower() if self._lowercase else text
 
-    def _fitted(self, ids: list[int], index: int, how: Encode) -> TokenIds:
+    def _fitted(self, ids: TokenIds, index: int, how: Encode) -> TokenIds:
         """The ids of one text, cut from the side asked for; special tokens stay."""
         limit, size = self.max_tokens, len(ids)
         if size == 0:
             raise TextRefused(how.field, f"`{how.field}[{index}]` holds no token of the model's vocabulary")
-        if size > limit:
-            if not how.truncate:
-                raise TextRefused(how.field, f"`{how.field}` must have less than {limit} tokens. Given: {size}")
-            if how.direction == "Right":
-                ids = ids[: limit - self._tail] + ids[size - self._tail :]
-            else:
-                ids = ids[: self._head] + ids[size - limit + self._head :]
-        return np.array(ids, dtype=np.int32)
+        if not how.truncate:
+            raise TextRefused(how.field, f"`{how.field}` must have less than {limit} tokens. Given: {size}")
+        if how.direction == "Right":
+            return np.concatenate([ids[: limit - self._tail], ids[size - self._tail :]])
+        return np.concatenate([ids[: self._head], ids[size - limit + self._head :]])
 
     def _given(self, ids: list[int], how: Encode) -> TokenIds:
         """Token ids are taken as they are: no special token is added, or kept when they are cut."""
@@ -253,10 +281,6 @@ class Tokenizer:
             known = ", ".join(sorted(self.prompts)) or "none; this model has no prompts"
             raise TextRefused("prompt_name", f"`prompt_name` must be one of: {known}. Given: {name[:100]}")
         return self.prompts[name]
-
-
-def _cut(text: str, limit: int, direction: Direction) -> str:
-    return text[:limit] if direction == "Right" else text[-limit:]
 
 
 def _described(encoding: Encoding, text: str) -> list[Token]:

@@ -24,7 +24,7 @@ from strata.app.request_context import RequestContext
 from strata.app.scheduling.errors import DeadlinePassed, Overloaded, TooBusy
 from strata.app.scheduling.result import Answer
 from strata.app.served import Served
-from strata.app.tokenizer import Encode
+from strata.app.tokenizer import Encode, TokenizedLate
 
 _COUNTED_S = 0.05  # shorter deadlines are judged once the texts are counted: no server might meet them
 
@@ -115,11 +115,11 @@ class Embedder:
         left_s = None
         if terms.deadline_s is not None and terms.deadline_s >= _COUNTED_S:
             left_s = terms.deadline_s - planned.context.seconds
-            if (late_s := tokenizer.seconds(texts.inputs, texts.how) - left_s) > 0:
-                self._metrics.tier_refused(terms.tier, "tokenizer")
-                raise TooBusy(f"the texts would be tokenized about {1000 * late_s:.0f} ms too late", late_s)
         try:
             return await tokenizer.encode(texts.inputs, texts.how, terms.input_type, timeout_s=left_s)
+        except TokenizedLate as error:
+            self._metrics.tier_refused(terms.tier, "tokenizer")
+            raise TooBusy(str(error), error.late_s) from error
         except TimeoutError as error:
             raise DeadlinePassed(f"the deadline of {1000 * (terms.deadline_s or 0):.0f} ms has passed") from error
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from strata.app.tokenizer import Encode, Tokenizer, TokenizerBusy
+from strata.app.tokenizer import Encode, TokenizedLate, Tokenizer, TokenizerBusy
 from strata.model_store.bundle.bundle import read_manifest
 
-LONG = "the river and the mountain " * 60  # more than is tokenized on the event loop
+LONG = "caf\u00e9, the river and the mountain " * 60  # not looked up, and more than is tokenized on the event loop
 
 
 @pytest.fixture
@@ -41,17 +41,34 @@ def test_a_long_text_is_expected_behind_those_that_wait(tokenizer: Tokenizer) ->
     how, held = Encode(truncate=True), threading.Event()
 
     async def wait() -> None:
-        assert tokenizer.seconds(["short"], how) == 0.0, "done at once"
-        alone = tokenizer.seconds([LONG], how)
+        alone = tokenizer.seconds(len(LONG))
         assert alone > 0
         tokenizer._threads.submit(held.wait)
         others = [asyncio.create_task(tokenizer.encode([LONG], how)) for _ in range(5)]
         await asyncio.sleep(0)
-        assert tokenizer.seconds([LONG], how) == pytest.approx(6 * alone)
+        assert tokenizer.seconds(len(LONG)) == pytest.approx(6 * alone)
+        with pytest.raises(TokenizedLate, match="too late"):
+            await tokenizer.encode([LONG], how, timeout_s=3 * alone)
         with pytest.raises(TimeoutError):
-            await tokenizer.encode([LONG], how, timeout_s=0.01)
+            await tokenizer.encode([LONG], how, timeout_s=7 * alone)
+        assert await tokenizer.encode(["short"], how, timeout_s=0.001), "done at once"
+        assert await tokenizer.encode(["the river "] * 400, how, timeout_s=0.001), "likewise, once its words are known"
         held.set()
         await asyncio.gather(*others)
 
     asyncio.run(wait())
+    tokenizer.close()
+
+
+def test_others_come_between_the_pieces_of_a_large_request(tokenizer: Tokenizer) -> None:
+    async def race() -> None:
+        large = asyncio.create_task(
+            tokenizer.encode(["the river and the mountain " * 20] * 2000, Encode(truncate=True))
+        )
+        await asyncio.sleep(0)
+        assert await tokenizer.encode(["river"], Encode(truncate=True))
+        assert not large.done()
+        assert len(await large) == 2000
+
+    asyncio.run(race())
     tokenizer.close()
