@@ -181,8 +181,8 @@ class Metrics(Collector):
         self._tokens += tokens
         self._padded_tokens += padded_tokens
         deepest = 0
-        for layers in exits:
-            self._exits.observe(layers)
+        for layers, count in Counter(exits).items():
+            self._exits.observe(layers, count)
             deepest = max(deepest, layers)
         if deepest not in self._batch_seconds:
             self._batch_seconds[deepest] = Histogram(SECONDS)

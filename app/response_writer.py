@@ -11,6 +11,7 @@ from typing import Any, cast
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+_LARGE = 1 << 16  # bytes of a body
 _BODILESS = (204, 304)  # statuses whose answers say nothing of a length
 
 
@@ -62,7 +63,12 @@ class ResponseWriter:
             return
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(head if cycle.scope["method"] == "HEAD" else head + body)
+        if cycle.scope["method"] == "HEAD":
+            cycle.transport.write(head)
+        elif len(body) < _LARGE:
+            cycle.transport.write(head + body)
+        else:
+            cycle.transport.writelines([head, body])  # one write, too, and nothing is copied first
         cycle.message_event.set()
         if not cycle.keep_alive:
             cycle.transport.close()

@@ -16,7 +16,7 @@ Vector = npt.NDArray[np.float32]
 Vectors = list[Vector] | npt.NDArray[np.float32]  # [rows][dim]; one array where every row has the same dim
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # one is made for every text: frozen, it would take three times as long
 class Row:
     """One text of a batch: its token ids (special tokens included), and where it leaves.
 

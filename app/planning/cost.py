@@ -43,6 +43,17 @@ class Load:
             self.square_layers + tokens * tokens * layers,
         )
 
+    def with_texts(self, texts: int, tokens: int, squares: int, layers: int) -> Load:
+        """The load with some texts more, of so many tokens in all and tokens squared in all, at one depth."""
+        return Load(
+            layers if layers > self.layers else self.layers,
+            self.texts + texts,
+            self.tokens + tokens,
+            self.text_layers + texts * layers,
+            self.token_layers + tokens * layers,
+            self.square_layers + squares * layers,
+        )
+
     @classmethod
     def of(cls, rows: Iterable[tuple[int, int]]) -> Load:
         """The load of (tokens, layers) pairs."""

@@ -31,12 +31,19 @@ def form(
     """
     parts: list[tuple[Admitted, int, int]] = []
     load, limit, took, passed = Load(), bounds.seconds, 0.0, 0
+    most_texts = inf if bounds.texts is None else bounds.texts
     for request, layers in candidates:
         if parts and (request.suspect or parts[0][0].suspect):
             break
         count = 0
         left = policy.batch_part * (request.deadline - now) if now < request.deadline < inf else inf
-        for ticket in request.waiting:
+        waiting = request.waiting
+        whole = load.with_texts(len(waiting), request.waiting_tokens, request.waiting_squares, layers)
+        seconds = costs.seconds(whole)
+        fits = whole.tokens <= bounds.tokens and whole.texts <= most_texts and seconds <= min(limit, left)
+        if fits:  # each of its texts would be found to fit, one after another
+            load, took, count, limit = whole, seconds, len(waiting), min(limit, left)
+        for ticket in () if fits else waiting:
             more = load.with_row(len(ticket.tokens), layers)
             seconds = costs.seconds(more)
             if load.texts and (more.tokens > bounds.tokens or load.texts == bounds.texts or seconds > min(limit, left)):
@@ -45,11 +52,11 @@ def form(
             load, took, count = more, seconds, count + 1
         if count:
             parts.append((request, count, layers))
-        if count < len(request.waiting):
+        if count < len(waiting):
             passed += 1
             if load.texts == bounds.texts or passed > policy.most_passed:
                 break
-            ticket = request.waiting[count]
+            ticket = waiting[count]
             after = left - costs.seconds(Load().with_row(len(ticket.tokens), layers))
             if after >= took:
                 limit = min(limit, after)

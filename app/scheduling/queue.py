@@ -151,11 +151,7 @@ class DeadlineQueue:
         for request, count, layers in chosen:
             self.remove(request)
             request.layers = layers
-            for _ in range(count):
-                ticket = request.waiting.popleft()
-                ticket.waiting = False
-                request.waiting_tokens -= len(ticket.tokens)
-                taken.append(ticket)
+            taken += request.take(count)
             if request.waiting:
                 self.add(request)
         return taken
@@ -165,18 +161,14 @@ class DeadlineQueue:
         for ticket in tickets:
             request = ticket.request
             self.remove(request)
-            request.waiting.appendleft(ticket)
-            ticket.waiting = True
-            request.waiting_tokens += len(ticket.tokens)
+            request.put_back(ticket)
             self.add(request)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take one ticket out: it was answered meanwhile."""
         request = ticket.request
         listed = self.remove(request)
-        request.waiting.remove(ticket)
-        ticket.waiting = False
-        request.waiting_tokens -= len(ticket.tokens)
+        request.withdraw(ticket)
         if listed and request.waiting:
             self.add(request)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strata.app.engine.batch import Batch
 from strata.app.planning.cost import Load
-from strata.app.scheduling.ticket import Ticket
+from strata.app.scheduling.ticket import Admitted, Ticket
 
 
 @dataclass(slots=True, eq=False)
@@ -15,6 +16,7 @@ class Running:
     """What a worker has in hand. Times in the scheduler's clock."""
 
     tickets: list[Ticket]
+    parts: Sequence[tuple[Admitted, int]]  # whose they are: so many of each request, one after another
     batch: Batch
     load: Load
     predicted_s: float

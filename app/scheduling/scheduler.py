@@ -266,19 +266,23 @@ class Scheduler:
             self._learnt.was_idle(now - self._idle_since.popleft(), now)
         for ticket in tickets:
             ticket.running += 1
-            ticket.request.sent(now)
-        running = self._running_with(tickets, Batch([ticket.row() for ticket in tickets]), choice.load)
+        for request, _, _ in choice.parts:
+            request.sent(now)
+        parts = [(request, count) for request, count, _ in choice.parts]
+        running = self._running_with(tickets, parts, Batch([ticket.row() for ticket in tickets]), choice.load)
         predicted = running.predicted_s
         self._start(running, partial(self._finish, running))
         if predicted:
             wait = max(self._policy.overdue_s, self._policy.overdue * predicted)
             running.overdue = asyncio.get_running_loop().call_later(wait, self._run_elsewhere, running)
 
-    def _running_with(self, tickets: list[Ticket], batch: Batch, load: Load) -> Running:
+    def _running_with(
+        self, tickets: list[Ticket], parts: list[tuple[Admitted, int]], batch: Batch, load: Load
+    ) -> Running:
         alone = not self._running and self._pool.size > 1
         costs = self._learnt.cost.costs
         predicted = costs.seconds(load) * (costs.alone if alone else 1.0)
-        return Running(tickets, batch, load, predicted, self._clock(), alone)
+        return Running(tickets, parts, batch, load, predicted, self._clock(), alone)
 
     def _start(self, running: Running, done: Callable[[BatchResult | EngineError], None]) -> None:
         predicted = running.predicted_s
@@ -311,11 +315,13 @@ class Scheduler:
         if self._queue:
             self._idle_since.append(now)
             self._schedule()  # first of all: the engine waits for it, and hundreds of callers may be to be answered
-        for ticket, vector, layers in zip(running.tickets, result.vectors, result.layers, strict=True):
-            request = ticket.request
+        begin = 0
+        for request, count in running.parts:
+            own = slice(begin, begin + count)
+            begin += count
             request.inference_s = max(request.inference_s, now - running.sent)
-            self._shadow.offer(ticket.tokens, vector, layers)
-            if request.settle(ticket.index, vector, layers):
+            self._shadow.offer(running.batch.rows[own], result.vectors[own], result.layers[own])
+            if request.settle(running.tickets[own], result.vectors[own], result.layers[own]):
                 self._answered(request, now)
 
     def _learn(self, running: Running, result: BatchResult, took: float) -> None:
@@ -345,7 +351,7 @@ class Scheduler:
     def _run_shadow(self) -> None:
         row, vector, layers = self._shadow.next()
         load = Load.of([(len(row.tokens), row.layers)])
-        running = self._running_with([], Batch([row]), load)
+        running = self._running_with([], [], Batch([row]), load)
 
         def compare(result: BatchResult | EngineError) -> None:
             self._running.discard(running)

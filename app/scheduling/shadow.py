@@ -6,11 +6,12 @@ After Apparate (SOSP'24), which checks its early exits against the whole model w
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
 
-from strata.app.engine.batch import BatchResult, Row, TokenIds, Vector
+from strata.app.engine.batch import BatchResult, Row, TokenIds, Vector, Vectors
 from strata.app.metrics import Metrics
 
 _MOST_WAITING = 64  # texts kept for an idle moment; the oldest give way
@@ -29,10 +30,13 @@ class ShadowRuns:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def offer(self, tokens: TokenIds, vector: Vector, layers: int) -> None:
-        """A text was answered with this vector at this depth."""
-        if layers < self._layers and self._random.random() < self._share:
-            self._waiting.append((tokens, vector, layers))
+    def offer(self, rows: Sequence[Row], vectors: Vectors, layers: Sequence[int]) -> None:
+        """Texts were answered with these vectors at these depths."""
+        if not self._share:
+            return
+        for row, vector, ran in zip(rows, vectors, layers, strict=True):
+            if ran < self._layers and self._random.random() < self._share:
+                self._waiting.append((row.tokens, vector, ran))
 
     def next(self) -> tuple[Row, Vector, int]:
         """The row to run to full depth, and the answer it is to be compared with."""

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from strata.app.engine.batch import Row, TokenIds, Vector
+from strata.app.engine.batch import Row, TokenIds, Vector, Vectors
 from strata.app.planning.plan import Terms
 from strata.app.scheduling.learnt import Flow
 from strata.app.scheduling.result import Answer
@@ -29,7 +30,7 @@ class Ticket:
     @property
     def wanted(self) -> bool:
         """Whether an answer is still to be had, and somebody waits for it."""
-        return not self.request.over and self.request.vectors[self.index] is None
+        return not self.request.over and self.request.ran[self.index] < 0
 
     def row(self) -> Row:
         """The text as the engine takes it, once its request has its depth."""
@@ -54,14 +55,15 @@ class Admitted:
     admitted: float = 0.0  # when,
     foreseen_s: float = 0.0  # and from then to the answer, as foreseen without regard to what earlier answers took
     behind: bool = False  # others waited or ran then
-    vectors: list[Vector | None] = field(default_factory=list)
+    vectors: npt.NDArray[np.float32] | None = None  # [texts, dim], of those that have run
     waiting: deque[Ticket] = field(default_factory=deque)
     waiting_tokens: int = 0
+    waiting_squares: int = 0  # tokens squared, of each text
     tokens: int = 0
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = -1  # chosen when its first ticket is run, the same for all; -1 before: exit 0 is a depth
-    ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported
+    ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported; -1 before
     waited_s: float = -1.0  # until its first text was sent to the engine,
     queue_s: float = 0.0  # and until its last was
     inference_s: float = 0.0
@@ -69,10 +71,42 @@ class Admitted:
     def fill(self, texts: Sequence[TokenIds]) -> None:
         """Take its texts, all of which wait."""
         self.waiting.extend(Ticket(self, index, ids) for index, ids in enumerate(texts))
-        self.tokens = self.waiting_tokens = sum(map(len, texts))
+        lengths = [len(ids) for ids in texts]
+        self.tokens = self.waiting_tokens = sum(lengths)
+        self.waiting_squares = sum(length * length for length in lengths)
         self.missing = len(texts)
-        self.vectors = [None] * len(texts)
-        self.ran = [0] * len(texts)
+        self.ran = [-1] * len(texts)
+
+    def take(self, count: int) -> list[Ticket]:
+        """Take the first ``count`` of what waits."""
+        if count == len(self.waiting):
+            taken = list(self.waiting)
+            self.waiting.clear()
+            self.waiting_tokens = self.waiting_squares = 0
+        else:
+            taken = [self.waiting.popleft() for _ in range(count)]
+            self._wait(taken, -1)
+        for ticket in taken:
+            ticket.waiting = False
+        return taken
+
+    def put_back(self, ticket: Ticket) -> None:
+        """Put one in front of what waits."""
+        self.waiting.appendleft(ticket)
+        ticket.waiting = True
+        self._wait([ticket], 1)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take one out, wherever it is."""
+        self.waiting.remove(ticket)
+        ticket.waiting = False
+        self._wait([ticket], -1)
+
+    def _wait(self, tickets: Sequence[Ticket], sign: int) -> None:
+        for ticket in tickets:
+            length = len(ticket.tokens)
+            self.waiting_tokens += sign * length
+            self.waiting_squares += sign * length * length
 
     @property
     def over(self) -> bool:
@@ -95,19 +129,26 @@ class Admitted:
         if self.waited_s < 0:
             self.waited_s = self.queue_s
 
-    def settle(self, index: int, vector: Vector, layers: int) -> bool:
-        """Take one text's vector; whether it completed the answer. What was run twice is answered once."""
-        if self.vectors[index] is not None:
-            return False
-        self.vectors[index] = vector
-        self.ran[index] = layers
-        self.missing -= 1
+    def settle(self, tickets: Sequence[Ticket], vectors: Vectors, layers: Sequence[int]) -> bool:
+        """Take the vectors of some texts; whether they completed the answer. What was run twice is answered once."""
+        places = [ticket.index for ticket in tickets]
+        count = len(self.ran)
+        if self.missing == count and places == list(range(count)):  # all of them in one batch: nothing is copied
+            self.vectors = vectors if isinstance(vectors, np.ndarray) else _stacked(vectors)
+            self.ran = list(layers)
+            self.missing = 0
+        else:
+            if self.vectors is None:
+                self.vectors = np.empty((count, self.terms.dim), np.float32)
+            for place, vector, ran in zip(places, vectors, layers, strict=True):
+                if self.ran[place] < 0:
+                    self.vectors[place], self.ran[place] = vector, ran
+                    self.missing -= 1
         if self.missing or self.over:
             return False
-        rows = vector[np.newaxis] if len(self.vectors) == 1 else np.stack([v for v in self.vectors if v is not None])
         self.answer.set_result(
             Answer(
-                rows,
+                self.vectors,
                 max(self.ran),
                 self.terms.dim,
                 self.tokens,
@@ -123,3 +164,8 @@ class Admitted:
         """Answer with an error, unless already answered."""
         if not self.over:
             self.answer.set_exception(error)
+
+
+def _stacked(vectors: Sequence[Vector]) -> npt.NDArray[np.float32]:
+    """[texts, dim]; of one, which most requests have, without a copy."""
+    return vectors[0][np.newaxis] if len(vectors) == 1 else np.stack(vectors)
