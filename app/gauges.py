@@ -10,9 +10,10 @@ from strata.app.engine.memory import resident_bytes
 from strata.app.in_flight import InFlight
 from strata.app.metrics import Gauges
 from strata.app.served import Served
+from strata.app.writers import Writers
 
 
-def gauges_of(served: Served, in_flight: InFlight, ready: Callable[[], bool]) -> Gauges:
+def gauges_of(served: Served, in_flight: InFlight, writers: Writers, ready: Callable[[], bool]) -> Gauges:
     """The gauges of a server whose model is open."""
     scheduler, tokenizer, pool = served.scheduler, served.tokenizer, served.pool
     return Gauges(
@@ -27,5 +28,5 @@ def gauges_of(served: Served, in_flight: InFlight, ready: Callable[[], bool]) ->
         depth=lambda: scheduler.depth,
         ready=ready,
         log_dropped=logs.dropped,
-        resident_bytes=lambda: {"front": resident_bytes(), **pool.memory_bytes()},
+        resident_bytes=lambda: {"front": resident_bytes(), **pool.memory_bytes(), **writers.memory_bytes()},
     )

@@ -23,6 +23,8 @@ from strata.app.scheduling.warmup import measure
 from strata.app.served import Served, open_model
 from strata.app.settings import Settings
 from strata.app.tiers import Tiers
+from strata.app.tokenizer import FEW_THREADS, MANY_THREADS
+from strata.app.writers import Writers, writers_beside
 from strata.model_store.bundle.bundle import Bundle
 
 State = Literal["loading", "ready", "restarting", "draining", "dead"]
@@ -36,7 +38,13 @@ class Lifecycle:
     """Brings a pool's bundle into service and takes it out again. ``on_death`` is told when it cannot go on."""
 
     def __init__(
-        self, settings: Settings, pool: EnginePool, tiers: Tiers, in_flight: InFlight, metrics: Metrics
+        self,
+        settings: Settings,
+        pool: EnginePool,
+        tiers: Tiers,
+        in_flight: InFlight,
+        metrics: Metrics,
+        writers: Writers,
     ) -> None:
         self.born = int(time())  # Unix seconds
         self.on_death: Callable[[str], None] = lambda reason: None
@@ -44,6 +52,7 @@ class Lifecycle:
         self._tiers = tiers
         self._in_flight = in_flight
         self._metrics = metrics
+        self._writers = writers
         self._pool = pool
         pool.on_event = self._on_engine_event
         self._served: Served | None = None
@@ -121,6 +130,7 @@ class Lifecycle:
             await asyncio.gather(self._work, return_exceptions=True)
         if self._served:
             self._served.tokenizer.close()
+        self._writers.stop()
         await self._pool.stop()
 
     async def _live(self) -> None:
@@ -146,7 +156,11 @@ class Lifecycle:
         await served.pool.start()
         served.planner.engine_runs_at(str(served.engine["dtype"]))
         self._tiers.check_against(served.planner)
-        await self._measure(served)
+        cores = served.spare_cores
+        if self._settings.tokenization_workers is None and cores > FEW_THREADS:
+            served.tokenizer.use_threads(min(cores, MANY_THREADS))
+        writers = writers_beside(cores) if self._settings.writers is None else self._settings.writers
+        await asyncio.gather(self._measure(served), self._writers.start(writers))
         return served
 
     def _report(self, served: Served) -> None:
@@ -158,7 +172,7 @@ class Lifecycle:
             revision=served.manifest.revision,
             version=__version__,
         )
-        self._metrics.gauges = gauges_of(served, self._in_flight, lambda: self.state == "ready")
+        self._metrics.gauges = gauges_of(served, self._in_flight, self._writers, lambda: self.state == "ready")
         if served.warning:
             logs.event("warning", {"model": served.name, "note": served.warning}, level=logging.WARNING)
 

@@ -42,6 +42,7 @@ from strata.app.ports import Ports
 from strata.app.settings import Settings
 from strata.app.tiers import Tiers
 from strata.app.tracing import Tracing
+from strata.app.writers import Writers
 
 _ABOUT = """Embeddings from the first N layers of a 2D Matryoshka encoder: as deep, and as long, as you can afford."""
 
@@ -71,7 +72,8 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
     recorder, lag = Recorder(metrics), LoopLag(metrics.loop_lagged)
     in_flight = InFlight(settings.max_concurrent_requests, settings.payload_memory)
     tracing = Tracing(__version__) if settings.traces else None
-    lifecycle = Lifecycle(settings, pool, tiers, in_flight, metrics)
+    writers = Writers()
+    lifecycle = Lifecycle(settings, pool, tiers, in_flight, metrics, writers)
     limits = RequestLimits.of(settings)
 
     @asynccontextmanager
@@ -100,7 +102,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
     app.state.settings, app.state.limits, app.state.ports, app.state.tiers = settings, limits, ports, tiers
     app.state.lifecycle, app.state.in_flight = lifecycle, in_flight
     app.state.metrics, app.state.recorder = metrics, recorder
-    app.state.embedder = Embedder(lifecycle, in_flight, limits, metrics)
+    app.state.embedder = Embedder(lifecycle, in_flight, limits, metrics, writers)
     routers = [
         room.router for room in (embed, openai, cohere, similarity, plan, tokenize, operations, docs_page, now, guide)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from strata.app.engine.cpu import usable_cores
 from strata.app.engine.pool import EnginePool
 from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel
@@ -12,7 +13,7 @@ from strata.app.planning.planner import Planner
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.scheduler import Scheduler
 from strata.app.settings import Settings
-from strata.app.tokenizer import Tokenizer
+from strata.app.tokenizer import FEW_THREADS, Tokenizer
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.manifest import Manifest
 
@@ -45,6 +46,12 @@ class Served:
         return self.pool.choice.dtype if self.pool.choice else ""
 
     @property
+    def spare_cores(self) -> int:
+        """Cores that neither the engine nor the front's loop needs, once the engine has chosen."""
+        choice = self.pool.choice
+        return max(0, usable_cores() - 1 - choice.workers * choice.threads) if choice else 0
+
+    @property
     def engine(self) -> dict[str, object]:
         """What the engine chose to run on, and why; empty until it has."""
         choice = self.pool.choice
@@ -68,7 +75,7 @@ async def open_model(settings: Settings, pool: EnginePool, metrics: Metrics) -> 
     tokenizer = Tokenizer(
         bundle.path,
         manifest,
-        workers=settings.tokenization_workers,
+        workers=settings.tokenization_workers or FEW_THREADS,
         default_prompt_name=settings.default_prompt_name,
     )
     planner = Planner(manifest, label, allow_untrained=settings.allow_untrained, task=settings.task)

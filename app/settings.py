@@ -156,7 +156,16 @@ class Settings(BaseSettings):
         _REQUESTS, 256_000_000, "bytes of request bodies in flight at once; more are refused (429)", "BYTES"
     )
     auto_truncate: bool = _option(_REQUESTS, True, "cut texts that are too long unless the request says otherwise")
-    tokenization_workers: PositiveInt = _option(_REQUESTS, 2, "threads that tokenize long requests")
+    tokenization_workers: PositiveInt | None = _option(
+        _REQUESTS,
+        None,
+        "threads that tokenize what is not looked up (default: 2, or the cores that engine and front leave, at most 8)",
+    )
+    writers: Annotated[int, Field(ge=0)] | None = _option(
+        _REQUESTS,
+        None,
+        "processes that write large answers as JSON (default: half the cores that engine and front leave, at most 4)",
+    )
 
     ui: bool = _option(_RUN, True, "serve the explorer at /ui")
     drain_seconds: _Seconds = _option(

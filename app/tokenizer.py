@@ -20,11 +20,12 @@ from strata.model_store.bundle.bundle import check_vocabulary, read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.prompts import InputType, prompt_for
 
-# The cores belong to the engine: one request is tokenized by one thread, never by a pool as wide as the machine.
+# Most cores belong to the engine: how many threads tokenize is said here, never by a pool as wide as the machine.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Encoding
 
+FEW_THREADS, MANY_THREADS = 2, 8  # by default: where no core is free, and where many are
 Direction = Literal["Right", "Left"]
 Result = TypeVar("Result")
 
@@ -32,6 +33,7 @@ Result = TypeVar("Result")
 # loop, a wait for the interpreter lock on the way back; so up to this many characters (1 ms at most) stay in the loop.
 _INLINE_CHARACTERS = 1000
 # Looking words up takes a fiftieth of that, and holds the interpreter wherever it is done: it is never worth a thread.
+_PART_CHARACTERS = 8000  # of a request, that are worth a thread of their own
 _PIECE_S = 0.0005  # after which the loop sees to others
 # A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
 # the length of a whole text, and a hostile megabyte is not worth a second (text-embeddings-inference does the same).
@@ -107,12 +109,18 @@ class Tokenizer:
         self._head = next((i for i, mark in enumerate(special) if not mark), 0)  # special tokens before the text
         self._tail = next((i for i, mark in enumerate(reversed(special)) if not mark), 0)  # and after it
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
-        self._workers = workers
+        self.workers = workers
         self._characters = 0  # handed to these threads and not done
         self._character_s = _CHARACTER_S
         self._side_thread = ThreadPoolExecutor(1, thread_name_prefix="describe")
         self._side_work = 0  # requests handed to it and not done
         self.backlog = 0  # requests handed to any thread and not done
+
+    def use_threads(self, workers: int) -> None:
+        """Tokenize in so many threads from now on; what others have in hand they end."""
+        before, self._threads = self._threads, ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
+        self.workers = workers
+        before.shutdown(wait=False)
 
     async def encode(
         self,
@@ -171,22 +179,29 @@ class Tokenizer:
         if timeout_s is not None and (late_s := self.seconds(size) - timeout_s) > 0:
             raise TokenizedLate(late_s)
 
-        def encode() -> list[TokenIds]:
+        def encode(part: list[str]) -> list[TokenIds]:
             began = time.perf_counter()
-            found = self._encode(texts)
-            self._character_s += _NEWEST * ((time.perf_counter() - began) / size - self._character_s)
+            found = self._encode(part)
+            each = (time.perf_counter() - began) / sum(map(len, part))
+            self._character_s += _NEWEST * (each - self._character_s)
             return found
 
+        step = -(-len(texts) // min(self.workers, 1 + size // _PART_CHARACTERS))
+        parts = [texts[at : at + step] for at in range(0, len(texts), step)]
         self._characters += size
+        self.backlog += 1
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._in_thread(self._threads, encode)
+                run = asyncio.get_running_loop().run_in_executor
+                found = await asyncio.gather(*(run(self._threads, encode, part) for part in parts))
         finally:
             self._characters -= size
+            self.backlog -= 1
+        return [ids for part in found for ids in part]
 
     def seconds(self, characters: int) -> float:
         """How long it would take to tokenize so many characters behind what waits, as far as is known."""
-        return self._character_s * (self._characters / self._workers + characters)
+        return self._character_s * (self._characters / self.workers + characters)
 
     async def tokens(
         self, inputs: Sequence[str], *, add_special_tokens: bool, prompt_name: str | None
@@ -215,16 +230,11 @@ class Tokenizer:
         if self._side_work >= _MOST_SIDE_WORK:
             raise TokenizerBusy(f"{self._side_work} requests to tokenize or decode wait already")
         self._side_work += 1
-        try:
-            return await self._in_thread(self._side_thread, work)
-        finally:
-            self._side_work -= 1
-
-    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         self.backlog += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._side_thread, work)
         finally:
+            self._side_work -= 1
             self.backlog -= 1
 
     def close(self) -> None:

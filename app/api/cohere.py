@@ -15,7 +15,7 @@ from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import FirstError, Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embedding import Embedder, Texts
-from strata.app.api.output import base64_rows, check_output, headers, numbers
+from strata.app.api.output import base64_rows, check_output, fragment, headers, numbers
 from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
 from strata.app.planning.plan import Ask
@@ -144,7 +144,10 @@ async def embed_by_type(request: Request) -> Response:
     content = {
         "id": str(uuid4()),
         "texts": inputs,
-        "embeddings": {name: base64_rows(rows) if name == "base64" else rows for name, rows in found.items()},
+        "embeddings": {
+            name: base64_rows(rows) if name == "base64" else fragment(await embedder.writers.json(rows))
+            for name, rows in found.items()
+        },
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": embedded.answer.tokens}},
         "response_type": "embeddings_by_type",
     }

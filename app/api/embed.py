@@ -91,7 +91,7 @@ async def embed_texts(request: Request) -> Response:
     rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)
     if preferred(header_values(request.scope, b"accept"), (JSON, RAW)) == RAW:
         return raw_response(little_endian(rows), head)
-    return json_response(written(rows, body), head)
+    return json_response(await written(rows, body, embedder.writers), head)
 
 
 # TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.

@@ -25,6 +25,7 @@ from strata.app.scheduling.errors import DeadlinePassed, Overloaded, TooBusy
 from strata.app.scheduling.result import Answer
 from strata.app.served import Served
 from strata.app.tokenizer import Encode, TokenizedLate
+from strata.app.writers import Writers
 
 _COUNTED_S = 0.05  # shorter deadlines are judged once the texts are counted: no server might meet them
 
@@ -57,7 +58,10 @@ class _Planned:
 class Embedder:
     """Plans a request, admits it, tokenizes its texts, has them run, and records what became of it."""
 
-    def __init__(self, lifecycle: Lifecycle, in_flight: InFlight, limits: RequestLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, in_flight: InFlight, limits: RequestLimits, metrics: Metrics, writers: Writers
+    ) -> None:
+        self.writers = writers
         self._lifecycle = lifecycle
         self._in_flight = in_flight
         self.limits = limits

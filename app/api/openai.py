@@ -14,7 +14,7 @@ from strata.app.api.body import Inputs, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import Embedder, Texts
-from strata.app.api.output import OutputOptions, check_output, headers, numbers, written
+from strata.app.api.output import OutputOptions, apart, check_output, headers, numbers, written
 from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
@@ -97,7 +97,7 @@ async def create_embeddings(request: Request) -> Response:
     texts = Texts(inputs, method, body.encode(embedder.limits, "input"), body.normalize)
     embedded = await embedder.embed(request, texts, ask)
     answer = embedded.answer
-    rows = written(numbers(served, embedded, kind, "output_dtype"), body)
+    rows = apart(await written(numbers(served, embedded, kind, "output_dtype"), body, embedder.writers))
     content = {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],

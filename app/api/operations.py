@@ -87,7 +87,7 @@ def described(served: Served, settings: Settings, tiers: Tiers) -> dict[str, Any
         "max_batch_requests": settings.max_batch_requests,
         "max_client_batch_size": settings.max_client_batch_size,
         "auto_truncate": settings.auto_truncate,
-        "tokenization_workers": settings.tokenization_workers,
+        "tokenization_workers": served.tokenizer.workers,
         "version": __version__,
         "sha": None,
         "docker_label": None,

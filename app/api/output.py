@@ -6,12 +6,14 @@ from base64 import b64encode
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from strata.app.api.refusals import VALIDATION, Refusal
 from strata.app.api.responses import Embedded
 from strata.app.planning.plan import Ask
 from strata.app.served import Served
+from strata.app.writers import Writers
 from strata.model_store.bundle.output_types import OUTPUT_TYPES, PACKED, SCALED, OutputType
 from strata.model_store.bundle.quantized import Arrays, quantized
 
@@ -85,6 +87,18 @@ def base64_rows(rows: Arrays) -> list[str]:
     return [b64encode(row.tobytes()).decode() for row in little_endian(rows)]
 
 
-def written(rows: Arrays, options: OutputOptions) -> Any:
-    """Rows as they go into JSON."""
-    return base64_rows(rows) if options.encoding_format == "base64" else rows
+async def written(rows: Arrays, options: OutputOptions, writers: Writers) -> Arrays | list[str] | bytes:
+    """Rows as they go into JSON; bytes are JSON already."""
+    return base64_rows(rows) if options.encoding_format == "base64" else await writers.json(rows)
+
+
+def apart(rows: Arrays | list[str] | bytes) -> Any:
+    """What was `written`, row by row."""
+    if not isinstance(rows, bytes):
+        return rows
+    return [orjson.Fragment(b"[%b]" % row) for row in rows[2:-2].split(b"],[")]
+
+
+def fragment(rows: Arrays | bytes) -> Any:
+    """What was `written`, as a part of more JSON."""
+    return orjson.Fragment(rows) if isinstance(rows, bytes) else rows

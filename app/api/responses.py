@@ -75,8 +75,10 @@ class Embedded:
 
 
 def json_response(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
-    """JSON; numpy arrays are written as lists of numbers."""
-    response = Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+    """JSON; numpy arrays are written as lists of numbers, bytes are JSON already."""
+    written = isinstance(content, bytes)
+    body = content if written else orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    response = Response(body, media_type=JSON)
     response.raw_headers.extend(headers)
     return response
 

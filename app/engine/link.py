@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from strata import PLACE
 from strata.app.engine.batch import Batch, BatchResult
-from strata.app.engine.signals import FRONT_SIGNALS
+from strata.app.engine.signals import start_deaf
 from strata.app.engine.wire import HEAD, Kind, decode_result, encode_batch, frame, json_frame, receive
 from strata.app.safe_path import module_command, safe_environment
 
@@ -240,18 +240,9 @@ class HostLink:
     def start(cls, bundle: Path, backend: str, device: str, threads: int) -> HostLink:
         """Start the process; nothing is loaded until ``load``."""
         ours, theirs = socket.socketpair()
-        # The front decides when the engine ends, from its first moment on: a blocked signal is inherited, waits, and is
-        # thrown away when the host ignores it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, FRONT_SIGNALS)
-        try:
-            with theirs:
-                process = subprocess.Popen(
-                    module_command("strata.app.engine.host", backend),
-                    stdin=theirs.fileno(),
-                    env={**safe_environment(), **_MALLOC, **_THREADS, **_PRIVACY},
-                )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with theirs:
+            environment = {**safe_environment(), **_MALLOC, **_THREADS, **_PRIVACY}
+            process = start_deaf(module_command("strata.app.engine.host", backend), theirs, environment)
         about = {"bundle": str(bundle), "device": device, "threads": threads, "place": str(PLACE)}
         return cls(process, ours, backend, about)
 

@@ -102,15 +102,16 @@ def send(sock: socket.socket, kind: Kind, parts: Sequence[Part]) -> None:
 
 def receive(sock: socket.socket) -> tuple[Kind, bytearray] | None:
     """The next frame from a blocking socket, or None when the other end has closed it."""
-    head = _exactly(sock, HEAD.size)
+    head = receive_exactly(sock, HEAD.size)
     if head is None:
         return None
     size, kind = HEAD.unpack(head)
-    payload = _exactly(sock, size)
+    payload = receive_exactly(sock, size)
     return None if payload is None else (Kind(kind), payload)
 
 
-def _exactly(sock: socket.socket, size: int) -> bytearray | None:
+def receive_exactly(sock: socket.socket, size: int) -> bytearray | None:
+    """So many bytes from a blocking socket, or None when the other end has closed it."""
     data = bytearray(size)
     view = memoryview(data)
     got = 0

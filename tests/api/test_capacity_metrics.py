@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import RunningServer, ServerFactory
 
-LONG = "river bridge market harbour " * 35
+LONG = "caf\u00e9 river bridge market harbour " * 35
 
 
 def series(client: httpx.Client) -> dict[str, float]:

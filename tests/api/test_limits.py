@@ -131,7 +131,7 @@ def test_a_client_that_leaves_while_its_texts_are_tokenized_is_noticed(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
     server = start_server(tiny_bundle)
-    body = json.dumps({"inputs": ["river bread coffee window " * 40] * 1000}).encode()
+    body = json.dumps({"inputs": ["caf\u00e9 river bread coffee window " * 40] * 1000}).encode()
     head = f"POST /embed HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with server.engine_held():
         with socket.create_connection(("127.0.0.1", server.port)) as connection:

@@ -72,3 +72,15 @@ def test_others_come_between_the_pieces_of_a_large_request(tokenizer: Tokenizer)
 
     asyncio.run(race())
     tokenizer.close()
+
+
+def test_one_large_request_is_tokenized_by_all_threads(tokenizer: Tokenizer) -> None:
+    texts = [f"{LONG} {number}" for number in range(50)]
+
+    async def encode(threads: int) -> list[list[int]]:
+        tokenizer.use_threads(threads)
+        return [ids.tolist() for ids in await tokenizer.encode(texts, Encode(truncate=True))]
+
+    assert asyncio.run(encode(1)) == asyncio.run(encode(4))
+    assert len(tokenizer._threads._threads) == 4
+    tokenizer.close()

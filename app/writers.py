@@ -1,0 +1,190 @@
+"""Large answers as JSON, written by processes of their own where cores are free.
+
+Nothing else takes the front as long, 8 us a text, and nobody else is answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Coroutine
+from mmap import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from strata.app import logs
+from strata.app.engine.memory import resident_bytes
+from strata.app.engine.signals import start_deaf
+from strata.app.safe_path import module_command, safe_environment
+
+ROWS = struct.Struct("=II")  # how many, of how many numbers: they are in the memory shared, as float32
+ANSWER = struct.Struct("=I")  # how many bytes of JSON: they are there now. The first is empty: it can write
+_FEW = 8192  # numbers, up to which they are written here: to a writer and back takes 100 us
+_PART = 1 << 17  # numbers that a writer is given at once
+SHARED_BYTES = 20 * _PART  # more than `[-1.2345678e-10],` has
+_READY_S = 20.0
+_PATIENCE_S = 1.0  # a part takes 10 ms
+_QUEUE = 4  # answers that may wait for each writer; then they are the slower ones
+_MOST = 4  # by default: each writes as fast as the front does all the rest
+
+
+def writers_beside(cores: int) -> int:
+    """How many writers there should be where so many cores are free."""
+    return max(0, min(_MOST, cores // 2)) if hasattr(os, "memfd_create") else 0
+
+
+class Writers:
+    """One that dies is not replaced: what it had in hand is written here, as it is where there are none."""
+
+    def __init__(self) -> None:
+        self._free: list[_Writer] = []
+        self._all: set[_Writer] = set()
+        self._waiting: deque[asyncio.Future[_Writer | None]] = deque()  # for one of them
+
+    async def start(self, count: int) -> None:
+        """Start so many, and wait until they can write; what cannot be started is done without."""
+        try:
+            for _ in range(count):
+                self._all.add(_Writer(self._died))
+        except OSError as error:  # no memory, processes or descriptors left
+            logs.event("writer_failed", {"error": str(error)}, level=logging.WARNING)
+        await asyncio.gather(*(self._with(writer, writer.ready()) for writer in list(self._all)))
+
+    def stop(self) -> None:
+        """End them all."""
+        for writer in list(self._all):
+            self._lose(writer)
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident bytes of each."""
+        return {f"writer-{i}": resident_bytes(pid) for i, pid in enumerate(sorted(w.pid for w in self._all))}
+
+    async def json(self, rows: npt.NDArray[Any]) -> bytes | npt.NDArray[Any]:
+        """Rows of numbers as JSON, a list of lists; the rows themselves where whoever asks had better write them."""
+        if rows.dtype != "float32" or rows.size <= _FEW:
+            return rows
+        step = _PART // rows.shape[1]
+        if len(rows) <= step:
+            return await self._part(rows) or rows
+        parts = await asyncio.gather(*(self._part(rows[at : at + step]) for at in range(0, len(rows), step)))
+        bare = [memoryview(text)[1:-1] for text in parts if text]
+        return b"".join([b"[", b",".join(bare), b"]"]) if len(bare) == len(parts) else rows
+
+    async def _part(self, rows: npt.NDArray[Any]) -> bytes | None:
+        writer = await self._writer()
+        return await self._with(writer, writer.json(rows)) if writer else None
+
+    async def _writer(self) -> _Writer | None:
+        """The next that is free, unless too many wait for one already."""
+        if self._free:
+            return self._free.pop()
+        if len(self._waiting) >= _QUEUE * len(self._all):
+            return None
+        free: asyncio.Future[_Writer | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(free)
+        try:
+            return await free
+        except asyncio.CancelledError:
+            if free.done() and not free.cancelled() and (writer := free.result()):
+                self._is_free(writer)
+            raise
+
+    def _is_free(self, writer: _Writer) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(writer)
+                return
+        self._free.append(writer)
+
+    async def _with(self, writer: _Writer, work: Coroutine[None, None, bytes]) -> bytes | None:
+        """What a writer does; it is free again afterwards, unless it is lost."""
+        try:
+            found = await work
+        except (OSError, TimeoutError):
+            self._died(writer)
+            return None
+        except BaseException:  # whoever waited does not any more: what it still says would be taken for the next
+            self._lose(writer)
+            raise
+        if writer in self._all:
+            self._is_free(writer)
+        return found
+
+    def _died(self, writer: _Writer) -> None:
+        logs.event("writer_lost", {"pid": writer.pid}, level=logging.WARNING)
+        self._lose(writer)
+
+    def _lose(self, writer: _Writer) -> None:
+        self._all.discard(writer)
+        if writer in self._free:
+            self._free.remove(writer)
+        writer.end()
+        while self._waiting and not self._all:
+            if not (waiting := self._waiting.popleft()).done():
+                waiting.set_result(None)
+
+
+class _Writer:
+    """The front's end of one of them: a socket, and memory that both see. Raises OSError when it is gone."""
+
+    def __init__(self, when_idle_dies: Callable[[_Writer], None]) -> None:
+        self._when_idle_dies = when_idle_dies
+        self._loop = asyncio.get_running_loop()
+        self._sock, theirs = socket.socketpair()
+        self._sock.setblocking(False)
+        memory = os.memfd_create("strata-writer")
+        os.ftruncate(memory, SHARED_BYTES)
+        self._shared = mmap(memory, SHARED_BYTES)
+        with theirs:
+            command = module_command("strata.app.writer", str(memory))
+            self._process = start_deaf(command, theirs, safe_environment(), pass_fds=(memory,))
+        os.close(memory)
+        self.pid = self._process.pid
+        self._answer: asyncio.Future[int] = self._loop.create_future()
+        self._loop.add_reader(self._sock, self._hear)
+
+    async def ready(self) -> bytes:
+        """Wait until it can write. Raises TimeoutError."""
+        async with asyncio.timeout(_READY_S):
+            await self._answer
+        return b""
+
+    async def json(self, rows: npt.NDArray[np.float32]) -> bytes:
+        """Rows of numbers as a list of lists. Raises TimeoutError."""
+        self._answer = self._loop.create_future()
+        np.frombuffer(self._shared, np.float32, rows.size).reshape(rows.shape)[:] = rows
+        self._sock.send(ROWS.pack(*rows.shape))  # a few bytes always fit: it has nothing else to read
+        async with asyncio.timeout(_PATIENCE_S):
+            size = await self._answer
+        return self._shared[:size]
+
+    def end(self) -> None:
+        """End it; whoever waits for it hears that it is gone."""
+        self._gone()
+        self._sock.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _hear(self) -> None:
+        try:
+            heard = self._sock.recv(ANSWER.size)
+        except OSError:
+            heard = b""
+        if heard:
+            self._answer.set_result(*ANSWER.unpack(heard))
+        elif not self._gone():
+            self._when_idle_dies(self)
+
+    def _gone(self) -> bool:
+        """Tell who waits for it, if anybody does."""
+        self._loop.remove_reader(self._sock)
+        if waited := not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("the writer is gone"))
+        return waited
