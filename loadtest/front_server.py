@@ -20,21 +20,22 @@ from strata.app.server import serve
 from strata.app.settings import Settings
 
 _WORKERS = 2
+_ROWS = 128  # vectors, that are given in turns
 
 
 class WaitingPool:
     """Stands for `EnginePool`: a batch takes as long as it is told, of which no CPU."""
 
-    def __init__(self, bundle: Path, seconds: float) -> None:
+    def __init__(self, bundle: Path, seconds: float, device: str) -> None:
         self.bundle = bundle
         self.status = "ready"
         self.size = self.idle = _WORKERS
-        self.choice = EngineChoice("none", "float32", "cpu", _WORKERS, 1, "no engine", ())
+        self.choice = EngineChoice("none", "float32", device, _WORKERS, 1, "no engine", ())
         self.on_event: Callable[..., None] = lambda name, **facts: None
         self.on_idle: Callable[[], None] = lambda: None
         self._seconds = seconds
-        row = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
-        self._row = row / np.linalg.norm(row)
+        rows = np.random.default_rng(0).standard_normal((_ROWS, 4096)).astype(np.float32)
+        self._vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     async def start(self) -> None:
         """Nothing is to be started."""
@@ -56,7 +57,7 @@ class WaitingPool:
     def _end(self, batch: Batch, done: Done) -> None:
         self.idle += 1
         rows = batch.rows
-        vectors = [self._row[: row.dim] for row in rows]
+        vectors = self._vectors[np.arange(len(rows)) % _ROWS, : rows[0].dim]  # nobody here asks for several lengths
         done(BatchResult(vectors, [row.layers for row in rows], self._seconds, 0))
         self.on_idle()
 
@@ -72,14 +73,17 @@ class WaitingPool:
         return {}
 
 
-def main(bundle: Path, engine_s: float, queue_texts: int) -> int:
-    """Serve single texts on a free port of loopback, which is printed first."""
-    settings = Settings(port=0, log_requests=False, max_client_batch_size=1, max_queue_texts=queue_texts)
+def main(bundle: Path, engine_s: float, queue_texts: int, most_texts: int, device: str) -> int:
+    """Serve on a free port of loopback, which is printed first. ``most_texts`` of a request.
+
+    ``device``: that batches are cut for.
+    """
+    settings = Settings(port=0, log_requests=False, max_client_batch_size=most_texts, max_queue_texts=queue_texts)
     listeners = listening.bind(settings)
     print(listeners[0].socket.getsockname()[1], flush=True)
     logs.configure("text", "error", requests=False)
-    return serve(settings, cast(EnginePool, WaitingPool(bundle, engine_s)), listeners)
+    return serve(settings, cast(EnginePool, WaitingPool(bundle, engine_s, device)), listeners)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))

@@ -6,8 +6,10 @@ from math import inf
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from strata.app.planning.cost import BatchBounds, Costs
+from strata.app.planning.cost import BatchBounds, Costs, Load
 from strata.app.scheduling.batching import form
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.ticket import Admitted
@@ -34,6 +36,32 @@ def test_those_with_no_time_for_a_deeper_one_are_not_run_one_by_one() -> None:
     """Each has time for its own depth and not for the next one's, which ended the batch."""
     queue = [(waiting(0.0036), depth) for depth in (2, 4, 2, 8, 2, 4, 2)]
     assert formed(queue) == [queue[i] for i in (0, 2, 4, 6)]
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 12)), max_size=6),
+    st.integers(1, 400),
+    st.integers(1, 30) | st.none(),
+    st.floats(0.002, 0.05),
+)
+def test_a_batch_is_as_full_as_it_may_be_whether_requests_fit_whole_or_in_part(
+    made: list[tuple[list[int], int]], tokens: int, texts: int | None, seconds: float
+) -> None:
+    candidates = [(request(inf, lengths), layers) for lengths, layers in made]
+    found = form(candidates, BatchBounds(tokens, seconds, texts, 20.0), COSTS, 0.0, Policy())
+    taken = [(len(ticket.tokens), layers) for one, count, layers in found.parts for ticket in [*one.waiting][:count]]
+    assert found.load == Load.of(taken)
+    assert bool(taken) == bool(candidates)
+    if len(taken) > 1:
+        assert found.load.tokens <= tokens
+        assert len(taken) <= (texts or inf)
+        assert COSTS.seconds(found.load) <= max(seconds, COSTS.seconds(Load.of(taken[:1])))
+    for one, count, layers in found.parts[:1]:
+        if count < len(one.waiting):
+            more = found.load if len(found.parts) == 1 else Load.of(taken[:count])
+            more = more.with_row(len(one.waiting[count].tokens), layers)
+            full = more.tokens > tokens or more.texts > (texts or inf)
+            assert full or COSTS.seconds(more) > max(seconds, COSTS.seconds(Load.of(taken[:1])))
 
 
 def test_one_passed_over_keeps_the_time_it_needs() -> None:
