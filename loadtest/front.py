@@ -60,8 +60,8 @@ LOADS = (
     Load(1, 0.35, "?budget_ms=1000"),
     Load(16, 0.15, "?budget_ms=1000"),
     Load(16, 0.1, "?budget_ms=1000", refused=True),
-    Load(8, 18.0, texts=_LARGE),
-    Load(8, 12.0, texts=_LARGE, encoding="base64"),
+    Load(8, 14.0, texts=_LARGE),
+    Load(8, 9.5, texts=_LARGE, encoding="base64"),
 )
 _QUEUE, _SHORT_QUEUE = 8192, 2  # texts
 _BUSY = 20  # times as long takes a batch of the server that refuses, so that few are answered
