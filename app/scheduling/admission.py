@@ -61,10 +61,12 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
         work = np.where(columns.within, work, 0.0)
     at = int(np.searchsorted(columns.dues - snapshot.now, newcomer.due_s, side="right"))
     before = float(work[:at].sum())
-    if not within:
-        before += _of_others(newcomer, snapshot)
+    likely, least = (0.0, 0.0) if within else _of_others(newcomer, snapshot)
     bound = policy.within_share - newcomer.margin if within else policy.beyond_share - snapshot.margin
-    own = doubt * capacity.finish_one(before, newcomer.work) - bound * newcomer.slack_s
+    own = doubt * capacity.finish_one(before + likely, newcomer.work) - bound * newcomer.slack_s
+    if not within:
+        risen = doubt * capacity.finish_one(before + least, newcomer.work) - policy.beyond_share * newcomer.slack_s
+        own = max(own, risen)
     if at == len(columns):
         return Verdict(max(0.0, own), within, own_s, beyond_s)
     left = (columns.deadlines - snapshot.now)[at:]
@@ -86,21 +88,36 @@ def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool)
     return snapshot.capacity.costs.rows(columns.tokens, columns.texts, layers, snapshot.capacity.bounds)
 
 
-def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> float:
-    """Worker-seconds that others are likely to send, within their shares, due before a newcomer beyond its own."""
-    found = 0.0
+def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> tuple[float, float]:
+    """Worker-seconds that others send, within their shares, due before a newcomer beyond its own.
+
+    (As is likely now; and if they come to use a part of their shares at least, as they may while it waits.) A burst is
+    let in by what is likely: a long queue answers it. Who is beyond its share in the long run gains nothing by one.
+    """
+    likely = least = 0.0
+    part = snapshot.policy.others_least * min(1.0, max(0.0, _load(newcomer.tier, snapshot) - 1.0))
     for kind in snapshot.expected:
         # Those that come later with the same deadline go first, if they are within their share.
         span = newcomer.due_s - kind.deadline_s / 4
         if span <= 0:
             continue
-        texts = coming(kind.rates, 0.0, span)
+        texts = coming(kind.risen, 0.0, span)
         if kind.tier == newcomer.tier:
             texts = max(0.0, texts - kind.part * coming(newcomer.own_rates, 0.0, span))
         texts += snapshot.policy.beyond_sigmas * sqrt(texts)
         each = kind.work(max(kind.floor, snapshot.kept.get(kind.tier, 0.0)))
-        found += min(texts * each, kind.part * kind.share * snapshot.capacity.workers * span)
-    return found
+        own = kind.part * kind.share * snapshot.capacity.workers * span
+        work = min(texts * each, own)
+        likely += work
+        least += work if kind.tier == newcomer.tier else max(work, part * own)
+    return likely, least
+
+
+def _load(tier: str, snapshot: Snapshot) -> float:
+    """What a tier sends on the whole, at its floors, as a multiple of its share."""
+    kinds = [kind for kind in snapshot.expected if kind.tier == tier]
+    work = sum(kind.risen[1] * kind.floor_work for kind in kinds)
+    return work / (kinds[0].share * snapshot.capacity.workers) if kinds else 0.0
 
 
 def late_within(columns: Columns, snapshot: Snapshot, curves: Curves) -> bool:

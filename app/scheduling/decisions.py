@@ -128,7 +128,7 @@ class Decisions:
             self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
-        own_rates = known.texts.read(now) if known else (0.0, 0.0)
+        own_rates = known.risen.read(now) if known else (0.0, 0.0)
         snapshot, work, share, ahead = self._arrived(terms, tokens, texts, flow, now)
         margin = self._learnt.margin(terms.tier, now)
         newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates, margin)

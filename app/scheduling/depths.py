@@ -54,6 +54,14 @@ def foreseen(snapshot: Snapshot) -> tuple[Floats, Floats, list[Expected]]:
     return np.array(dues), np.array(texts), kinds
 
 
+def _carried(kind: Expected, snapshot: Snapshot) -> float:
+    """The part of what is foreseen of a kind that its share carries: all of it where a tier keeps its depth."""
+    if kind.tier in snapshot.kept:
+        return 1.0
+    own = kind.part * kind.share * snapshot.capacity.workers
+    return min(1.0, own / max(kind.rates[0] * kind.floor_work, 1e-12))
+
+
 class Pricing:
     """Requests that wait and that are foreseen, in order of due time, with their depth at each level."""
 
@@ -83,6 +91,9 @@ class Pricing:
         spare = np.minimum((1 - headroom) * has, policy.headroom_s)
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
+        # What is beyond its share, be it waiting or foreseen, takes no depth from those who keep theirs.
+        within = np.concatenate([columns.within, [_carried(kind, snapshot) for kind in kinds]])[order]
+        self._within = within if self.any_kept and (within < 1).any() else None
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
         self._offset = min(0, int(self.shift.min(initial=0)))
         self.top = self.span * (2 if self.any_kept else 1)
@@ -126,6 +137,8 @@ class Pricing:
         work = capacity.costs.rows(self.tokens, self.texts, layers, capacity.bounds)
         doubt = 1 + capacity.costs.spread
         finish = doubt * capacity.finish(work)
+        if self._within is not None:
+            finish = np.where(self.kept, doubt * capacity.finish(self._within * work), finish)
         # What is kept free is so for what may come; a long text alone is not cut short for it.
         return np.asarray((finish > self.slack) | (finish - doubt * work > self._goal))
 

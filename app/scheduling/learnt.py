@@ -13,7 +13,9 @@ _GAP = 0.05  # weight of the newest gap between two batches of a worker,
 _GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things,
 _GAP_FORGET_S = 10.0  # and nothing any more after a while without one
 FAST_S, _SLOW_S = 2.0, 15.0  # over which arrivals are averaged: what comes next, and what comes in the long run
-_SIGMAS = 2.0  # of what came of a flow that is new, which are taken for chance
+_SIGMAS = 2.0  # of what came of a flow that is new, or of late, which are taken for chance
+_QUICK_S = 0.25  # over which arrivals are averaged to see whether they have become more:
+_RISE, _RISE_S = 2.0, 0.3  # times as many, for so long, are a flow that is new
 _GONE = 1e-3  # texts a second under which a flow is forgotten
 _MOST_FLOWS = 256
 _MOST_KINDS = 4  # of requests, that are told apart in a flow,
@@ -73,6 +75,32 @@ class Rate:
         return fast, min(fast, slow / (1 - exp(-(age + 0.5) / _SLOW_S))) if age < _SLOW_S else slow
 
 
+class Risen(Rate):
+    """The same, that is as one of a flow that is new from when more begins to come: a `Rate` knows of it seconds later.
+
+    A burst may end as soon as it is seen, so this is for promises to those who will wait, and not for depth.
+    """
+
+    __slots__ = ("_quick", "_rising")
+
+    def __init__(self, now: float) -> None:
+        super().__init__(now)
+        self._quick = 0.0  # of the last moment,
+        self._rising = now  # and since when it is more than is known
+
+    def add(self, amount: float, now: float) -> None:
+        """So much came."""
+        self._quick = self._quick * exp(-max(0.0, now - self._then) / _QUICK_S) + amount / _QUICK_S
+        super().add(amount, now)
+        surely = self._quick - _SIGMAS * sqrt(self._quick * self._of / (2 * _QUICK_S))
+        if surely <= _RISE * self._fast or surely <= _RISE * self.read(now)[0]:
+            self._rising = now
+        elif (age := now - self._rising) >= _RISE_S:
+            level = self._quick / (1 - exp(-age / _QUICK_S))
+            self._born = self._rising
+            self._fast, self._slow = level * (1 - exp(-age / FAST_S)), level * (1 - exp(-age / _SLOW_S))
+
+
 @dataclass(slots=True)
 class Kind:
     """Requests of a flow that load treats alike, documents beside queries, say: the newest stands for the others."""
@@ -88,11 +116,13 @@ class Arrivals:
     """What comes of one flow."""
 
     texts: Rate
+    risen: Risen
     kinds: dict[KindKey, Kind] = field(default_factory=dict)
 
     def add(self, texts: int, length: float, deadline_s: float | None, curve: Curve, now: float) -> None:
         """A request came, of texts of this length on average."""
         self.texts.add(texts, now)
+        self.risen.add(texts, now)
         for name, kind in list(self.kinds.items()):
             kind.texts *= _KIND
             if kind.texts < _KIND_GONE:
@@ -145,7 +175,7 @@ class Learnt:
         if found is None:
             if len(self.flows) >= _MOST_FLOWS:
                 self._forget(now)
-            found = self.flows[flow] = Arrivals(Rate(now))
+            found = self.flows[flow] = Arrivals(Rate(now), Risen(now))
         found.add(texts, length, deadline_s, curve, now)
         if deadline_s is not None:
             self._weight *= _DEADLINES

@@ -61,6 +61,7 @@ class Expected:
     curve: int  # its row of `Curves`
     floor_work: float  # worker-seconds of one text at its floor,
     top_work: float  # and at its deepest exit
+    risen: tuple[float, float]  # texts a second as in `rates`, where more has begun to come as that of a new flow
 
     def work(self, layers: float) -> float:
         """Worker-seconds of one text at a depth between the two."""

@@ -79,21 +79,24 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
         fast, slow = flow.texts.read(now)
         if fast + slow < _ACTIVE:
             continue
+        risen = flow.risen.read(now)
         kinds = tiers.setdefault(tier, {})
         whole = sum(kind.texts for kind in flow.kinds.values())
         for key, kind in flow.kinds.items():
             part = kind.texts / whole
-            sums = kinds.setdefault(key, [0.0, 0.0, 0.0, 0.0])
+            sums = kinds.setdefault(key, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
             sums[0] += part * fast
             sums[1] += part * slow
             sums[2] += part * (fast + slow) * kind.text_tokens
             sums[3] = kind.deadline_s
+            sums[4] += part * risen[0]
+            sums[5] += part * risen[1]
             newest[tier, key] = kind.curve
     shares = sum(learnt.shares.get(tier, 1.0) for tier in tiers)
     found = []
     for tier, kinds in tiers.items():
-        whole = sum(fast + slow for fast, slow, _, _ in kinds.values())
-        for key, (fast, slow, tokens, deadline_s) in kinds.items():
+        whole = sum(fast + slow for fast, slow, *_ in kinds.values())
+        for key, (fast, slow, tokens, deadline_s, *risen_rates) in kinds.items():
             exits, quality = newest[tier, key]
             length = tokens / (fast + slow)
             found.append(
@@ -109,6 +112,7 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
                     curves.number(exits, quality),
                     capacity.costs.row(length, 1.0, exits[0], capacity.bounds),
                     capacity.costs.row(length, 1.0, exits[-1], capacity.bounds),
+                    (risen_rates[0], risen_rates[1]),
                 )
             )
     return found

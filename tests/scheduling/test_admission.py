@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
+
 from strata.app.planning.cost import BatchBounds, Costs
 from strata.app.scheduling.admission import Newcomer, judge
 from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.policy import Policy
-from strata.app.scheduling.snapshot import Capacity, Snapshot
+from strata.app.scheduling.queue import Columns
+from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
 
 
 def test_a_busy_process_is_waited_for_once_not_once_a_request() -> None:
@@ -21,3 +25,24 @@ def test_a_busy_process_is_waited_for_once_not_once_a_request() -> None:
         verdict = judge(newcomer, None, Snapshot(0.0, capacity, Policy()), Curves(12))
         assert verdict.within
         ahead = max(0.0, verdict.own_s - 1 / 250)
+
+
+@pytest.mark.parametrize(("rate", "late"), [(10.0, False), (400.0, True)], ids=["in a burst", "always"])
+def test_who_is_always_beyond_its_share_waits_no_longer_than_others_may_let_it(rate: float, late: bool) -> None:
+    """1.2 s of its requests wait, with 2 s each, while those with most of the engine are quiet.
+
+    By waiting a burst is answered; of a flood as many are answered by who waits shortly.
+    """
+    curves = Curves(12)
+    capacity = Capacity(Costs(token_layer=1e-4), 2, BatchBounds(512, 0.05, None, 10.0))  # 3 ms a text at its floor
+    count, curve = 800, curves.number((3, 12), (0.9, 1.0))
+    every = np.ones(count)
+    queue = Columns(2 * every, 2 * every, 10 * every, every, 3 * every, np.full(count, curve), 0 * every, every < 1)
+
+    def kind(tier: str, share: float, deadline_s: float, of: float) -> Expected:
+        return Expected(tier, share, 1.0, (of, of), 10.0, deadline_s, 3, 12, curve, 3e-3, 12e-3, (of, of))
+
+    expected = [kind("large", 0.9, 0.5, 1.0), kind("small", 0.1, 2.0, rate)]
+    snapshot = Snapshot(0.0, capacity, Policy(), expected)
+    newcomer = Newcomer("small", 3e-3, 2.0, 2.0, 0.1, 10.0, (rate, rate))
+    assert (judge(newcomer, queue, snapshot, curves).late_s > 0) == late

@@ -71,7 +71,7 @@ def test_a_kind_that_comes_no_more_is_forgotten() -> None:
 
 def test_a_share_carries_the_kinds_of_a_tier_on_average() -> None:
     def kind(part: float, floor: int, top: int) -> Expected:
-        return Expected("app", 0.5, part, (1.0, 1.0), 10.0, 1.0, floor, top, 0, 1e-3 * floor, 1e-3 * top)
+        return Expected("app", 0.5, part, (1.0, 1.0), 10.0, 1.0, floor, top, 0, 1e-3 * floor, 1e-3 * top, (1.0, 1.0))
 
     kinds = [kind(0.75, 2, 12), kind(0.25, 12, 12)]
     assert deepest(kinds, 0.0121) == 12

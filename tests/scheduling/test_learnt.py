@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from strata.app.planning.cost import CostModel
-from strata.app.scheduling.learnt import Learnt, Rate
+from strata.app.scheduling.learnt import Learnt, Rate, Risen
 
 
 def rate_after(seconds: float, times: list[float], amount: float = 1.0, rate: Rate | None = None) -> float:
@@ -37,6 +37,24 @@ def test_a_flow_that_comes_again_is_new_again() -> None:
     rate.add(1.0, 0.0)
     again = [1000 + i / 250 for i in range(100)]
     assert 150 < rate_after(1000.4, again, rate=rate) < 300
+
+
+@pytest.mark.parametrize("before", [[0.0], [i / 12 for i in range(96)]], ids=["one request", "a few a second"])
+def test_a_flow_that_rises_is_known_at_once(before: list[float]) -> None:
+    """Its averages know of it seconds later: meanwhile another tier was let in as if it sent a quarter of it."""
+    gaps = np.random.default_rng(1).exponential(1 / 250, 2000)
+    times = 8 + np.cumsum(gaps)
+    for seconds, least in ((0.6, 120), (1.0, 150), (2.0, 180)):
+        rate = Risen(0.0)
+        found = rate_after(8 + seconds, before + times[times < 8 + seconds].tolist(), rate=rate)
+        assert least < found < 320, (seconds, found)
+        assert rate.read(8 + seconds)[1] > least / 2, "nor is it taken for a moment's"
+
+
+def test_a_burst_is_no_rise() -> None:
+    steady = [i / 100 for i in range(800)]
+    burst = [8 + i / 1000 for i in range(100)]
+    assert rate_after(8.1, steady + burst, rate=Risen(0.0)) < 180
 
 
 def test_a_batch_of_late_ones_is_one_reason_to_be_careful_and_a_second_of_them_are_ten() -> None:

@@ -39,6 +39,49 @@ def test_a_flood_takes_no_time_from_those_within_their_share() -> None:
     assert in_time(small) >= 0.1
 
 
+FLOOR_3 = EXITS[2:]
+
+
+def lost(calls: list[Call]) -> float:
+    """Share of what was let in that was not answered in time."""
+    accepted = [call for call in calls if call.outcome not in ("refused", "full", "unavailable")]
+    return 1 - sum(call.in_time for call in accepted) / len(accepted)
+
+
+def test_a_flood_that_is_foreseen_takes_no_depth() -> None:
+    """Most of it will be refused, so those who keep their depth need not make way for it."""
+    large = poisson(0.9 * FULL_PER_S, 10, terms(FLOOR_3, 0.5, "large"), seed=1)
+    small = poisson(5 * FULL_PER_S, 10, terms(FLOOR_3, 2.0, "small"), seed=2)
+    simulate(large + small, shares={"large": 9.0, "small": 1.0})
+    assert in_time(large) == 1.0
+    assert mean_depth(large) >= 11
+    assert lost(small) < 0.01
+    assert in_time(small) > 0.25
+
+
+def test_a_flood_lets_in_no_more_than_is_answered_while_others_begin_to_send() -> None:
+    """They had sent one request before, so their averages took two seconds to know: a tenth of the flood's expired."""
+    large = [Call(0.0, (30,), terms(FLOOR_3, 0.5, "large"))]
+    small = [Call(0.0, (30,), terms(FLOOR_3, 2.0, "small"))]
+    large += poisson(0.8 * FULL_PER_S, 8, terms(FLOOR_3, 0.5, "large"), seed=1, start=8)
+    small += poisson(5 * FULL_PER_S, 8, terms(FLOOR_3, 2.0, "small"), seed=2, start=8)
+    simulate(large + small, shares={"large": 9.0, "small": 1.0})
+    assert in_time(large) == 1.0
+    assert lost(small) < 0.02
+    assert in_time(small) > 0.35
+
+
+@pytest.mark.parametrize("flood", [4.5, 5.5])
+def test_those_within_their_share_may_come_to_send_more_while_a_flood_waits(flood: float) -> None:
+    quiet = poisson(0.05 * FULL_PER_S, 4, terms(FLOOR_3, 0.5, "large"), seed=3)
+    large = poisson(0.8 * FULL_PER_S, 5, terms(FLOOR_3, 0.5, "large"), seed=1, start=4)
+    small = poisson(flood * FULL_PER_S, 9, terms(FLOOR_3, 2.0, "small"), seed=2)
+    simulate(quiet + large + small, shares={"large": 9.0, "small": 1.0})
+    assert in_time(large) == 1.0
+    assert mean_depth(large) >= 11
+    assert lost(small) < 0.02
+
+
 def test_one_key_leaves_the_others_of_its_tier_their_part() -> None:
     flood = [Call(0.0, (30,), terms((12,), None), caller="one") for _ in range(300)]
     other = [Call(1.0 + i, (30,), terms((12,), None), caller="two") for i in range(5)]
