@@ -18,9 +18,10 @@ from strata.app.engine.batch import TokenIds
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_MOST_KNOWN = 50_000  # words, alone and with the marks around them; 6 MB. Then it begins anew
+_MOST_KNOWN = 50_000  # words, alone and with the marks around them; 6 MB, 17 at most. Then it begins anew
 _LONGEST_WORD = 32  # characters; what is longer is hardly a word that comes again, and takes long to take apart
 _LONGEST_TEXT = 4000  # characters: a look-up holds the interpreter, the tokenizer does not
+_MOST_NEW = 500  # characters of a text that are taken apart here: they may take more than 1 us each
 _MOST_MARKS = 16
 # Of other characters some vanish, some become others, and some are words by themselves.
 _PLAIN = re.compile(r"[ -~\t\n\r\u2010-\u2027]*")  # the last: dashes, quotes and dots of print
@@ -64,11 +65,13 @@ class WordIds:
         try:
             found = b"".join(map(known.__getitem__, parts))
         except KeyError:
-            pieces = []
+            pieces, new = [], 0
             for part in parts:
                 ids = known.get(part)
-                if ids is None and (ids := self._taken_apart(part)) is None:
-                    return None
+                if ids is None:
+                    new += len(part)
+                    if new > _MOST_NEW or (ids := self._taken_apart(part)) is None:
+                        return None
                 pieces.append(ids)
             found = b"".join(pieces)
         return np.frombuffer(self._head + found + self._tail, np.int32)

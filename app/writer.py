@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from mmap import mmap
 
 import numpy as np
@@ -25,13 +26,14 @@ def main() -> None:
     for number in FRONT_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sock, shared = socket.socket(fileno=os.dup(0)), mmap(int(sys.argv[1]), SHARED_BYTES)
-    sock.sendall(ANSWER.pack(0))
-    while (asked := receive_exactly(sock, ROWS.size)) is not None:
-        count, dim = ROWS.unpack(asked)
-        rows = np.frombuffer(shared, np.float32, count * dim).reshape(count, dim)
-        text = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
-        shared[: len(text)] = text
-        sock.sendall(ANSWER.pack(len(text)))
+    with suppress(ConnectionError):  # the front was killed with an answer unread
+        sock.sendall(ANSWER.pack(0))
+        while (asked := receive_exactly(sock, ROWS.size)) is not None:
+            count, dim = ROWS.unpack(asked)
+            rows = np.frombuffer(shared, np.float32, count * dim).reshape(count, dim)
+            text = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
+            shared[: len(text)] = text
+            sock.sendall(ANSWER.pack(len(text)))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ _PART = 1 << 17  # numbers that a writer is given at once
 SHARED_BYTES = 20 * _PART  # more than `[-1.2345678e-10],` has
 _READY_S = 20.0
 _PATIENCE_S = 1.0  # a part takes 10 ms
+_AGAIN_S = 10.0  # after which another takes the place of one that died
 _QUEUE = 4  # answers that may wait for each writer; then they are the slower ones
 _MOST = 4  # by default: each writes as fast as the front does all the rest
 
@@ -40,24 +41,23 @@ def writers_beside(cores: int) -> int:
 
 
 class Writers:
-    """One that dies is not replaced: what it had in hand is written here, as it is where there are none."""
+    """What one that dies had in hand is written here, as everything is where there are none."""
 
     def __init__(self) -> None:
         self._free: list[_Writer] = []
         self._all: set[_Writer] = set()
         self._waiting: deque[asyncio.Future[_Writer | None]] = deque()  # for one of them
+        self._works: set[asyncio.Task[bytes | None]] = set()  # what they have in hand
+        self._again: set[asyncio.TimerHandle] = set()
 
     async def start(self, count: int) -> None:
-        """Start so many, and wait until they can write; what cannot be started is done without."""
-        try:
-            for _ in range(count):
-                self._all.add(_Writer(self._died))
-        except OSError as error:  # no memory, processes or descriptors left
-            logs.event("writer_failed", {"error": str(error)}, level=logging.WARNING)
-        await asyncio.gather(*(self._with(writer, writer.ready()) for writer in list(self._all)))
+        """Start so many, and wait until they can write; what cannot be started is done without for a while."""
+        await asyncio.gather(*(self._started() for _ in range(count)))
 
     def stop(self) -> None:
         """End them all."""
+        for timer in self._again:
+            timer.cancel()
         for writer in list(self._all):
             self._lose(writer)
 
@@ -79,6 +79,25 @@ class Writers:
     async def _part(self, rows: npt.NDArray[Any]) -> bytes | None:
         writer = await self._writer()
         return await self._with(writer, writer.json(rows)) if writer else None
+
+    async def _started(self) -> None:
+        try:
+            writer = _Writer(self._died)
+        except OSError as error:  # no memory, processes or descriptors left
+            logs.event("writer_failed", {"error": str(error)}, level=logging.WARNING)
+            self._start_again()
+            return
+        self._all.add(writer)
+        await self._with(writer, writer.ready())
+
+    def _start_again(self) -> None:
+        def start() -> None:
+            self._again.discard(timer)
+            self._keep(loop.create_task(self._started()))
+
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(_AGAIN_S, start)
+        self._again.add(timer)
 
     async def _writer(self) -> _Writer | None:
         """The next that is free, unless too many wait for one already."""
@@ -104,22 +123,31 @@ class Writers:
         self._free.append(writer)
 
     async def _with(self, writer: _Writer, work: Coroutine[None, None, bytes]) -> bytes | None:
-        """What a writer does; it is free again afterwards, unless it is lost."""
-        try:
-            found = await work
-        except (OSError, TimeoutError):
-            self._died(writer)
-            return None
-        except BaseException:  # whoever waited does not any more: what it still says would be taken for the next
-            self._lose(writer)
-            raise
-        if writer in self._all:
-            self._is_free(writer)
-        return found
+        """What a writer does, to its end even if whoever waits leaves; then it is free again, unless it is lost."""
+
+        async def run() -> bytes | None:
+            try:
+                found = await work
+            except (OSError, TimeoutError):
+                self._died(writer)
+                return None
+            if writer in self._all:
+                self._is_free(writer)
+            return found
+
+        return await asyncio.shield(self._keep(asyncio.create_task(run())))
+
+    def _keep(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+        """The loop itself does not hold its tasks."""
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return task
 
     def _died(self, writer: _Writer) -> None:
-        logs.event("writer_lost", {"pid": writer.pid}, level=logging.WARNING)
-        self._lose(writer)
+        if writer in self._all:
+            logs.event("writer_lost", {"pid": writer.pid}, level=logging.WARNING)
+            self._lose(writer)
+            self._start_again()
 
     def _lose(self, writer: _Writer) -> None:
         self._all.discard(writer)
@@ -139,13 +167,11 @@ class _Writer:
         self._loop = asyncio.get_running_loop()
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
-        memory = os.memfd_create("strata-writer")
-        os.ftruncate(memory, SHARED_BYTES)
-        self._shared = mmap(memory, SHARED_BYTES)
-        with theirs:
-            command = module_command("strata.app.writer", str(memory))
-            self._process = start_deaf(command, theirs, safe_environment(), pass_fds=(memory,))
-        os.close(memory)
+        with theirs, os.fdopen(os.memfd_create("strata-writer"), "wb") as memory:
+            memory.truncate(SHARED_BYTES)
+            self._shared = mmap(memory.fileno(), SHARED_BYTES)
+            command = module_command("strata.app.writer", str(memory.fileno()))
+            self._process = start_deaf(command, theirs, safe_environment(), pass_fds=(memory.fileno(),))
         self.pid = self._process.pid
         self._answer: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._sock, self._hear)
@@ -168,9 +194,9 @@ class _Writer:
     def end(self) -> None:
         """End it; whoever waits for it hears that it is gone."""
         self._gone()
-        self._sock.close()
         self._process.kill()
         self._process.wait()
+        self._sock.close()
 
     def _hear(self) -> None:
         try:
@@ -178,7 +204,8 @@ class _Writer:
         except OSError:
             heard = b""
         if heard:
-            self._answer.set_result(*ANSWER.unpack(heard))
+            if not self._answer.done():  # else nobody waits for it any more
+                self._answer.set_result(*ANSWER.unpack(heard))
         elif not self._gone():
             self._when_idle_dies(self)
 

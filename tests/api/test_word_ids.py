@@ -70,6 +70,16 @@ def test_a_sentence_is_looked_up_and_what_is_not_plain_or_spells_a_special_token
     assert WORDS.ids("q" * 33) is None
 
 
+def test_a_text_of_many_new_words_is_left_to_the_tokenizer_until_they_are_known() -> None:
+    words = WordIds(RUST)
+    text = " ".join(f"q{number:x}zz" for number in range(500))  # taken apart here they would hold the loop for 1 ms
+    asked = 0
+    while (found := words.ids(text)) is None:
+        asked += 1
+    assert asked == len(text.replace(" ", "")) // word_ids._MOST_NEW
+    assert found.tolist() == RUST.encode(text).ids
+
+
 def test_no_more_words_are_kept_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_ids, "_MOST_KNOWN", 20)
     words = WordIds(RUST)

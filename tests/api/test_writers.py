@@ -50,21 +50,40 @@ def test_a_small_answer_is_written_here() -> None:
     asyncio.run(write())
 
 
-def test_who_gives_up_costs_nobody_else_an_answer() -> None:
-    """Of a writer that is asked no more, the answer would be taken for the next one's."""
+def test_who_gives_up_costs_nobody_an_answer_nor_the_server_a_writer() -> None:
+    """What was written for one who has left must not be taken for the next one's answer."""
     rows, others = (np.full((100, 384), value, np.float32) for value in (1, 2))
 
     async def write() -> None:
         writers = Writers()
         await writers.start(1)
-        task = asyncio.create_task(writers.json(rows))
-        await asyncio.sleep(0)
-        waits = asyncio.create_task(writers.json(others))
-        await asyncio.sleep(0)
-        task.cancel()
-        assert np.array_equal(_read(await waits), others)
-        assert np.array_equal(_read(await writers.json(others)), others)
+        (writer,) = writers._all
+        for _ in range(3):
+            works, waits, stays = (asyncio.create_task(writers.json(each)) for each in (rows, rows, others))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            works.cancel()
+            waits.cancel()
+            assert np.array_equal(_read(await stays), others)
+        assert writers._all == {writer}
         writers.stop()
+
+    asyncio.run(write())
+
+
+def test_what_they_have_in_hand_when_they_are_ended_is_written_here() -> None:
+    rows = np.zeros((1000, 384), np.float32)
+
+    async def write() -> None:
+        writers = Writers()
+        await writers.start(2)
+        tasks = [asyncio.create_task(writers.json(rows)) for _ in range(3)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for writer in writers._all:
+            writer._process.kill()
+        writers.stop()
+        assert all([await task is rows for task in tasks])
 
     asyncio.run(write())
 
@@ -73,8 +92,9 @@ def _read(found: bytes | np.ndarray) -> np.ndarray:
     return np.array(orjson.loads(found)) if isinstance(found, bytes) else found
 
 
-def test_one_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_hangs_is_not_waited_for_and_another_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(room, "_AGAIN_S", 0.2)
     rows = np.zeros((100, 384), np.float32)
 
     async def write() -> None:
@@ -85,7 +105,11 @@ def test_one_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
         began = time.monotonic()
         assert all(found is rows for found in await asyncio.gather(*(writers.json(rows) for _ in range(3))))
         assert time.monotonic() - began < 5
-        assert not writers._all
+        while not isinstance(await writers.json(rows), bytes):
+            assert time.monotonic() - began < 20
+            await asyncio.sleep(0.05)
+        assert not psutil.pid_exists(hangs.pid)
+        writers.stop()
 
     asyncio.run(write())
 
