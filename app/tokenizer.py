@@ -33,6 +33,7 @@ Result = TypeVar("Result")
 # loop, a wait for the interpreter lock on the way back; so up to this many characters (1 ms at most) stay in the loop.
 _INLINE_CHARACTERS = 1000
 # Looking words up takes a fiftieth of that, and holds the interpreter wherever it is done: it is never worth a thread.
+_AT_ONCE = 50_000  # characters: the tokenizer tells much more of each token than is asked for
 _PART_CHARACTERS = 8000  # of a request, that are worth a thread of their own
 _PIECE_S = 0.0005  # after which the loop sees to others
 # A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
@@ -250,8 +251,12 @@ class Tokenizer:
         return [text[:limit] if how.direction == "Right" else text[-limit:] for text in texts]
 
     def _encode(self, texts: list[str]) -> list[TokenIds]:
-        found = self._rust.encode_batch_fast(texts)[::-1]  # each is freed once it is read
-        return [np.array(found.pop().ids, np.int32) for _ in texts]
+        found: list[TokenIds] = []
+        step = 1 + len(texts) * _AT_ONCE // (1 + sum(map(len, texts)))
+        for at in range(0, len(texts), step):
+            encoded = self._rust.encode_batch_fast(texts[at : at + step])
+            found += [np.array(encoding.ids, np.int32) for encoding in encoded]
+        return found
 
     def _prepared(self, text: str, prompt: str) -> str:
         text = prompt + text
