@@ -30,7 +30,7 @@ _PART = 1 << 17  # numbers that a writer is given at once
 SHARED_BYTES = 20 * _PART  # more than `[-1.2345678e-10],` has
 _READY_S = 20.0
 _PATIENCE_S = 1.0  # a part takes 10 ms
-_AGAIN_S = 10.0  # after which another takes the place of one that died
+_AGAIN_S, _LATER_S = 10.0, 600.0  # after which another takes the place of one that died; at last, if that dies, too
 _QUEUE = 4  # answers that may wait for each writer; then they are the slower ones
 _MOST = 4  # by default: each writes as fast as the front does all the rest
 
@@ -49,6 +49,7 @@ class Writers:
         self._waiting: deque[asyncio.Future[_Writer | None]] = deque()  # for one of them
         self._works: set[asyncio.Task[bytes | None]] = set()  # what they have in hand
         self._again: set[asyncio.TimerHandle] = set()
+        self._pause_s = _AGAIN_S
 
     async def start(self, count: int) -> None:
         """Start so many, and wait until they can write; what cannot be started is done without for a while."""
@@ -88,7 +89,8 @@ class Writers:
             self._start_again()
             return
         self._all.add(writer)
-        await self._with(writer, writer.ready())
+        if await self._with(writer, writer.ready()) is not None:
+            self._pause_s = _AGAIN_S
 
     def _start_again(self) -> None:
         def start() -> None:
@@ -96,8 +98,9 @@ class Writers:
             self._keep(loop.create_task(self._started()))
 
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(_AGAIN_S, start)
+        timer = loop.call_later(self._pause_s, start)
         self._again.add(timer)
+        self._pause_s = min(2 * self._pause_s, _LATER_S)
 
     async def _writer(self) -> _Writer | None:
         """The next that is free, unless too many wait for one already."""

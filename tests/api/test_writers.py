@@ -114,6 +114,32 @@ def test_one_that_hangs_is_not_waited_for_and_another_takes_its_place(monkeypatc
     asyncio.run(write())
 
 
+def test_what_cannot_be_started_is_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the container forbids such memory: it would be said in the log every few seconds."""
+    tries = []
+
+    def refused(name: str) -> int:
+        tries.append(time.monotonic())
+        raise OSError(name)
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    monkeypatch.setattr(room, "_AGAIN_S", 0.02)
+    rows = np.zeros((100, 384), np.float32)
+
+    async def write() -> None:
+        writers = Writers()
+        await writers.start(1)
+        assert await writers.json(rows) is rows
+        await asyncio.sleep(0.5)
+        writers.stop()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(write())
+    pauses = np.diff(tries)
+    assert 2 <= len(pauses) <= 5
+    assert (pauses[1:] > 1.5 * pauses[:-1]).all()
+
+
 def test_there_are_none_where_no_core_is_free() -> None:
     assert [writers_beside(cores) for cores in (0, 1, 2, 6, 14, 200)] == [0, 0, 1, 3, 4, 4]
 
