@@ -31,6 +31,7 @@ class Newcomer:
     share: float  # of the engine, its flow's own
     ahead_s: float  # until a server of its flow's own would be done with what it has let in
     own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
+    age_s: float = inf  # since its flow began, or rose
     margin: float = 0.0  # share of its time that it must have left if it is within its share
 
 
@@ -95,7 +96,9 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> tuple[float, float]:
     let in by what is likely: a long queue answers it. Who is beyond its share in the long run gains nothing by one.
     """
     likely = least = 0.0
-    part = snapshot.policy.others_least * min(1.0, max(0.0, _load(newcomer.tier, snapshot) - 1.0))
+    policy = snapshot.policy
+    part = policy.others_least if newcomer.age_s > policy.begins_s else policy.others_begin
+    part *= min(1.0, max(0.0, _load(newcomer.tier, snapshot) - 1.0))
     for kind in snapshot.expected:
         # Those that come later with the same deadline go first, if they are within their share.
         span = newcomer.due_s - kind.deadline_s / 4
@@ -104,7 +107,7 @@ def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> tuple[float, float]:
         texts = coming(kind.risen, 0.0, span)
         if kind.tier == newcomer.tier:
             texts = max(0.0, texts - kind.part * coming(newcomer.own_rates, 0.0, span))
-        texts += snapshot.policy.beyond_sigmas * sqrt(texts)
+        texts += policy.beyond_sigmas * sqrt(texts)
         each = kind.work(max(kind.floor, snapshot.kept.get(kind.tier, 0.0)))
         own = kind.part * kind.share * snapshot.capacity.workers * span
         work = min(texts * each, own)

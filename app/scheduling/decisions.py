@@ -128,10 +128,10 @@ class Decisions:
             self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
-        own_rates = known.risen.read(now) if known else (0.0, 0.0)
+        own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
         snapshot, work, share, ahead = self._arrived(terms, tokens, texts, flow, now)
         margin = self._learnt.margin(terms.tier, now)
-        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates, margin)
+        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates, age_s, margin)
         waiting = None if self._time_to_spare(snapshot, texts, tokens, due) else self.queue.columns(snapshot.kept)
         verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.late_s:

@@ -88,6 +88,10 @@ class Risen(Rate):
         self._quick = 0.0  # of the last moment,
         self._rising = now  # and since when it is more than is known
 
+    def age(self, now: float) -> float:
+        """Seconds since it rose."""
+        return now - self._born
+
     def add(self, amount: float, now: float) -> None:
         """So much came."""
         self._quick = self._quick * exp(-max(0.0, now - self._then) / _QUICK_S) + amount / _QUICK_S

@@ -27,6 +27,8 @@ class Policy:
     within_left: float = 0.6  # of the time left to one within its share, the most that one beyond may make it take
     beyond_sigmas: float = 1.0  # by which more may come of the others than is foreseen, arrivals being random
     others_least: float = 0.65  # of their shares, that others may come to use while one waits that always is beyond its
+    others_begin: float = 0.85  # the same while its flow begins: others may begin with it,
+    begins_s: float = 0.75  # which is known by then
     patience_s: float = 10.0  # a request without a deadline is due so long after it came, at the soonest
     unhurried_share: float = 0.5  # of the engine, the most that work without a deadline is promised
     room_share: float = 8.0  # times the room left in the queue that one of several callers may fill

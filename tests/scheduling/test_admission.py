@@ -27,22 +27,28 @@ def test_a_busy_process_is_waited_for_once_not_once_a_request() -> None:
         ahead = max(0.0, verdict.own_s - 1 / 250)
 
 
-@pytest.mark.parametrize(("rate", "late"), [(10.0, False), (400.0, True)], ids=["in a burst", "always"])
-def test_who_is_always_beyond_its_share_waits_no_longer_than_others_may_let_it(rate: float, late: bool) -> None:
-    """1.2 s of its requests wait, with 2 s each, while those with most of the engine are quiet.
+@pytest.mark.parametrize(
+    ("waits", "rate", "age_s", "late"),
+    [(800, 10.0, 9.0, False), (800, 400.0, 9.0, True), (300, 400.0, 9.0, False), (300, 400.0, 0.5, True)],
+    ids=["a burst", "always", "always, fewer wait", "it begins"],
+)
+def test_who_is_always_beyond_its_share_waits_no_longer_than_others_may_let_it(
+    waits: int, rate: float, age_s: float, late: bool
+) -> None:
+    """Its requests wait, with 2 s each and 1.5 ms of the engine, while those with most of the engine are quiet.
 
-    By waiting a burst is answered; of a flood as many are answered by who waits shortly.
+    By waiting a burst is answered; of a flood as many are answered by who waits shortly. When it begins, others may,
+    too, and are not known yet.
     """
     curves = Curves(12)
     capacity = Capacity(Costs(token_layer=1e-4), 2, BatchBounds(512, 0.05, None, 10.0))  # 3 ms a text at its floor
-    count, curve = 800, curves.number((3, 12), (0.9, 1.0))
-    every = np.ones(count)
-    queue = Columns(2 * every, 2 * every, 10 * every, every, 3 * every, np.full(count, curve), 0 * every, every < 1)
+    every, curve = np.ones(waits), curves.number((3, 12), (0.9, 1.0))
+    queue = Columns(2 * every, 2 * every, 10 * every, every, 3 * every, np.full(waits, curve), 0 * every, every < 1)
 
     def kind(tier: str, share: float, deadline_s: float, of: float) -> Expected:
         return Expected(tier, share, 1.0, (of, of), 10.0, deadline_s, 3, 12, curve, 3e-3, 12e-3, (of, of))
 
     expected = [kind("large", 0.9, 0.5, 1.0), kind("small", 0.1, 2.0, rate)]
     snapshot = Snapshot(0.0, capacity, Policy(), expected)
-    newcomer = Newcomer("small", 3e-3, 2.0, 2.0, 0.1, 10.0, (rate, rate))
+    newcomer = Newcomer("small", 3e-3, 2.0, 2.0, 0.1, 10.0, (rate, rate), age_s)
     assert (judge(newcomer, queue, snapshot, curves).late_s > 0) == late
