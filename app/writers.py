@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from strata.app import logs
 from strata.app.engine.memory import resident_bytes
@@ -73,9 +74,12 @@ class Writers:
         step = _PART // rows.shape[1]
         if len(rows) <= step:
             return await self._part(rows) or rows
-        parts = await asyncio.gather(*(self._part(rows[at : at + step]) for at in range(0, len(rows), step)))
-        bare = [memoryview(text)[1:-1] for text in parts if text]
-        return b"".join([b"[", b",".join(bare), b"]"]) if len(bare) == len(parts) else rows
+        parts = [rows[at : at + step] for at in range(0, len(rows), step)]
+        texts = await asyncio.gather(*map(self._part, parts))
+        if not any(texts):
+            return rows
+        bare = [memoryview(text or _written(part))[1:-1] for part, text in zip(parts, texts, strict=True)]
+        return b"".join([b"[", b",".join(bare), b"]"])
 
     async def _part(self, rows: npt.NDArray[Any]) -> bytes | None:
         writer = await self._writer()
@@ -160,6 +164,10 @@ class Writers:
         while self._waiting and not self._all:
             if not (waiting := self._waiting.popleft()).done():
                 waiting.set_result(None)
+
+
+def _written(rows: npt.NDArray[Any]) -> bytes:
+    return orjson.dumps(np.ascontiguousarray(rows), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 class _Writer:

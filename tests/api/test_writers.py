@@ -39,6 +39,21 @@ def test_what_they_write_is_what_is_written_here(shape: tuple[int, int]) -> None
     asyncio.run(write())
 
 
+def test_what_has_been_written_of_an_answer_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_QUEUE", 0)  # one of its three parts finds a writer
+    rows = np.random.default_rng(0).standard_normal((1000, 384)).astype(np.float32)
+
+    async def write() -> None:
+        writers = Writers()
+        await writers.start(1)
+        found = await writers.json(rows)
+        assert isinstance(found, bytes)
+        assert found == orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
+        writers.stop()
+
+    asyncio.run(write())
+
+
 def test_a_small_answer_is_written_here() -> None:
     async def write() -> None:
         writers = Writers()
