@@ -14,11 +14,10 @@ from contextlib import suppress
 from mmap import mmap
 
 import numpy as np
-import orjson
 
 from strata.app.engine.signals import FRONT_SIGNALS
 from strata.app.engine.wire import receive_exactly
-from strata.app.writers import ANSWER, ROWS, SHARED_BYTES
+from strata.app.writers import ANSWER, ROWS, SHARED_BYTES, as_json
 
 
 def main() -> None:
@@ -31,7 +30,7 @@ def main() -> None:
         while (asked := receive_exactly(sock, ROWS.size)) is not None:
             count, dim = ROWS.unpack(asked)
             rows = np.frombuffer(shared, np.float32, count * dim).reshape(count, dim)
-            text = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
+            text = as_json(rows)
             shared[: len(text)] = text
             sock.sendall(ANSWER.pack(len(text)))
 

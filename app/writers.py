@@ -78,7 +78,7 @@ class Writers:
         texts = await asyncio.gather(*map(self._part, parts))
         if not any(texts):
             return rows
-        bare = [memoryview(text or _written(part))[1:-1] for part, text in zip(parts, texts, strict=True)]
+        bare = [memoryview(text or as_json(part))[1:-1] for part, text in zip(parts, texts, strict=True)]
         return b"".join([b"[", b",".join(bare), b"]"])
 
     async def _part(self, rows: npt.NDArray[Any]) -> bytes | None:
@@ -166,7 +166,8 @@ class Writers:
                 waiting.set_result(None)
 
 
-def _written(rows: npt.NDArray[Any]) -> bytes:
+def as_json(rows: npt.NDArray[Any]) -> bytes:
+    """Rows of numbers as a list of lists."""
     return orjson.dumps(np.ascontiguousarray(rows), option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -34,14 +34,7 @@ class Load:
 
     def with_row(self, tokens: int, layers: int) -> Load:
         """The load with one text more."""
-        return Load(
-            layers if layers > self.layers else self.layers,
-            self.texts + 1,
-            self.tokens + tokens,
-            self.text_layers + layers,
-            self.token_layers + tokens * layers,
-            self.square_layers + tokens * tokens * layers,
-        )
+        return self.with_texts(1, tokens, tokens * tokens, layers)
 
     def with_texts(self, texts: int, tokens: int, squares: int, layers: int) -> Load:
         """The load with some texts more, of so many tokens in all and tokens squared in all, at one depth."""

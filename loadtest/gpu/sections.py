@@ -207,8 +207,8 @@ class Run:
             for depth in (self.layers, 3):
                 asked = [{"inputs": texts[i : i + size]} for i in range(0, len(texts), size)]
                 posts = [addresses[0].post(f"/embed?layers={depth}", body) for body in asked]
-                for seconds in (self.args.seconds, 4 * self.args.seconds):  # the first does not count
-                    samples = await asyncio.gather(*(run_for(address, posts, 8, seconds) for address in addresses))
+                for span in (self.args.seconds, 4 * self.args.seconds):  # the first does not count
+                    samples = await asyncio.gather(*(run_for(address, posts, 8, span) for address in addresses))
                 rate = size * sum(sample.rate for sample in samples)
                 self.show([Figure(f"HTTP: {_SERVERS} servers, requests of {size}, {depth} layers", rate, "texts/s")])
 

@@ -14,6 +14,7 @@ from strata.app.engine.backends.cuda.buffers import Buffers, Staging, allocate
 from strata.app.engine.backends.cuda.ops import Attention, Embedding
 from strata.app.engine.flat import FlatBatch, flatten
 from strata.loadtest.gpu.cases import Corpus, batch
+from strata.loadtest.gpu.product_gelu import product_gelu
 from strata.model_store.bundle.bundle import Bundle
 
 # Rows, columns and depth of a tile of the product, warps, stages.
@@ -81,7 +82,7 @@ def _activations(bundle: Bundle, flat: FlatBatch, device: torch.device) -> None:
             m: int = m, n: int = n, k: int = k, warps: int = warps, stages: int = stages, out: torch.Tensor = out
         ) -> None:
             grid = (triton.cdiv(tokens, m) * triton.cdiv(a.intermediate_size, n),)
-            kernels.product_gelu[grid](
+            product_gelu[grid](
                 x, w, b, out, tokens, OUT=a.intermediate_size, IN=a.hidden_size, ROWS=m, COLUMNS=n, DEEP=k,
                 num_warps=warps, num_stages=stages,
             )  # fmt: skip

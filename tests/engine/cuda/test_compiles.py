@@ -22,6 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from strata.app.engine.backends.cuda import kernels as k
 from strata.app.engine.backends.cuda.ops import attention_blocks, pool_lines
+from strata.loadtest.gpu.product_gelu import product_gelu
 
 dtype = sys.argv[1]
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -67,7 +68,7 @@ if dtype != "fp32":
 for bias in (True, False):
     compile(k.finish, 2, **size, HAS_BIAS=bias)
 if dtype != "fp32":
-    compile(k.product_gelu, 8, OUT=1536, IN=384, ROWS=128, COLUMNS=128, DEEP=64)
+    compile(product_gelu, 8, OUT=1536, IN=384, ROWS=128, COLUMNS=128, DEEP=64)
 """
 
 

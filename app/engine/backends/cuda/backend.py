@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
+from itertools import filterfalse
 
 import numpy as np
 import torch
@@ -179,7 +180,7 @@ class CudaBackend:
                 self.leave(state, 0, layers)
         for rows in reversed(ROW_BUCKETS):
             self._exits.leave(exits[0], common, 0, rows, _PLACES)
-            for layers in exits:
+            for layers in filterfalse(self._exits.reads_places, exits):
                 self.leave(self._filled(np.ones(rows, np.int32)), 0, layers)
         self.answer(state)
 
