@@ -43,6 +43,13 @@ class Listener:
         self._leave_folder()
         self.socket.close()
 
+    def let_many_wait(self) -> None:
+        """Let as many wait to be accepted as at first; asyncio, which takes so many in one turn, has made it 100.
+
+        Who comes when that many wait is not heard, and knocks again after a second.
+        """
+        self.socket.listen(_BACKLOG)
+
     def take_no_more(self) -> None:
         """Let nobody else in, and keep those who wait to be accepted; whoever knocks now soon finds it shut."""
         if self.socket.family == socket.AF_UNIX:

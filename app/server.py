@@ -119,6 +119,7 @@ class _Server(uvicorn.Server):
             else:
                 server = await loop.create_server(protocol, sock=listener.socket)
             self.servers.append(server)
+            listener.let_many_wait()
             if listener.name == "operations":
                 self._ports.operations = listener.socket.getsockname()[1]
             elif listener.socket.family != socket.AF_UNIX:
