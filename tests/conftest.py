@@ -23,6 +23,7 @@ from strata.model_store.bundle.graphs import write_graphs
 from strata.model_store.bundle.manifest import Architecture, Manifest, Provenance
 from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.quality import MeasuredSet, Quality
+from tests.warm import Forked, fits
 
 # Made-up examples are the same in every run, and one that fails is told as it is: shrinking a simulated flood takes
 # minutes. `pytest --hypothesis-profile=search` draws others each time, and shrinks what fails.
@@ -48,6 +49,11 @@ def after(command: str) -> tuple[str, ...]:
     return ("sh", "-c", f'{command} && exec "$@"', "sh", *STRATA)
 
 
+def after_python(line: str) -> tuple[str, ...]:
+    """The `strata` command, from a Python that has run ``line`` first: there a wait of seconds is made a short one."""
+    return (sys.executable, "-P", "-c", f"import sys\n{line}\nfrom strata.app.cli import main\nsys.exit(main())")
+
+
 class RunningServer:
     """`strata serve` as a child process; its log is kept for when something goes wrong."""
 
@@ -60,13 +66,19 @@ class RunningServer:
         strata: Sequence[str] = STRATA,
         folder: Path | None = None,
     ) -> None:
-        """``strata`` is the command, ``folder`` where it is started."""
+        """``strata`` is the command, ``folder`` where it is started.
+
+        Without one that is named, and where nothing is in the way, it is started without importing.
+        """
         self.log = log
-        command = [*strata, "serve", "--model", str(bundle), "--port", "0", *flags]
+        command = ("serve", "--model", str(bundle), "--port", "0", *flags)
+        whole = {**os.environ, **(env or {})}
+        self.process: Forked | subprocess.Popen[bytes]
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                command, stderr=sink, stdout=sink, env={**os.environ, **(env or {})}, cwd=folder
-            )
+            if strata is STRATA and fits(env or {}):
+                self.process = Forked(command, sink.fileno(), whole, folder)
+            else:
+                self.process = subprocess.Popen([*strata, *command], stderr=sink, stdout=sink, env=whole, cwd=folder)
         place = r'listening.*?(?:(http://[^\s"]+)|uds"?[=:]"?([^\s"]+))'
         found: re.Match[str] = self._await(lambda: re.search(place, self.text()))
         self.url = found[1] or "http://unix-socket"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import httpx
 import pytest
@@ -29,6 +30,7 @@ from tests.cluster import LINKS
 from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
 from tests.endure.conftest import until
 from tests.model_store.folders import edit_json
+from tests.warm import Forked
 
 
 def none_left(marker: str) -> bool:
@@ -54,13 +56,14 @@ def refused(*flags: str, **env: str) -> str:
     """The line of a start that is refused; no engine process may be left."""
     marker = f"MARKER={os.urandom(8).hex()}"
     environment = {**os.environ, **env, "MARKER": marker.partition("=")[2]}
-    done = subprocess.run(
-        [*STRATA, "serve", *SMALL, *flags], capture_output=True, text=True, timeout=60, env=environment
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+    with TemporaryFile("w+") as told:
+        status = Forked(["serve", *SMALL, *flags], told.fileno(), environment).wait(timeout=60)
+        told.seek(0)
+        line = told.read()
+    assert status == 2, line
+    assert line.count("\n") == 1, line
     assert engine_processes(marker) == []
-    return done.stderr
+    return line
 
 
 @pytest.mark.parametrize(
@@ -191,19 +194,22 @@ def test_a_second_start_on_the_port_is_refused_and_the_first_serves_on(server: R
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_end_in_the_first_moments_leaves_no_process(number: signal.Signals) -> None:
-    for wait in (0.4, 0.9):
-        marker = os.urandom(8).hex()
-        command = [*STRATA, "serve", "--port", "0"]
-        process = subprocess.Popen(
-            command,
+    marker = os.urandom(8).hex()
+    started = [
+        subprocess.Popen(
+            [*STRATA, "serve", "--port", "0"],
             env={**os.environ, "MARKER": marker},
             stderr=subprocess.DEVNULL,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
         )
-        time.sleep(wait)
+        for _ in range(3)
+    ]
+    for process in started:
+        time.sleep(0.4)
         process.send_signal(number)
+    for process in started:
         assert process.wait(timeout=30) in (0, 130, -number)  # the last: before Python ran any of our code
-        until(partial(none_left, marker), 10)
+    until(partial(none_left, marker), 10)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
