@@ -41,7 +41,7 @@ SMALLER = {
     "--minutes 8": "--steps 2 --dims 8,16 --lanes 1 --quiet",
     "--finish": "--steps 2 --dims 8,16 --lanes 1 --quiet --finish --text passages.txt --pairs pairs.tsv",
     f"strata profile {SHIPPED}": "strata profile tiny --batches 1,2 --lengths 8,16",
-    "strata loadtest search": "strata loadtest search --beir folder@split --loads 0.5 --seconds 2 --capacity 99",
+    "strata loadtest search": "strata loadtest search --beir folder@split --loads 0.5 --seconds 0.5 --capacity 99",
     "strata plan --size": "strata plan --size --model tiny",
     "strata profile my-2d-model": "strata profile my-2d-model --batches 1 --lengths 8 --texts 20 --quiet",
 }
@@ -142,6 +142,7 @@ def typed(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
     monkeypatch.chdir(prepared)
     monkeypatch.setenv("STRATA_MODEL_STORE", str(prepared / "store"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(prepared / "cache"))
+    monkeypatch.setattr("strata.loadtest.search._REST_S", 0.0)
     shell = Typed(prepared)
     yield shell
     shell.stop()

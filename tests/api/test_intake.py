@@ -22,7 +22,7 @@ from strata.app.callers.tier import Tier
 from strata.app.connections import BoundedProtocol, Connections
 from strata.app.intake import Intake, came, crowded
 from strata.loadtest.connection import Address, Connection
-from tests.conftest import ServerFactory
+from tests.conftest import RunningServer, ServerFactory
 
 
 def asking(query: str = "", **headers: str) -> Scope:
@@ -153,9 +153,13 @@ def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
     assert len(set(begun)) >= 7
 
 
-def test_three_hundred_at_once_are_all_answered(start_server: ServerFactory, tiny_bundle: Path) -> None:
-    server = start_server(tiny_bundle, "--backend", "torch")
-    host, port = server.url.removeprefix("http://").split(":")
+@pytest.fixture(scope="module")
+def flooded(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
+    return start_session_server(tiny_bundle, "--backend", "torch")
+
+
+def test_three_hundred_at_once_are_all_answered(flooded: RunningServer) -> None:
+    host, port = flooded.url.removeprefix("http://").split(":")
     request = b'POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\n{"inputs":"river"}'
     with_two = request * 2  # the second is sent ahead of the first one's answer
     clients = [socket.create_connection((host, int(port)), timeout=20) for _ in range(300)]
@@ -173,9 +177,8 @@ def test_three_hundred_at_once_are_all_answered(start_server: ServerFactory, tin
             client.close()
 
 
-def test_who_is_refused_at_the_door_is_told_why_and_counted(start_server: ServerFactory, tiny_bundle: Path) -> None:
-    server = start_server(tiny_bundle, "--backend", "torch")
-    address = Address.parse(server.url)
+def test_who_is_refused_at_the_door_is_told_why_and_counted(flooded: RunningServer) -> None:
+    address = Address.parse(flooded.url)
     asks = iter([address.post("/embed?budget_ms=40", {"inputs": "river"})] * 3000)
     told: list[dict[str, str]] = []
 
@@ -195,4 +198,4 @@ def test_who_is_refused_at_the_door_is_told_why_and_counted(start_server: Server
     why = "more requests of this caller wait than this server can read in time"
     assert told[0] == {"error": why, "error_type": "Overloaded"}
     count = f'strata_tier_refused_total{{reason="intake",tier="default"}} {len(told)}.0'
-    assert count in httpx.get(server.url + "/metrics").text
+    assert count in httpx.get(flooded.url + "/metrics").text

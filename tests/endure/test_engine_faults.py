@@ -21,7 +21,7 @@ import pytest
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
-from tests.conftest import RunningServer, ServerFactory
+from tests.conftest import RunningServer, ServerFactory, after_python
 from tests.endure.conftest import series, until
 from tests.model_store.folders import edit_tensors, resealed
 
@@ -170,7 +170,8 @@ def test_a_batch_without_memory_fails_with_a_reason_or_is_run_elsewhere(
 def test_an_engine_that_keeps_dying_ends_the_server_and_nobody_waits_in_vain(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
-    server = start_server(tiny_bundle)
+    apart = "from strata.app.engine import pool; pool._TOGETHER_S = 0.2"  # of two deaths, 1 s otherwise
+    server = start_server(tiny_bundle, strata=after_python(apart))
     with ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(embed, server, HEAVY) for _ in range(4)]
         time.sleep(0.3)

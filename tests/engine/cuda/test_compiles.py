@@ -5,12 +5,12 @@ In a process of its own: the kernels of this one are interpreted.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
+
+from tests.engine.cuda.aside import ended_well, started
 
 triton = pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
 
@@ -77,23 +77,11 @@ DTYPES = ("bf16", "fp16", "fp32")
 
 @pytest.fixture(scope="module")
 def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each dtype, all at once: compiling takes one core each."""
-    started = {}
-    for dtype in DTYPES:
-        cache = {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
-        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | cache
-        command = [sys.executable, "-P", "-c", PROGRAM, dtype]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started[dtype] = subprocess.Popen(command, env=environment, text=True, **pipes)
-    yield started
-    for process in started.values():
-        process.kill()
-        process.wait()
+    """A process for each dtype."""
+    with started({dtype: (PROGRAM, dtype) for dtype in DTYPES}, tmp_path_factory.mktemp("triton")) as processes:
+        yield processes
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernels_compile_for_a_gpu(dtype: str, compilers: dict[str, subprocess.Popen[str]]) -> None:
-    process = compilers[dtype]
-    out, err = process.communicate()
-    print(out)
-    assert process.returncode == 0, err[-3000:]
+    ended_well(compilers[dtype])

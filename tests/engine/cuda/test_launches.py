@@ -5,15 +5,14 @@ In a process of its own: the kernels of this one are interpreted. Kernels are co
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
 
+from tests.engine.cuda.aside import ended_well, started
 from tests.engine.cuda.test_backend import LAYERS, bundle_of
 
 PROGRAM = """
@@ -111,16 +110,22 @@ assert len(told) == 1 + layer * m.architecture.layers + 2, "the embedding, two o
 """
 
 
-@pytest.mark.parametrize(
-    ("family", "exit_norm", "queries", "dtype"),
-    [("bert", "none", 3, "bfloat16"), ("modernbert", "final", 0, "float16"), ("mpnet", "none", 0, "float32")],
-)
-def test_only_the_start_compiles(family: str, exit_norm: str, queries: int, dtype: str, tmp_path: Path) -> None:
-    bundle = bundle_of(tmp_path, family, exit_norm, queries)
-    assert bundle.manifest.architecture.layers == LAYERS
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path / "triton")}
-    command = [sys.executable, "-P", "-c", PROGRAM, str(bundle.path), dtype]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    print(done.stdout)
-    assert done.returncode == 0, done.stderr[-3000:]
+MODELS = {"bert": ("none", 3, "bfloat16"), "modernbert": ("final", 0, "float16"), "mpnet": ("none", 0, "float32")}
+
+
+@pytest.fixture(scope="module")
+def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A process for each model."""
+    folder = tmp_path_factory.mktemp("launches")
+    programs = {}
+    for family, (exit_norm, queries, dtype) in MODELS.items():
+        bundle = bundle_of(folder / family, family, exit_norm, queries)
+        assert bundle.manifest.architecture.layers == LAYERS
+        programs[family] = (PROGRAM, str(bundle.path), dtype)
+    with started(programs, folder / "triton") as processes:
+        yield processes
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_only_the_start_compiles(family: str, compilers: dict[str, subprocess.Popen[str]]) -> None:
+    ended_well(compilers[family])
