@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from strata.app import logs
+from strata.app.callers.callers import Caller
 from strata.app.departure import ON_DEPARTURE
 from strata.app.intake import Intake
-from strata.app.response_writer import ResponseWriter
+from strata.app.response_writer import ResponseWriter, Whole
 from strata.app.upgrades import DecliningParser
 
 if TYPE_CHECKING:
@@ -96,11 +97,20 @@ class Connections:
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol; tells whose the next move is, and has answers written whole."""
 
-    def __init__(self, *args: Any, bounds: Connections, intake: Intake, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        bounds: Connections,
+        intake: Intake,
+        turn_away: Callable[[Scope, Caller], Whole],
+        **kwargs: Any,
+    ) -> None:
+        """``turn_away``: the answer to a request that is crowded out."""
         super().__init__(*args, **kwargs)
         self.parser = cast(httptools.HttpRequestParser, DecliningParser(self))
         self._bounds = bounds
         self._intake = intake
+        self._turn_away = turn_away
         self._lost = False
         self._answered: RequestResponseCycle | None = None  # what is being answered; the last of several is `cycle`
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
@@ -110,7 +120,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answers, self.app = self.app, self._answer
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._intake.begin(self.loop, cast(Scope, cycle.scope), partial(super()._start_asgi_task, cycle, app))
+        scope, start = cast(Scope, cycle.scope), partial(super()._start_asgi_task, cycle, app)
+        caller = self._intake.begin(self.loop, scope, start)
+        if caller is None:
+            return
+        if self.flow.write_paused or any(name == b"origin" for name, _ in scope["headers"]):
+            start()  # the client reads first; or a browser's page must be let see the refusal
+            return
+        if self._bounds.ending:
+            self.end_with_answer()
+        ResponseWriter(cycle).write_now(self._turn_away(scope, caller))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = cast(RequestResponseCycle, cast(MethodType, send).__self__)  # `send` is a method of it

@@ -34,36 +34,41 @@ class Intake:
         self._lines: Lines[tuple[Scope, Callable[[], None]]] = Lines()
         self._begun = 0  # in this turn
 
-    def begin(self, loop: asyncio.AbstractEventLoop, scope: Scope, start: Callable[[], None]) -> None:
-        """Let a request begin, in this turn or a later one."""
+    def begin(self, loop: asyncio.AbstractEventLoop, scope: Scope, start: Callable[[], None]) -> Caller | None:
+        """Let a request begin, in this turn or a later one; or whose it is, where it is crowded out."""
         if not self._begun:
             loop.call_soon(self._turn_over, loop)
         if self._begun < _A_TURN or scope["path"].rstrip("/").endswith(_AT_ONCE):
             self._begun += 1
             start()
-            return
+            return None
         scope[_CAME] = perf_counter()
-        place, deadline_s = self._place(scope)
-        if deadline_s is not None and self._lines.waited(place) > _PATIENCE * deadline_s:
-            scope[_CROWDED] = True
-            start()
-        else:
-            self._lines.join(place, (scope, start))
+        place, caller = self._place(scope)
+        if caller is not None and (waited := self._lines.waited(place)):
+            deadline_s = self._deadline_s(scope, caller)
+            if deadline_s is not None and waited > _PATIENCE * deadline_s:
+                scope[_CROWDED] = True
+                return caller
+        self._lines.join(place, (scope, start))
+        return None
 
-    def _place(self, scope: Scope) -> tuple[Place, float | None]:
-        """The line of who asks, and the deadline.
+    def _place(self, scope: Scope) -> tuple[Place, Caller | None]:
+        """The line of who asks, and who it is, where that is known.
 
         Those who only read have one line together, with the share of the largest tier: a scrape must not wait behind a
         flood. Those with no key that is known have another, with that of the smallest.
         """
-        shares = [tier.share for tier in self._callers.tiers]
-        if scope["method"] != "POST":
-            return Place("", "reading", max(shares, default=1.0)), None
-        try:
-            caller = self._callers.caller(scope["headers"])
-        except KeyRefused:
-            return Place("", "unknown", min(shares, default=1.0)), None
-        return Place(caller.own.name, caller.key or "", caller.own.share), self._deadline_s(scope, caller)
+        if scope["method"] == "POST":
+            try:
+                caller = self._callers.caller(scope["headers"])
+            except KeyRefused:
+                return Place("", "unknown", min(self._shares, default=1.0)), None
+            return Place(caller.own.name, caller.key or "", caller.own.share), caller
+        return Place("", "reading", max(self._shares, default=1.0)), None
+
+    @property
+    def _shares(self) -> list[float]:
+        return [tier.share for tier in self._callers.tiers]
 
     def _turn_over(self, loop: asyncio.AbstractEventLoop) -> None:
         """What has begun has had its first step: the next ones may begin."""

@@ -110,7 +110,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         routers.append(explorer.router)
     for router in routers:
         app.include_router(router)
-    app.entry = Gateway(
+    gateway = app.entry = Gateway(
         ExceptionMiddleware(app.router, {HTTPException: _refused}),
         direct=direct(routers),
         callers=tiers.callers,
@@ -119,6 +119,7 @@ def create_app(settings: Settings, pool: EnginePool) -> FastAPI:
         ports=ports,
         tracing=tracing,
     )
+    app.state.turn_away = gateway.turn_away
     if settings.origins or settings.operations_port is not None:
         app.entry = Cors(app.entry, settings.origins, ports)
     return app

@@ -11,6 +11,7 @@ from typing import Any, cast
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+Whole = tuple[int, list[tuple[bytes, bytes]], bytes]  # an answer: status, headers, body
 _LARGE = 1 << 16  # bytes of a body
 _BODILESS = (204, 304)  # statuses whose answers say nothing of a length
 
@@ -39,6 +40,13 @@ class ResponseWriter:
                 return
             await cycle.send(cast(Any, start))
         await cycle.send(cast(Any, message))
+
+    def write_now(self, answer: Whole) -> None:
+        """Write an answer whose length is among its headers, to a client that reads."""
+        status, headers, body = answer
+        head = self._head({"status": status, "headers": headers})
+        assert head is not None
+        self._write(head, body)
 
     def _head(self, start: Message) -> bytes | None:
         """Status line and headers; None where the body's length is not among them."""

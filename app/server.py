@@ -22,7 +22,7 @@ from strata.app.environment import remarks
 from strata.app.fitting import check_fits
 from strata.app.intake import Intake
 from strata.app.lifecycle import Lifecycle
-from strata.app.listening import Listener, beyond_this_machine, open_to_all
+from strata.app.listening import BACKLOG, Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
 from strata.app.ports import Ports
 from strata.app.settings import Settings
@@ -60,7 +60,8 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     for remark in remarks(os.environ, Settings.model_fields):
         logs.event("environment", {"note": remark}, level=logging.WARNING)
     bounds = Connections(settings.client_seconds, limit)
-    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=Intake(tiers.callers, known_deadline_s))
+    intake = Intake(tiers.callers, known_deadline_s)
+    protocol: Any = partial(BoundedProtocol, bounds=bounds, intake=intake, turn_away=app.state.turn_away)
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -113,11 +114,12 @@ class _Server(uvicorn.Server):
             return made
 
         self.servers = []
+        # The loop listens once more: with its own default of 100, a flood of clients would find the door shut.
         for listener in self._listeners:
             if listener.socket.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(protocol, sock=listener.socket)
+                server = await loop.create_unix_server(protocol, sock=listener.socket, backlog=BACKLOG)
             else:
-                server = await loop.create_server(protocol, sock=listener.socket)
+                server = await loop.create_server(protocol, sock=listener.socket, backlog=BACKLOG)
             self.servers.append(server)
             listener.let_many_wait()
             if listener.name == "operations":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -12,14 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strata.app import logs
 from strata.app.api.docs import Endpoint, PlainRoute
-from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, Refusal, refusal_of, refusal_response
-from strata.app.callers.callers import Callers
+from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, TOO_BUSY, Refusal, refusal_of, refusal_response
+from strata.app.callers.callers import Caller, Callers
 from strata.app.departure import ClientLeft
 from strata.app.in_flight import InFlight
 from strata.app.intake import crowded
 from strata.app.metrics import Metrics
 from strata.app.ports import Ports
 from strata.app.request_context import RequestContext
+from strata.app.response_writer import Whole
 from strata.app.scheduling.errors import TooBusy
 from strata.app.tracing import Tracing
 
@@ -32,6 +34,7 @@ _REFUSED = 400  # the least status that is no success
 _PAGES = ("/ui", "/docs", "/openapi.json")  # likewise, where operations are: a page asks for the rest with a key
 _LOGGED = 200  # characters of a path
 _CROWD_RETRY_S = 1.0
+_CROWDED = "more requests of this caller wait than this server can read in time"
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
 
@@ -103,6 +106,18 @@ class Gateway:
             self._in_flight.release(context.body_bytes)
             self._log(scope, context)
 
+    def turn_away(self, scope: Scope, caller: Caller) -> Whole:
+        """What is told a request that is crowded out, of which nothing more than its head is looked at."""
+        context = RequestContext.begin(scope)
+        context.caller = caller
+        self._metrics.tier_refused(caller.own.name, "intake")
+        self._metrics.request_failed(TOO_BUSY.reason)
+        told = _told_crowded(scope["path"])
+        context.status = told.status_code
+        context.facts["error"] = _CROWDED
+        self._log(scope, context)
+        return told.status_code, [*told.raw_headers, (b"x-request-id", context.echoed)], bytes(told.body)
+
     def _plain(self, scope: Scope) -> Scope:
         """The request that is meant: HEAD is GET without the body, a slash at the end or --root-path say nothing."""
         path: str = scope["path"]
@@ -147,7 +162,7 @@ class Gateway:
         if crowded(scope):
             if context.caller:
                 self._metrics.tier_refused(context.caller.own.name, "intake")
-            raise TooBusy("more requests of this caller wait than this server can read in time", _CROWD_RETRY_S)
+            raise TooBusy(_CROWDED, _CROWD_RETRY_S)
 
     def _log(self, scope: Scope, context: RequestContext) -> None:
         """The request's log line, and its spans where there are any."""
@@ -156,7 +171,8 @@ class Gateway:
         if self._tracing:
             self._tracing.record(context, scope["method"], scope["path"], scope["headers"])
         if context.status >= _REFUSED:  # who it was, to tell one client's mistakes from everybody's
-            context.facts["client"] = scope["client"][0] if scope["client"] else "local"
+            if not crowded(scope):  # before anybody has asked whether a proxy sent it for another
+                context.facts["client"] = scope["client"][0] if scope["client"] else "local"
             if context.caller:
                 context.facts.setdefault("tier", context.caller.own.name)
         logs.request(
@@ -169,6 +185,12 @@ class Gateway:
                 "ms": round(context.seconds * 1000, 2),
             }
         )
+
+
+@lru_cache(64)
+def _told_crowded(path: str) -> Response:
+    """In the protocol that the path belongs to; many are told the same in a flood."""
+    return refusal_response(refusal_of(TooBusy(_CROWDED, _CROWD_RETRY_S)), path)
 
 
 def direct(routers: Iterable[APIRouter]) -> dict[tuple[str, str], Endpoint]:
