@@ -15,7 +15,7 @@ from pathlib import Path
 
 from strata.app.settings import Settings, SettingsError
 
-BACKLOG = 2048  # connections that wait to be accepted
+_BACKLOG = 2048
 _SO_ATTACH_FILTER = 26  # of Linux
 # Classic BPF over a TCP segment: drop it (0) where its SYN flag is set, else keep it whole.
 _NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
@@ -136,7 +136,7 @@ def _tcp(host: str, port: int, option: str) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::" or len(addresses) > 1))
             sock.bind(at)
-            sock.listen(BACKLOG)  # now: two that only bind may both succeed
+            sock.listen(_BACKLOG)  # now: two that only bind may both succeed
         except OSError as error:
             if sock:
                 sock.close()
@@ -193,7 +193,7 @@ def _unix(path: Path) -> socket.socket:
         sock.bind(os.fspath(path.absolute()))
         # Who may connect is decided by the folder it lies in: balancers run as other users.
         path.chmod(0o666)
-        sock.listen(BACKLOG)
+        sock.listen(_BACKLOG)
     except SettingsError:
         sock.close()
         raise

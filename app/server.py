@@ -22,7 +22,7 @@ from strata.app.environment import remarks
 from strata.app.fitting import check_fits
 from strata.app.intake import Intake
 from strata.app.lifecycle import Lifecycle
-from strata.app.listening import BACKLOG, Listener, beyond_this_machine, open_to_all
+from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
 from strata.app.ports import Ports
 from strata.app.settings import Settings
@@ -34,6 +34,9 @@ _FEW_NOTE = (
     "--ulimit nofile=65536 of docker"
 )
 _NOBODY_NOTE = "no tier has keys and none is anonymous; `strata keys new` prints a key and its line for a tier's `keys`"
+# Connections that are let in a turn of the loop. libuv takes one a turn from each descriptor of a socket that listens:
+# in a flood of clients, when a turn takes milliseconds, most would wait for seconds to be let in.
+_ACCEPTED = 16
 _LOOK_S = 0.05
 _FIRST_BYTES_S = 0.5  # for a client that was let in last to send its request
 _CONNECTED_S = 2.0  # for all of them
@@ -114,13 +117,10 @@ class _Server(uvicorn.Server):
             return made
 
         self.servers = []
-        # The loop listens once more: with its own default of 100, a flood of clients would find the door shut.
         for listener in self._listeners:
-            if listener.socket.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(protocol, sock=listener.socket, backlog=BACKLOG)
-            else:
-                server = await loop.create_server(protocol, sock=listener.socket, backlog=BACKLOG)
-            self.servers.append(server)
+            unix = listener.socket.family == socket.AF_UNIX
+            create: Any = loop.create_unix_server if unix else loop.create_server
+            self.servers += [await create(protocol, sock=listener.socket.dup()) for _ in range(_ACCEPTED)]
             listener.let_many_wait()
             if listener.name == "operations":
                 self._ports.operations = listener.socket.getsockname()[1]

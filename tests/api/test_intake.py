@@ -21,7 +21,7 @@ from strata.app.callers.callers import Callers, everybody
 from strata.app.callers.tier import Tier
 from strata.app.connections import BoundedProtocol, Connections
 from strata.app.intake import Intake, came, crowded
-from strata.loadtest.connection import Address, Connection
+from strata.loadtest.connection import Address, Connection, Response
 from tests.conftest import RunningServer, ServerFactory
 
 
@@ -109,11 +109,10 @@ def test_who_would_wait_too_long_to_begin_is_refused_at_once(
             intake.begin(loop, asking(), lambda: None)
         clock = 0.04  # the first of the line has waited for so long
         scope = asking(query, **({"x_strata_budget_ms": header} if header else {}))
-        intake.begin(loop, scope, lambda: begun.append(scope))
-        assert bool(begun) == crowded(scope), "refused at once, not in its turn"
-        return crowded(scope)
+        told = intake.begin(loop, scope, lambda: None)
+        assert crowded(scope) == (told is not None)
+        return told is not None
 
-    begun: list[Scope] = []
     assert asyncio.run(come()) is refused
 
 
@@ -135,7 +134,8 @@ def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
         config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
         config.load()
         made = partial(BoundedProtocol, config=config, server_state=ServerState(), app_state={})
-        server = await loop.create_server(partial(made, bounds=Connections(60, 100), intake=intake), "127.0.0.1", 0)
+        made = partial(made, bounds=Connections(60, 100), intake=intake, turn_away=lambda scope, caller: (503, [], b""))
+        server = await loop.create_server(made, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         clients = [socket.create_connection(address) for _ in range(50)]
         await asyncio.sleep(0.2)  # all are accepted
@@ -156,6 +156,25 @@ def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
 @pytest.fixture(scope="module")
 def flooded(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
     return start_session_server(tiny_bundle, "--backend", "torch")
+
+
+def test_a_flood_of_new_clients_is_let_in_at_once(flooded: RunningServer) -> None:
+    """Let in one a turn, or sent away by a short queue of the kernel, they would wait for seconds."""
+    host, port = flooded.url.removeprefix("http://").split(":")
+    clients = [socket.socket() for _ in range(1500)]
+    try:
+        began = perf_counter()
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex((host, int(port)))
+        for client in clients:
+            client.settimeout(20)
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert all(client.recv(1000).startswith(b"HTTP/1.1 200") for client in clients)
+        assert perf_counter() - began < 1
+    finally:
+        for client in clients:
+            client.close()
 
 
 def test_three_hundred_at_once_are_all_answered(flooded: RunningServer) -> None:
@@ -180,7 +199,7 @@ def test_three_hundred_at_once_are_all_answered(flooded: RunningServer) -> None:
 def test_who_is_refused_at_the_door_is_told_why_and_counted(flooded: RunningServer) -> None:
     address = Address.parse(flooded.url)
     asks = iter([address.post("/embed?budget_ms=40", {"inputs": "river"})] * 3000)
-    told: list[dict[str, str]] = []
+    told: list[Response] = []
 
     async def client() -> None:
         connection = await Connection.open(address)
@@ -188,7 +207,7 @@ def test_who_is_refused_at_the_door_is_told_why_and_counted(flooded: RunningServ
             answer = await connection.send(ask)
             assert answer.status in (200, 503, 504)
             if answer.status == 503 and "this server can read" in answer.json()["error"]:
-                told.append(answer.json())
+                told.append(answer)
         connection.close()
 
     async def flood() -> None:
@@ -196,6 +215,8 @@ def test_who_is_refused_at_the_door_is_told_why_and_counted(flooded: RunningServ
 
     asyncio.run(flood())
     why = "more requests of this caller wait than this server can read in time"
-    assert told[0] == {"error": why, "error_type": "Overloaded"}
+    assert told[0].json() == {"error": why, "error_type": "Overloaded"}
+    assert told[0].header("retry-after") == "1"
+    assert len({answer.header("x-request-id") for answer in told}) == len(told)
     count = f'strata_tier_refused_total{{reason="intake",tier="default"}} {len(told)}.0'
     assert count in httpx.get(flooded.url + "/metrics").text
