@@ -144,6 +144,8 @@ class _Server(uvicorn.Server):
         for each in list(self.server_state.connections):
             if (connection := cast(BoundedProtocol, each)).half:  # whole, it would be refused likewise
                 connection.hang_up(503, "the server is shutting down")
+        for listener in self._listeners:
+            listener.close()
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn would leave the engine, and cut the lifespan off
             await self.lifespan.shutdown()
