@@ -63,7 +63,7 @@ class RunningServer:
         log: Path,
         *flags: str,
         env: dict[str, str] | None = None,
-        strata: Sequence[str] = STRATA,
+        strata: Sequence[str] | None = None,
         folder: Path | None = None,
     ) -> None:
         """``strata`` is the command, ``folder`` where it is started.
@@ -75,10 +75,12 @@ class RunningServer:
         whole = {**os.environ, **(env or {})}
         self.process: Forked | subprocess.Popen[bytes]
         with log.open("wb") as sink:
-            if strata is STRATA and fits(env or {}):
+            if strata is None and fits(env or {}):
                 self.process = Forked(command, sink.fileno(), whole, folder)
             else:
-                self.process = subprocess.Popen([*strata, *command], stderr=sink, stdout=sink, env=whole, cwd=folder)
+                self.process = subprocess.Popen(
+                    [*(strata or STRATA), *command], stderr=sink, stdout=sink, env=whole, cwd=folder
+                )
         place = r'listening.*?(?:(http://[^\s"]+)|uds"?[=:]"?([^\s"]+))'
         found: re.Match[str] = self._await(lambda: re.search(place, self.text()))
         self.url = found[1] or "http://unix-socket"

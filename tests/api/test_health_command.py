@@ -1,4 +1,7 @@
-"""`strata health`, which the image's health check is: it finds the server wherever its options put it."""
+"""`strata health`, which the image's health check is: it finds the server wherever its options put it.
+
+It knows a server by its command line, so these are started by it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def test_it_follows_the_server(
 ) -> None:
     if flags == ("--uds",):
         flags = ("--uds", str(tmp_path / "strata.sock"))
-    server = start_server(tiny_bundle, *flags)
+    server = start_server(tiny_bundle, *flags, strata=STRATA)
     _, line = health(server.process.pid)
     assert "alive at" in line
     assert (str(tmp_path / "strata.sock") if "--uds" in flags else f":{server.port}") in line
@@ -39,8 +42,7 @@ def test_it_follows_the_server(
 
 
 def test_a_server_that_stands_still_is_not_healthy(start_server: ServerFactory, tiny_bundle: Path) -> None:
-    server = start_server(tiny_bundle)
-
+    server = start_server(tiny_bundle, strata=STRATA)
     os.kill(server.process.pid, signal.SIGSTOP)
     status, line = health(server.process.pid)
     assert (status, "no answer" in line) == (1, True)
