@@ -37,18 +37,21 @@ def environment(home: str | None, **more: str) -> dict[str, str]:
     return kept | ({} if home is None else {"HOME": home}) | more
 
 
-@pytest.mark.parametrize("home", [None, "", "/nowhere", "closed"])
-def test_the_default_model_is_served(closed: Path, tmp_path: Path, home: str | None) -> None:
-    log, folder = tmp_path / "log", str(closed) if home == "closed" else home
-    command = [*PLAIN, *STRATA, "serve", "--port", "0", *SMALL]
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stderr=sink, env=environment(folder))
+def test_the_default_model_is_served(closed: Path, tmp_path: Path) -> None:
+    started = {}
+    for home in (None, "", "/nowhere", str(closed)):
+        log = tmp_path / f"{len(started)}.log"
+        with log.open("wb") as sink:
+            command = [*PLAIN, *STRATA, "serve", "--port", "0", *SMALL]
+            started[log] = subprocess.Popen(command, stderr=sink, env=environment(home))
     try:
-        until(lambda: re.search(r" ready |strata serve:|Error", log.read_text()), 60)
-        assert " ready " in log.read_text(), log.read_text()
+        for log in started:
+            until(lambda log=log: re.search(r" ready |strata serve:|Error", log.read_text()), 60)
+            assert " ready " in log.read_text(), log.read_text()
     finally:
-        process.terminate()
-        assert process.wait(timeout=20) == 0
+        for process in started.values():
+            process.terminate()
+        assert [process.wait(timeout=20) for process in started.values()] == [0] * 4
 
 
 def test_a_folder_that_may_not_be_read_is_named_and_passed_over(closed: Path) -> None:
