@@ -27,6 +27,7 @@ LENGTHS = (8, 11, 14, 17, 20, 23, 25, 27, 29, 31, 34, 37, 40, 43, 47, 52)  # tok
 
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this CPU has no bfloat16 products")
+@pytest.mark.skipif(torch.cpu._is_amx_tile_supported(), reason="the ratio was recorded without AMX's products")
 def test_a_batch_runs_near_the_speed_of_a_matrix_product() -> None:
     """The best of several turns each, in turns, so that a busy machine slows both."""
     bundle = Bundle.open(find(DEFAULT), checksums=False)
