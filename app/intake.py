@@ -16,6 +16,7 @@ _AT_ONCE = ("/health", "/ready")  # also behind --root-path, and with a slash at
 # Of the time that a request may take, the most that it may wait to begin: what would wait longer is refused at once, so
 # that those that are heard have time left (controlled delay: Nichols and Jacobson 2012).
 _PATIENCE = 0.3
+_NEWEST = 0.1  # weight of the newest turn in how long each takes
 _CAME, _CROWDED = "strata.came", "strata.crowded"
 
 
@@ -32,21 +33,25 @@ class Intake:
         self._callers = callers
         self._deadline_s = deadline_s
         self._lines: Lines[tuple[Scope, Callable[[], None]]] = Lines()
-        self._begun = 0  # in this turn
+        self._begun = 0  # in this turn,
+        self._turned = 0.0  # which began then
+        self._each_s = 0.0  # from one who begins to the next; 0: nobody has waited for a turn yet
 
     def begin(self, loop: asyncio.AbstractEventLoop, scope: Scope, start: Callable[[], None]) -> Caller | None:
         """Let a request begin, in this turn or a later one; or whose it is, where it is crowded out."""
         if not self._begun:
             loop.call_soon(self._turn_over, loop)
+            if not self._lines:
+                self._turned = perf_counter()
         if self._begun < _A_TURN or scope["path"].rstrip("/").endswith(_AT_ONCE):
             self._begun += 1
             start()
             return None
         scope[_CAME] = perf_counter()
         place, caller = self._place(scope)
-        if caller is not None and (waited := self._lines.waited(place)):
+        if caller is not None and self._lines:
             deadline_s = self._deadline_s(scope, caller)
-            if deadline_s is not None and waited > _PATIENCE * deadline_s:
+            if deadline_s is not None and self._lines.turns(place) * self._each_s > _PATIENCE * deadline_s:
                 scope[_CROWDED] = True
                 return caller
         self._lines.join(place, (scope, start))
@@ -72,9 +77,15 @@ class Intake:
 
     def _turn_over(self, loop: asyncio.AbstractEventLoop) -> None:
         """What has begun has had its first step: the next ones may begin."""
-        self._begun = 0
+        now = perf_counter()
+        if self._lines:
+            each_s = (now - self._turned) / self._begun
+            self._each_s += (_NEWEST if self._each_s else 1.0) * (each_s - self._each_s)
+        self._turned, self._begun = now, 0
         while self._lines and self._begun < _A_TURN:
             self.begin(loop, *self._lines.next())
+        if not self._lines:
+            self._each_s = 0.0
 
 
 def came(scope: Scope) -> float:

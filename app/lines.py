@@ -6,7 +6,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
-from time import perf_counter
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -23,7 +22,7 @@ class Place(NamedTuple):
 @dataclass(slots=True)
 class _Line(Generic[T]):
     place: Place
-    waiting: deque[tuple[float, T]] = field(default_factory=deque)  # since when, and who
+    waiting: deque[T] = field(default_factory=deque)
 
 
 class Lines(Generic[T]):
@@ -34,7 +33,8 @@ class Lines(Generic[T]):
 
     def __init__(self) -> None:
         self._lines: dict[Place, _Line[T]] = {}  # in which somebody waits
-        self._callers: Counter[str] = Counter()  # of each tier, that wait
+        self._callers: Counter[str] = Counter()  # of each tier, that wait,
+        self._shares: dict[str, float] = {}  # and its share
         self._order: list[tuple[float, int, _Line[T]]] = []  # a heap: when each line's turn is, by a clock of turns
         self._finish: dict[Place, float] = {}  # by that clock, when a line's last turn was over
         self._clock = 0.0
@@ -43,10 +43,13 @@ class Lines(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def waited(self, place: Place) -> float:
-        """Seconds that the first of a line has waited: as long as one who joins it now is likely to."""
-        line = self._lines.get(place)
-        return perf_counter() - line.waiting[0][0] if line else 0.0
+    def turns(self, place: Place) -> float:
+        """Until it is the turn of one who joins a line now, if those who wait go on waiting as they do."""
+        line, shares = self._lines.get(place), sum(self._shares.values())
+        if line is not None:
+            return (len(line.waiting) + 1) * self._callers[place.tier] * shares / place.share
+        others = self._callers[place.tier]
+        return (others + 1) * (shares if others else shares + place.share) / place.share
 
     def join(self, place: Place, who: T) -> None:
         """Go to the end of a line."""
@@ -54,20 +57,23 @@ class Lines(Generic[T]):
         if line is None:
             line = self._lines[place] = _Line(place)
             self._callers[place.tier] += 1
+            self._shares[place.tier] = place.share
             self._push(line)
-        line.waiting.append((perf_counter(), who))
+        line.waiting.append(who)
 
     def next(self) -> T:
         """Who goes next; somebody must wait."""
         self._clock, _, line = heappop(self._order)
         place = line.place
         self._finish[place] = self._clock + self._callers[place.tier] / place.share
-        _, who = line.waiting.popleft()
+        who = line.waiting.popleft()
         if line.waiting:
             self._push(line)
         else:
             del self._lines[place]
             self._callers[place.tier] -= 1
+            if not self._callers[place.tier]:
+                del self._callers[place.tier], self._shares[place.tier]
             if not self._lines:
                 self._finish.clear()
         return who

@@ -99,21 +99,52 @@ def test_who_would_wait_too_long_to_begin_is_refused_at_once(
     query: str, header: str, tier_s: float | None, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 0.0
-    monkeypatch.setattr("strata.app.lines.perf_counter", lambda: clock)
+    monkeypatch.setattr("strata.app.intake.perf_counter", lambda: clock)
 
     async def come() -> bool:
         nonlocal clock
         callers = Callers([Tier("default", deadline_s=tier_s), Tier("lower", deadline_s=1.0)], {}, keyless=0)
         intake, loop = Intake(callers, known_deadline_s), asyncio.get_running_loop()
-        for _ in range(20):
+        for _ in range(30):
             intake.begin(loop, asking(), lambda: None)
-        clock = 0.04  # the first of the line has waited for so long
+        clock = 0.04  # so long takes a turn, in which eight begin: 14 go on waiting
+        await asyncio.sleep(0)
         scope = asking(query, **({"x_strata_budget_ms": header} if header else {}))
         told = intake.begin(loop, scope, lambda: None)
         assert crowded(scope) == (told is not None)
         return told is not None
 
     assert asyncio.run(come()) is refused
+
+
+def test_who_begins_in_a_long_flood_has_waited_a_part_of_its_time_and_as_many_begin_as_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Thirty-six a turn of 3 ms, from three tiers: they grow long lines before the first of them has waited at all."""
+    clock, tiers = 0.0, (Tier("quick", 0.25, share=3), Tier("usual", 1.0, share=2), Tier("slow", 5.0, share=1))
+    monkeypatch.setattr("strata.app.intake.perf_counter", lambda: clock)
+    callers = Callers(tiers, {sha256(tier.name.encode()).digest(): rank for rank, tier in enumerate(tiers)}, None)
+    waits: dict[str, list[float]] = {tier.name: [] for tier in tiers}
+
+    def begins(name: str, came_at: float) -> None:
+        waits[name].append(clock - came_at)
+
+    async def flood() -> None:
+        nonlocal clock
+        intake, loop = Intake(callers, known_deadline_s), asyncio.get_running_loop()
+        for turn in range(1500):
+            for number in range(36):
+                name = tiers[(turn + number) % 3].name
+                intake.begin(loop, asking(authorization=f"Bearer {name}"), partial(begins, name, clock))
+            clock += 0.003
+            await asyncio.sleep(0)
+
+    asyncio.run(flood())
+    begun = sum(map(len, waits.values()))
+    assert begun >= 8 * 1500 - 8, "no turn is given away"
+    for tier in tiers:
+        assert len(waits[tier.name]) / begun == pytest.approx(tier.share / 6, abs=0.02)
+        assert max(waits[tier.name]) < 0.33 * (tier.deadline_s or 0)
 
 
 def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
