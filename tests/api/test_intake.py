@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from strata.app.api.ask import known_deadline_s
-from strata.app.callers.callers import Callers, everybody
+from strata.app.callers.callers import Caller, Callers, everybody
 from strata.app.callers.tier import Tier
 from strata.app.connections import BoundedProtocol, Connections
 from strata.app.intake import Intake, came, crowded
@@ -182,6 +183,49 @@ def test_a_flood_on_real_connections_begins_so_many_a_turn() -> None:
     asyncio.run(flood())
     assert max(Counter(begun).values()) <= 8
     assert len(set(begun)) >= 7
+
+
+def test_who_is_turned_away_keeps_its_connection_and_a_page_goes_the_whole_way() -> None:
+    """Told before its body has come, of which the rest must not be taken for the next request."""
+    begun: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    class Full(Intake):
+        def begin(self, loop: asyncio.AbstractEventLoop, scope: Scope, start: Callable[[], None]) -> Caller | None:
+            if scope["method"] == "POST":
+                return everybody().caller([])
+            start()
+            return None
+
+    async def talk() -> bytes:
+        loop = asyncio.get_running_loop()
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None)
+        config.load()
+        made = partial(BoundedProtocol, config=config, server_state=ServerState(), app_state={})
+        told = (503, [(b"content-length", b"5")], b"full\n")
+        intake = Full(everybody(), known_deadline_s)
+        made = partial(made, bounds=Connections(60, 100), intake=intake, turn_away=lambda scope, caller: told)
+        server = await loop.create_server(made, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"POST /one HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n0123456789")
+        answer = await reader.readuntil(b"full\n")
+        writer.write(b"0123456789GET /two HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"POST /three HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"POST /four HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        answer += await reader.read()  # to the end: of a body that was not asked for nobody knows whether it comes
+        writer.close()
+        server.close()
+        return answer
+
+    answer = asyncio.run(talk())
+    statuses = [line for line in answer.splitlines() if line.startswith(b"HTTP/1.1")]
+    assert [int(line[9:12]) for line in statuses] == [503, 204, 204, 503]
+    assert answer.endswith(b"connection: close\r\n\r\nfull\n")
+    assert begun == ["/two", "/three"]
 
 
 @pytest.fixture(scope="module")
