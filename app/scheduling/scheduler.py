@@ -31,6 +31,7 @@ from strata.app.scheduling.workers import Workers
 _ROUNDS = 3
 _ROUNDS_S = 0.002  # but no longer than this, where hundreds of callers make a round long
 _FIT_AT, _FIT_BY = 16, 64  # batches until the costs are fitted anew: when nothing waits, and whatever waits
+_FIT_S = 0.25  # and seconds, when nothing waits
 
 
 class Scheduler:
@@ -61,6 +62,7 @@ class Scheduler:
         self._queue = self._decisions.queue
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
         self._turn_began: float | None = None
+        self._fitted = -math.inf  # when the costs were
         self._woken: float | None = None  # when what waits was noticed; None: nothing new waits
         self._idle_since: deque[float] = deque()  # of workers that ended a batch while something waited
         pool.on_idle = self._worker_free
@@ -238,16 +240,20 @@ class Scheduler:
         if not self._queue:
             self._idle_since.clear()
         if self._learnt.cost.unfitted >= _FIT_BY:
-            self._learnt.cost.fit()
+            self._fit()
 
     def _do_when_idle(self) -> None:
         """What can wait until nobody does."""
         if self._queue:
             return
-        if self._learnt.cost.unfitted >= _FIT_AT:
-            self._learnt.cost.fit()
+        if self._learnt.cost.unfitted >= _FIT_AT and self._clock() - self._fitted >= _FIT_S:
+            self._fit()
         if self._shadow and self._pool.idle == self._pool.size > 0:
             self._run_shadow()
+
+    def _fit(self) -> None:
+        self._learnt.cost.fit()
+        self._fitted = self._clock()
 
     def _anything_waits(self) -> bool:
         """Whether there is anything to run, once what cannot be in time any more is given up.
