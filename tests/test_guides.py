@@ -142,7 +142,8 @@ def typed(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
     monkeypatch.chdir(prepared)
     monkeypatch.setenv("STRATA_MODEL_STORE", str(prepared / "store"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(prepared / "cache"))
-    monkeypatch.setattr("strata.loadtest.search._REST_S", 0.0)
+    for pause in ("search._REST_S", "open_loop._SETTLE_S"):
+        monkeypatch.setattr(f"strata.loadtest.{pause}", 0.0)
     shell = Typed(prepared)
     yield shell
     shell.stop()

@@ -6,6 +6,7 @@ It is most of a start, and the same every time. What a test says of it is run by
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import select
@@ -142,4 +143,5 @@ if __name__ == "__main__":
     from strata.app import server  # noqa: F401 - and with it all the rest
     from strata.app.cli import main
 
+    gc.freeze()  # else each process, as it ends, has all of this collected, and so copied: a quarter of a second
     sys.exit(main(_next_command()))

@@ -202,10 +202,10 @@ def test_an_end_in_the_first_moments_leaves_no_process(number: signal.Signals) -
             stderr=subprocess.DEVNULL,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     for process in started:
-        time.sleep(0.4)
+        time.sleep(0.45)
         process.send_signal(number)
     for process in started:
         assert process.wait(timeout=30) in (0, 130, -number)  # the last: before Python ran any of our code

@@ -74,13 +74,20 @@ def test_others_come_between_the_pieces_of_a_large_request(tokenizer: Tokenizer)
     tokenizer.close()
 
 
-def test_one_large_request_is_tokenized_by_all_threads(tokenizer: Tokenizer) -> None:
+def test_one_large_request_is_tokenized_by_all_threads(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{LONG} {number}" for number in range(50)]
 
     async def encode(threads: int) -> list[list[int]]:
         tokenizer.use_threads(threads)
         return [ids.tolist() for ids in await tokenizer.encode(texts, Encode(truncate=True))]
 
-    assert asyncio.run(encode(1)) == asyncio.run(encode(4))
-    assert len(tokenizer._threads._threads) == 4
+    alone = asyncio.run(encode(1))
+    plain, together = tokenizer._encode, threading.Barrier(4)
+
+    def met(part: list[str]) -> object:
+        together.wait(20)  # until as many threads have a part in hand
+        return plain(part)
+
+    monkeypatch.setattr(tokenizer, "_encode", met)
+    assert asyncio.run(encode(4)) == alone
     tokenizer.close()

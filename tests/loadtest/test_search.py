@@ -35,6 +35,7 @@ def test_queries_of_every_policy_are_searched_on_one_index(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("strata.loadtest.search._REST_S", 0.0)
+    monkeypatch.setattr("strata.loadtest.open_loop._SETTLE_S", 0.0)
     file = tmp_path / "search.json"
     options = ["--beir", str(beir), "--pinned", "3,1", "--loads", "0.5,1", "--capacity", "60", "--seconds", "0.5"]
     serve = ["--", "--model", str(searching), *SMALL]
