@@ -62,6 +62,14 @@ def _carried(kind: Expected, snapshot: Snapshot) -> float:
     return min(1.0, own / max(kind.rates[0] * kind.floor_work, 1e-12))
 
 
+def kept_free(snapshot: Snapshot) -> tuple[float, float]:
+    """(Part of the time left by which all must be predicted to be answered, the most seconds kept free after that)."""
+    policy = snapshot.policy
+    lasting = min(snapshot.lasting, policy.most_lasting)
+    headroom = policy.headroom + lasting * (policy.headroom_lasting - policy.headroom)
+    return headroom, policy.headroom_s / (1 - lasting)
+
+
 class Pricing:
     """Requests that wait and that are foreseen, in order of due time, with their depth at each level."""
 
@@ -85,10 +93,11 @@ class Pricing:
         length = self.tokens / np.maximum(self.texts, 1e-9)
         self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
         policy = snapshot.policy
-        headroom = np.where(self.kept, policy.kept_headroom, policy.headroom)
+        part, most = kept_free(snapshot)
+        headroom = np.where(self.kept, policy.kept_headroom, part)
         # Of what waits a part of the time it has left; of what is foreseen a part of the time that it will have.
         has = np.concatenate([columns.deadlines - snapshot.now, [kind.deadline_s for kind in kinds]])[order]
-        spare = np.minimum((1 - headroom) * has, policy.headroom_s)
+        spare = np.minimum((1 - headroom) * has, most)
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
         # What is beyond its share, be it waiting or foreseen, takes no depth from those who keep theirs.

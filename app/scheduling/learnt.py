@@ -13,6 +13,7 @@ _GAP = 0.05  # weight of the newest gap between two batches of a worker,
 _GAP_MOST_S = 0.05  # of which no more than this is taken for the usual way of things,
 _GAP_FORGET_S = 10.0  # and nothing any more after a while without one
 FAST_S, _SLOW_S = 2.0, 15.0  # over which arrivals are averaged: what comes next, and what comes in the long run
+_MOMENT_S = 0.1  # before its first request, in which a flow is taken to have sent nothing
 _SIGMAS = 2.0  # of what came of a flow that is new, or of late, which are taken for chance
 _QUICK_S = 0.25  # over which arrivals are averaged to see whether they have become more:
 _RISE, _RISE_S = 2.0, 0.3  # times as many, for so long, are a flow that is new
@@ -72,7 +73,7 @@ class Rate:
             so_far = fast / (1 - exp(-age / FAST_S))
             fast = max(fast, so_far - _SIGMAS * sqrt(so_far * self._of / age))
         # What has been seen for a moment only is taken to have come by chance.
-        return fast, min(fast, slow / (1 - exp(-(age + 0.5) / _SLOW_S))) if age < _SLOW_S else slow
+        return fast, min(fast, slow / (1 - exp(-(age + _MOMENT_S) / _SLOW_S))) if age < _SLOW_S else slow
 
 
 class Risen(Rate):

@@ -40,9 +40,14 @@ class Policy:
     kept_least: float = 0.8  # of its deepest exit: a tier whose share carries less keeps nothing but its floor
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
-    headroom: float = 0.4  # of the time left: all must be predicted to be answered by then, or depth falls
+    # All must be predicted to be answered by a part of the time left, or depth falls: the rest answers what nobody
+    # foresaw. Of a burst that ebbs a queue makes depth; of load that lasts it makes none, and what came in a stall is
+    # worked off the later the less the engine has to spare.
+    headroom: float = 0.55  # of the time left, where nothing lasts,
+    headroom_lasting: float = 0.1  # and where what lasts takes all of the engine; between them in proportion
     kept_headroom: float = 0.5  # the same for tiers that keep their depth: what may come of them is within their share
-    headroom_s: float = 1.5  # the most that is kept free so
+    headroom_s: float = 0.45  # the most that is kept free so, where nothing lasts; else over what is to spare
+    most_lasting: float = 0.95  # of the engine that is counted so
     horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen
     most_segments: int = 3  # times a queue is levelled: what is due much later is looked at next time
 

@@ -101,3 +101,19 @@ class Snapshot:
         """Whether the engine carries at full depth what comes of late."""
         load = sum(kind.rates[0] * kind.top_work for kind in self.expected)
         return load <= self.policy.light_load * self.capacity.workers
+
+    @property
+    def lasting(self) -> float:
+        """The part of the engine that what comes on the whole takes at the least depth; 1 and more: it takes all.
+
+        Who keeps its depth counts with that as far as another sends more than its share: what is left is asked for.
+        """
+        loads: dict[str, float] = {}
+        floors = keeps = 0.0
+        for kind in self.expected:
+            work = kind.rates[1] * kind.floor_work
+            floors += work
+            keeps += kind.rates[1] * kind.work(max(kind.floor, self.kept.get(kind.tier, 0.0))) - work
+            loads[kind.tier] = loads.get(kind.tier, 0.0) + work / (kind.share * self.capacity.workers)
+        beyond = min(1.0, max(0.0, max(loads.values(), default=0.0) - 1.0))
+        return (floors + beyond * keeps) / self.capacity.workers

@@ -58,7 +58,7 @@ class SimulatedPool:
         self.restart_s = 0.05  # until a worker that was lost is replaced
         self.fails: Callable[[Batch], bool] = lambda batch: False
         self.hangs: Callable[[Batch], float] = lambda batch: 0.0  # seconds that a batch's worker stands still; inf
-        self._speed = speed
+        self.speed = speed
         self._rng = rng
         self._tasks: set[asyncio.Task[None]] = set()
         self._hands: list[asyncio.Event] = []  # of the batches under way: set when the worker is killed
@@ -86,9 +86,9 @@ class SimulatedPool:
 
     async def _run(self, batch: Batch, patience_s: float, killed: asyncio.Event, done: Done) -> None:
         load = Load.of((len(row.tokens), row.layers) for row in batch.rows)
-        seconds = self._speed.seconds(load) * float(np.exp(self._speed.noise * self._rng.standard_normal()))
-        if self._speed.stall and self._rng.random() < self._speed.stall:
-            seconds += self._speed.stall_s
+        seconds = self.speed.seconds(load) * float(np.exp(self.speed.noise * self._rng.standard_normal()))
+        if self.speed.stall and self._rng.random() < self.speed.stall:
+            seconds += self.speed.stall_s
         wait = min(seconds + self.hangs(batch), patience_s)
         ended = await self._pass(wait, killed)
         self._hands.remove(killed)
@@ -97,15 +97,15 @@ class SimulatedPool:
             self._lose()
             done(WorkerLost("the simulated worker was killed" if ended else "the simulated worker hung"))
             return
-        if not self._speed.gap:
+        if not self.speed.gap:
             self.idle += 1
         if self.fails(batch):
             done(BatchFailed("the simulated engine failed"))
         else:
             vectors = [np.zeros(row.dim, np.float32) for row in batch.rows]
             done(BatchResult(vectors, [row.layers for row in batch.rows], seconds, 0))
-        if self._speed.gap:
-            asyncio.get_running_loop().call_later(self._speed.gap, self._free)
+        if self.speed.gap:
+            asyncio.get_running_loop().call_later(self.speed.gap, self._free)
         else:
             self.on_idle()
 
@@ -118,7 +118,7 @@ class SimulatedPool:
                     await killed.wait()
                 return True
             except TimeoutError:
-                seconds = self._speed.steal * (self.front_busy_s - before)
+                seconds = self.speed.steal * (self.front_busy_s - before)
         return False
 
     def _lose(self) -> None:
