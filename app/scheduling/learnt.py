@@ -32,7 +32,7 @@ _TURNS = 2.0
 _LAG_S = 0.3  # over which turns are averaged
 
 _ANSWER = 0.05  # weight of the newest answer in how far a tier's predictions are out,
-_ANSWER_MOST = 1.5  # of whose logarithm no more than this counts
+_ANSWER_MOST = 0.3  # of which no more than this counts: what most of them take is told, not the average
 
 Flow = tuple[str, str]  # tier, and the caller in it
 Curve = tuple[tuple[int, ...], tuple[float | None, ...]]  # exits, and what each is worth
@@ -233,8 +233,8 @@ class Learnt:
         """A request took so long, of which ``predicted_s`` was foreseen before `correction`."""
         if predicted_s > 0 and real_s > 0:
             error, count = self._answers.get((tier, behind), (0.0, 1))
-            found = max(-_ANSWER_MOST, min(_ANSWER_MOST, log(real_s / predicted_s)))
-            self._answers[tier, behind] = (error + max(_ANSWER, 1 / (count + 1)) * (found - error), count + 1)
+            more = max(-_ANSWER_MOST, min(_ANSWER_MOST, log(real_s / predicted_s) - error))
+            self._answers[tier, behind] = (error + max(_ANSWER, 1 / (count + 1)) * more, count + 1)
 
     def correction(self, tier: str, behind: bool) -> float:
         """How many times as long as foreseen answers of a tier take of late.
