@@ -45,11 +45,11 @@ class Lines(Generic[T]):
 
     def turns(self, place: Place) -> float:
         """Until it is the turn of one who joins a line now, if those who wait go on waiting as they do."""
-        line, shares = self._lines.get(place), sum(self._shares.values())
-        if line is not None:
-            return (len(line.waiting) + 1) * self._callers[place.tier] * shares / place.share
-        others = self._callers[place.tier]
-        return (others + 1) * (shares if others else shares + place.share) / place.share
+        line = self._lines.get(place)
+        before, callers = (len(line.waiting), 0) if line else (0, 1)
+        callers += self._callers[place.tier]
+        shares = sum(self._shares.values()) + (0.0 if place.tier in self._shares else place.share)
+        return (before + 1) * callers * shares / place.share
 
     def join(self, place: Place, who: T) -> None:
         """Go to the end of a line."""

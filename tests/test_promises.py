@@ -117,7 +117,7 @@ def test_promise_6_memory_is_flat_under_load(strata: RunningServer) -> None:
 
     def load() -> None:
         with ThreadPoolExecutor(8) as threads:
-            for job in [threads.submit(embed, strata, sentences(), layers=1 + i % 3) for i in range(40)]:
+            for job in [threads.submit(embed, strata, sentences(), layers=1 + i % 6) for i in range(40)]:
                 job.result()
 
     load()

@@ -108,6 +108,7 @@ class Gateway:
 
     def turn_away(self, scope: Scope, caller: Caller) -> Whole:
         """What is told a request that is crowded out, of which nothing more than its head is looked at."""
+        scope = self._plain(scope)
         context = RequestContext.begin(scope)
         context.caller = caller
         self._metrics.tier_refused(caller.own.name, "intake")

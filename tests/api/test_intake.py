@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,16 +16,23 @@ from time import perf_counter
 import httpx
 import pytest
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response as Answer
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from strata.app.api.ask import known_deadline_s
+from strata.app.api.gateway import Gateway
 from strata.app.callers.callers import Caller, Callers, everybody
 from strata.app.callers.tier import Tier
 from strata.app.connections import BoundedProtocol, Connections
+from strata.app.in_flight import InFlight
 from strata.app.intake import Intake, came, crowded
+from strata.app.metrics import Metrics
+from strata.app.ports import Ports
 from strata.loadtest.connection import Address, Connection, Response
 from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import connections_held
 
 
 def asking(query: str = "", **headers: str) -> Scope:
@@ -228,6 +237,19 @@ def test_who_is_turned_away_keeps_its_connection_and_a_page_goes_the_whole_way()
     assert begun == ["/two", "/three"]
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/embeddings/", "/behind/v1/embeddings"])
+def test_who_is_turned_away_is_told_in_its_protocol_wherever_the_server_is(path: str) -> None:
+    async def endpoint(request: Request) -> Answer:
+        return Answer()
+
+    scope = asking() | {"path": path, "root_path": "/behind"}
+    direct = {("POST", "/v1/embeddings"): endpoint}
+    gateway = Gateway(Answer(), direct, everybody(), InFlight(1, 1), Metrics(), Ports(), None)
+    status, headers, body = gateway.turn_away(scope, everybody().caller([]))
+    assert (status, dict(headers)[b"retry-after"]) == (503, b"1")
+    assert "this server can read" in json.loads(body)["error"]["message"]
+
+
 @pytest.fixture(scope="module")
 def flooded(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
     return start_session_server(tiny_bundle, "--backend", "torch")
@@ -236,8 +258,8 @@ def flooded(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningSe
 def test_a_flood_of_new_clients_is_let_in_at_once(flooded: RunningServer) -> None:
     """Let in one a turn, or sent away by a short queue of the kernel, they would wait for seconds."""
     host, port = flooded.url.removeprefix("http://").split(":")
-    clients = [socket.socket() for _ in range(1500)]
-    try:
+    with connections_held(1500), ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(1500)]
         began = perf_counter()
         for client in clients:
             client.setblocking(False)
@@ -247,9 +269,6 @@ def test_a_flood_of_new_clients_is_let_in_at_once(flooded: RunningServer) -> Non
             client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         assert all(client.recv(1000).startswith(b"HTTP/1.1 200") for client in clients)
         assert perf_counter() - began < 1
-    finally:
-        for client in clients:
-            client.close()
 
 
 def test_three_hundred_at_once_are_all_answered(flooded: RunningServer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,17 @@ def victim(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningSer
 def connect(server: RunningServer, *, timeout: float = 20.0) -> socket.socket:
     """A bare connection."""
     return socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
+
+
+@contextmanager
+def connections_held(size: int) -> Iterator[None]:
+    """Let this process hold the ends of so many connections; skip where it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < size + 500:
+        pytest.skip(f"this process may open {hard} files; {size} connections need more")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, size + 500), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def head(path: str, length: int, *lines: str) -> bytes:

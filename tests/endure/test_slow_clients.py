@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunningServer, ServerFactory, after
-from tests.endure.conftest import connect, head, series, until
+from tests.endure.conftest import connect, connections_held, head, series, until
 
 CLIENT_S = 1.0  # --client-seconds; looked at once a second
 CROWDS = [2000, pytest.param(10_000, marks=pytest.mark.soak)]
@@ -33,12 +33,8 @@ def strict(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningSer
 def crowd(request: pytest.FixtureRequest) -> Iterator[int]:
     """A number of connections, whose ends this process may hold."""
     size: int = request.param
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < size + 500:
-        pytest.skip(f"this process may open {hard} files; {size} connections need more")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, size + 500), hard))
-    yield size
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with connections_held(size):
+        yield size
 
 
 def hung_up(connection: socket.socket) -> bool:
