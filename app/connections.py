@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 _SWEEP_S = 1.0
+_LINGER_S = 1.0  # that a client which still sends has to read the last answer and to close
 _MOST_FILES = 65_536
 _MOST_HEAD = 65_536  # bytes of a request's line and headers, or of what else is no body
 _HEAD_TOLD = f"a request's head may take {_MOST_HEAD} bytes"
@@ -116,6 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
         self._refusal = ""  # why what came is no request, where we know better than the parser
         self._refused = False  # what came last, and is told so once what came before it is answered
+        self._left = False  # nothing more is said, and what comes is dropped
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
         self._answers, self.app = self.app, self._answer
 
@@ -129,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._bounds.ending:
             self.end_with_answer()
-        ResponseWriter(cycle).write_now(self._turn_away(scope, caller))
+        ResponseWriter(cycle, self.leave).write_now(self._turn_away(scope, caller))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = cast(RequestResponseCycle, cast(MethodType, send).__self__)  # `send` is a method of it
@@ -137,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._bounds.ending:
             self.end_with_answer()
         scope[ON_DEPARTURE] = self._on_departure
-        await self._answers(scope, receive, ResponseWriter(cycle))
+        await self._answers(scope, receive, ResponseWriter(cycle, self.leave))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client must send."""
@@ -167,11 +169,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request; of what is neither a head nor a body yet, only so much."""
-        if self._refused:
+        if self._refused or self._left:
             return
         self._idle_bytes += len(data)
         super().data_received(data)
-        if self._idle_bytes > _MOST_HEAD + len(data) and not self.transport.is_closing():
+        if self._idle_bytes > _MOST_HEAD + len(data) and not (self._left or self.transport.is_closing()):
             self.send_400_response(_HEAD_TOLD)
 
     def send_400_response(self, msg: str) -> None:
@@ -186,7 +188,28 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._refused = cycle is not None and not cycle.response_complete and not cycle.more_body
         if not self._refused:  # else what came before is answered first
-            super().send_400_response(msg)
+            self._say_last(400, msg)
+
+    def _say_last(self, status: int, why: str) -> None:
+        """Answer what is no whole request, and hang up."""
+        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(why)
+        self.transport.write(STATUS_LINE[status] + head + why.encode())
+        self.leave()
+
+    def leave(self) -> None:
+        """Hang up on a client that may still send: only once it has read the last answer, or has had time to.
+
+        A socket that is closed with bytes unread is reset, and what the client has not read by then may be lost to it.
+        """
+        if self._left or self.transport.is_closing():
+            return
+        self._left = True
+        if self.cycle is not None and not self.cycle.response_complete:  # nobody will be told what it comes to
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
     def end_with_answer(self) -> None:
         """Say with the answer to the last request that has come that no other will be heard on this connection."""
@@ -196,7 +219,7 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def half(self) -> bool:
         """Whether a part of a request has come, and nothing of an answer has gone."""
-        if self.flow.write_paused or self.pipeline:
+        if self._left or self.flow.write_paused or self.pipeline:
             return False
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
@@ -209,9 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         logs.request({"client": self.client[0] if self.client else "local", "status": status, "error": why})
-        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(why)
-        self.transport.write(STATUS_LINE[status] + head + why.encode())
-        self.transport.close()
+        self._say_last(status, why)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, as uvicorn takes it, less the blanks behind its value, which are not part of it."""
@@ -269,12 +290,12 @@ class BoundedProtocol(HttpToolsProtocol):
         waits too long is seen to by `Connections`.
         """
         self.server_state.total_requests += 1
-        if not self.transport.is_closing():
+        if not self._left and not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
             elif self._refused:
-                super().send_400_response(self._refusal)
+                self._say_last(400, self._refusal)
         self._settle()
 
     def pause_writing(self) -> None:

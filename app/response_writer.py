@@ -6,6 +6,7 @@ balancer with half an answer, which it cannot ask for again elsewhere; and two w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from starlette.types import Message
@@ -19,10 +20,12 @@ _BODILESS = (204, 304)  # statuses whose answers say nothing of a length
 class ResponseWriter:
     """ASGI's ``send`` for one request. An answer that comes in pieces, or without a length, is left to uvicorn."""
 
-    __slots__ = ("_cycle", "_start")
+    __slots__ = ("_cycle", "_leave", "_start")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, leave: Callable[[], None]) -> None:
+        """``leave``: hangs up on a client that still sends."""
         self._cycle = cycle
+        self._leave = leave
         self._start: Message | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -79,5 +82,8 @@ class ResponseWriter:
             cycle.transport.writelines([head, body])  # one write, too, and nothing is copied first
         cycle.message_event.set()
         if not cycle.keep_alive:
-            cycle.transport.close()
+            if cycle.more_body:
+                self._leave()
+            else:
+                cycle.transport.close()
         cycle.on_response()

@@ -24,13 +24,16 @@ class Cycle:
         self.flow = SimpleNamespace(write_paused=False)
         self.writes: list[bytes] = []
         self.left_to_uvicorn: list[str] = []
-        self.closed = 0
+        self.closed = self.left = 0
         self.transport = SimpleNamespace(write=self.writes.append, close=self._close)
         self.message_event = asyncio.Event()
         self.over = 0
 
     def _close(self) -> None:
         self.closed += 1
+
+    def leave(self) -> None:
+        self.left += 1
 
     def on_response(self) -> None:
         self.over += 1
@@ -41,7 +44,7 @@ class Cycle:
 
 def answered(cycle: Cycle, headers: list[tuple[bytes, bytes]], *bodies: bytes, status: int = 200) -> None:
     async def send() -> None:
-        write = ResponseWriter(cast(RequestResponseCycle, cycle))
+        write = ResponseWriter(cast(RequestResponseCycle, cycle), cycle.leave)
         await write({"type": "http.response.start", "status": status, "headers": headers})
         for number, body in enumerate(bodies, start=1):
             await write({"type": "http.response.body", "body": body, "more_body": number < len(bodies)})
@@ -67,12 +70,12 @@ def test_a_connection_that_ends_says_so() -> None:
     assert cycle.closed == 1
 
 
-def test_a_body_that_was_not_asked_for_ends_the_connection() -> None:
+def test_a_body_that_was_not_asked_for_ends_the_connection_once_the_answer_is_read() -> None:
     cycle = Cycle()
     cycle.more_body = True
     answered(cycle, [LENGTH], b"{}")
     assert b"\r\nconnection: close\r\n\r\n{}" in cycle.writes[0]
-    assert cycle.closed == 1
+    assert (cycle.left, cycle.closed) == (1, 0)
 
 
 def test_pieces_and_unknown_lengths_are_left_to_uvicorn() -> None:
