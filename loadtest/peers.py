@@ -199,7 +199,9 @@ async def _compare_under(
         figures.append(Figure(f"  {name}", median(rates[name]), "texts/s"))
         # Says the same on a busy machine, where throughput says who got the cores.
         figures.append(Figure(f"  {name} per CPU second", median(per_cpu_second[server]), "texts"))
-        figures.append(Figure(f"  {name} p50", median(sample.p50 for sample in found) * 1e3, "ms"))
-        figures.append(Figure(f"  {name} p99", median(sample.p99 for sample in found) * 1e3, "ms"))
+        answered = [sample for sample in found if sample.latencies]  # a model that is compiled anew may answer nothing
+        if answered:
+            figures.append(Figure(f"  {name} p50", median(sample.p50 for sample in answered) * 1e3, "ms"))
+            figures.append(Figure(f"  {name} p99", median(sample.p99 for sample in answered) * 1e3, "ms"))
     busiest = max(sample.client_cpu for found in samples.values() for sample in found)
     return [*figures, Figure("  this client, share of one core", busiest)]

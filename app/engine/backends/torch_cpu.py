@@ -9,7 +9,7 @@ import torch
 
 from strata.app.engine.attention import is_local
 from strata.app.engine.backends.torch_bins import Binned, BinnedAttention
-from strata.app.engine.backends.torch_dense import Dense, PackedDense, lines_of
+from strata.app.engine.backends.torch_dense import Dense, PackedDense, lines_of, quicker_dtype
 from strata.app.engine.backends.torch_int8 import Int8Dense, WideDense
 from strata.app.engine.flat import Layout
 from strata.app.engine.weights import Array, block_parts
@@ -32,13 +32,13 @@ class CpuBlocks:
     """Weights by block, laid out for oneDNN, in ``dtype``: float32 or bfloat16.
 
     With ``int8`` dense layers are in int8, by the scales that the bundle must have, and all between them in float32,
-    but for attention and layers that have no scales, which are in bfloat16 where the CPU has its products.
+    but for attention and layers that have no scales, which are in bfloat16 where its products are as quick.
     """
 
     def __init__(self, bundle: Bundle, *, dtype: torch.dtype, int8: bool = False) -> None:
         self.a = bundle.manifest.architecture
         self._int8 = int8
-        self._scores = torch.bfloat16 if int8 and torch.cpu._is_avx512_bf16_supported() else dtype
+        self._scores = quicker_dtype(self.a.intermediate_size, self.a.hidden_size) if int8 else dtype
         # A last bit that differs becomes another byte in the next layer, and grows: in int8 all texts go one way.
         self._attention = BinnedAttention(bundle, dtype=self._scores, fused_alone=not int8)
         self._parts = [self._block(bundle, i, dtype) for i in range(self.a.layers)]

@@ -6,7 +6,9 @@ names are private, which is why torch is pinned.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +19,9 @@ NOTHING = ("none", "")
 
 _mkldnn: Any = torch.ops.mkldnn
 _FEWEST, _STEP, _FINE_STEP, _FINE = 16, 16, 8, 64
+# Of the time in bfloat16; what is nearer than that might be chosen anew at every start, and vectors differ a little.
+_CLEARLY = 0.8
+_TURNS = 8  # of both dtypes, of which the quickest counts
 
 
 def lines_of(count: int) -> int:
@@ -46,6 +51,22 @@ def can_pack(dtype: torch.dtype) -> bool:
     if not torch._C._has_mkldnn or not hasattr(_mkldnn, "_reorder_linear_weight"):
         return False
     return dtype != torch.bfloat16 or bool(_mkldnn._is_mkldnn_bf16_supported())
+
+
+def quicker_dtype(inputs: int, outputs: int) -> torch.dtype:
+    """bfloat16, unless a product of these sizes is clearly quicker in float32 on this CPU, or it has no other."""
+    if not can_pack(torch.bfloat16):
+        return torch.float32
+    kinds = (torch.float32, torch.bfloat16)
+    layers = {kind: PackedDense(torch.ones(outputs, inputs, dtype=kind), None) for kind in kinds}
+    lines = {kind: torch.ones(_FINE, inputs, dtype=kind) for kind in kinds}
+    took = dict.fromkeys(kinds, math.inf)
+    for _ in range(_TURNS):
+        for kind in kinds:
+            began = perf_counter()
+            layers[kind](lines[kind])
+            took[kind] = min(took[kind], perf_counter() - began)
+    return torch.float32 if took[torch.float32] < _CLEARLY * took[torch.bfloat16] else torch.bfloat16
 
 
 def packed_product(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
