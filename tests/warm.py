@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it lives."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended between the two, as `subprocess.Popen` has it
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""
