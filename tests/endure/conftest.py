@@ -35,8 +35,10 @@ def connections_held(size: int) -> Iterator[None]:
     if hard != resource.RLIM_INFINITY and hard < size + 500:
         pytest.skip(f"this process may open {hard} files; {size} connections need more")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, size + 500), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def head(path: str, length: int, *lines: str) -> bytes:

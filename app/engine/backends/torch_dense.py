@@ -21,7 +21,7 @@ _mkldnn: Any = torch.ops.mkldnn
 _FEWEST, _STEP, _FINE_STEP, _FINE = 16, 16, 8, 64
 # Of the time in bfloat16; what is nearer than that might be chosen anew at every start, and vectors differ a little.
 _CLEARLY = 0.8
-_TURNS = 8  # of both dtypes, of which the quickest counts
+_MEASURED, _TURNS = 64, 8  # lines, and turns of both dtypes, of which the quickest counts
 
 
 def lines_of(count: int) -> int:
@@ -54,12 +54,12 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 
 def quicker_dtype(inputs: int, outputs: int) -> torch.dtype:
-    """bfloat16, unless a product of these sizes is clearly quicker in float32 on this CPU, or it has no other."""
+    """bfloat16, unless this CPU has no such products, or 64 lines of these sizes are clearly quicker in float32."""
     if not can_pack(torch.bfloat16):
         return torch.float32
     kinds = (torch.float32, torch.bfloat16)
     layers = {kind: PackedDense(torch.ones(outputs, inputs, dtype=kind), None) for kind in kinds}
-    lines = {kind: torch.ones(_FINE, inputs, dtype=kind) for kind in kinds}
+    lines = {kind: torch.ones(_MEASURED, inputs, dtype=kind) for kind in kinds}
     took = dict.fromkeys(kinds, math.inf)
     for _ in range(_TURNS):
         for kind in kinds:
