@@ -1,4 +1,4 @@
-"""`strata loadtest gpu` runs from end to end; on a CPU, at small sizes, with no more than a lent GPU machine has."""
+"""`strata loadtest gpu` runs from end to end; on a CPU, a tiny model, with no more than a lent GPU machine has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from strata.model_store.importing.importer import import_model
+from strata.model_store.importing.overrides import Overrides
+from tests.tiny_models import tiny_encoder
 
 # What such a machine has, or is brought to it because a server cannot start without. Everything else that Strata
 # depends on must not be needed to measure: rich, markdown-it-py, onnx and what comes after them.
@@ -32,8 +36,11 @@ def test_its_sections_run_where_little_is_installed(tmp_path: Path) -> None:
     absent = {_NAMES.get(name, name) for name in packages - _THERE}
     assert "rich" in absent
     (tmp_path / "sitecustomize.py").write_text(_ABSENT.format(absent=absent), encoding="utf-8")
+    source = tiny_encoder(tmp_path / "source", "bert", layers=12)
+    import_model(source, tmp_path / "bundle", overrides=Overrides(pooling="mean", exits=(1, 3, 6, 12), dims=(16, 32)))
     options = ("--device", "cpu", "--batch", "8", "--seconds", "0.01", "--dtypes", "bfloat16")
-    command = ("loadtest", "gpu", *options, "--sections", "machine", "checks", "speed", "server")
+    sections = ("--sections", "machine", "checks", "speed", "server")
+    command = ("loadtest", "gpu", *options, *sections, "--", "--model", str(tmp_path / "bundle"))
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "strata.app.cli", *command], env=environment, capture_output=True, text=True
