@@ -142,13 +142,16 @@ class Metrics(Collector):
         queue: float,
         inference: float,
     ) -> None:
-        """The request was answered; where its time went, in seconds. ``input_type``: "query", "document" or unsaid."""
+        """The request was answered; where its time went, in seconds.
+
+        ``layers``: run, of all its texts together. ``input_type``: "query", "document" or unsaid.
+        """
         self._successes[method] += 1
         self._texts_answered += texts
         self._dims.observe(dim, texts)
         kind = input_type or "unsaid"
         self._input_texts[kind] += texts
-        self._input_layers[kind] += texts * layers
+        self._input_layers[kind] += layers
         self._request_seconds.observe(total)
         self._tokenization_seconds.observe(tokenization)
         self._queue_seconds.observe(queue)

@@ -62,11 +62,15 @@ class TextRefused(ValueError):  # noqa: N818 - reads as what happened
 
 
 class TokenizedLate(Exception):  # noqa: N818 - reads as what happened
-    """The tokenizer would be done so many seconds (``late_s``) after the time allowed."""
+    """The tokenizer would be done so many seconds (``late_s``) after the time allowed.
 
-    def __init__(self, late_s: float) -> None:
+    ``alone_s``: that it takes with nothing else to do.
+    """
+
+    def __init__(self, late_s: float, alone_s: float) -> None:
         super().__init__(f"the texts would be tokenized about {1000 * late_s:.0f} ms too late")
         self.late_s = late_s
+        self.alone_s = alone_s
 
 
 @dataclass(slots=True)
@@ -178,7 +182,7 @@ class Tokenizer:
         if size <= _INLINE_CHARACTERS:
             return self._encode(texts)
         if timeout_s is not None and (late_s := self.seconds(size) - timeout_s) > 0:
-            raise TokenizedLate(late_s)
+            raise TokenizedLate(late_s, self._character_s * size)
 
         def encode(part: list[str]) -> list[TokenIds]:
             began = time.perf_counter()

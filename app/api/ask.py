@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import isfinite
@@ -105,8 +105,13 @@ def whole(name: str, text: str) -> int:
 
 def size_of(scope: Scope, name: str, default: int, most: int) -> int:
     """A whole number between 1 and ``most`` in the query. Raises Refusal."""
-    given = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)).get(name)
-    size = default if given is None else whole(name, given)
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    if any(key == name.removesuffix("s") for key, _ in query):
+        raise Refusal(VALIDATION, f"`{name.removesuffix('s')}` is no option here; the name is `{name}`", name)
+    given = list(dict.fromkeys(text for key, text in query if key == name))
+    if len(given) > 1:
+        raise Refusal(VALIDATION, f"`{name}` is given twice and differs: {given[0]:.50}, {given[1]:.50}", name)
+    size = whole(name, given[0]) if given else default
     if not 1 <= size <= most:
         raise Refusal(VALIDATION, f"`{name}` must be between 1 and {most}. Given: {size}", name)
     return size
@@ -180,6 +185,7 @@ _NAMES = frozenset(_OPTIONS)
 _IN_THE_BODY = frozenset(
     {"normalize", "truncate", "truncation", "truncation_direction", "prompt_name", "encoding_format", "embedding_types"}
 )
+_AS_IT_IS = {"normalize": True, "encoding_format": "float", "embedding_types": ["float"]}  # asked for or not
 _NOTHING = Ask()
 
 
@@ -232,7 +238,7 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
     """(option, value, where it was said)."""
     if body is not None:
         if body.model_extra:
-            refuse_misspelt(body.model_extra, _known(type(body)))
+            refuse_dropped(body.model_extra, _known(type(body)))
         for name in body.model_fields_set & _OPTIONS.keys():
             value = getattr(body, name)
             if value is not None:
@@ -252,7 +258,7 @@ def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
     for name, text in parse_qsl(header_text(query), keep_blank_values=True):
         if name in _OPTIONS:
             found.append((name, _OPTIONS[name].read(name, text), f"`{name}` in the query"))
-        elif method == "POST":
+        elif method == "POST" or name not in _IN_THE_BODY:  # what is planned has no body
             _refuse(name)
     return tuple(found)
 
@@ -268,6 +274,23 @@ def _option_of(header: bytes) -> str:
     if "_" in written:  # read here, it would be dropped by the first proxy on the way
         raise Refusal(VALIDATION, f"`{written}` is no header here; the name is {_HEADER_NAMES[name]}", name)
     return name
+
+
+def refuse_dropped(extra: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse fields of a body that ask for something and would be dropped without a word. Raises Refusal."""
+    refuse_misspelt(extra, known)
+    for name in extra.keys() & _IN_THE_BODY:
+        if extra[name] is not None and extra[name] != _AS_IT_IS.get(name):
+            raise Refusal(VALIDATION, f"`{name}` is no field here. Given: {extra[name]!s:.50}", name)
+    within = extra.get("parameters")
+    if isinstance(within, dict):
+        refuse_within(within, "parameters")
+
+
+def refuse_within(extra: Mapping[str, Any], where: str) -> None:
+    """Refuse options that are given within a field, where nobody looks for them. Raises Refusal."""
+    for name in extra.keys() & _NAMES:
+        raise Refusal(VALIDATION, f"`{where}.{name}`: `{name}` is given beside `{where}`, not within it", name)
 
 
 _known_query = lru_cache(1000)(_in_query)  # clients ask the same again and again

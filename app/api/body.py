@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Annotated, Any, TypeVar, cast, overload
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError
@@ -86,6 +87,7 @@ async def _bytes(request: Request) -> bytes:
     if announced and announced[0].isdigit() and int(announced[0]) > limit:
         raise _too_large(limit)
     context = RequestContext.of(request.scope)
+    began = perf_counter()
     chunks, size, more = [], 0, True
     while more:
         message = await request.receive()
@@ -99,6 +101,7 @@ async def _bytes(request: Request) -> bytes:
         context.body_bytes += len(chunk)
         chunks.append(chunk)
         more = message.get("more_body", False)
+    context.upload_s = perf_counter() - began
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,14 +21,22 @@ from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
 from strata.app.planning.plan import Ask
 from strata.app.tokenizer import Encode
-from strata.model_store.bundle.output_types import OutputType
+from strata.model_store.bundle.output_types import OutputType, coarsest
+from strata.model_store.bundle.prompts import InputType
 
 router = APIRouter(route_class=PlainRoute, tags=["Cohere"])
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 _DEFAULT: tuple[EmbeddingType, ...] = ("float",)
 # Cohere's words for what a text is: those that Strata makes no difference for are like none.
-_INPUT_TYPES = {"search_query": "query", "search_document": "document", "classification": None, "clustering": None}
+_INPUT_TYPES: dict[str, InputType | None] = {
+    "search_query": "query",
+    "search_document": "document",
+    "classification": None,
+    "clustering": None,
+    "query": "query",
+    "document": "document",
+}
 
 
 class CohereRequest(ElasticBody):
@@ -51,12 +60,20 @@ class CohereRequest(ElasticBody):
         int | None, Field(description="No less than the model's own maximum: texts are cut at that one alone.")
     ] = None
 
+    input_type: Annotated[
+        InputType | None,
+        WithJsonSchema({"anyOf": [{"enum": [*_INPUT_TYPES]}, {"type": "null"}]}),
+        Field(description="What the texts are, in Cohere's words or Strata's own."),
+    ] = None
+
     @field_validator("input_type", mode="before")
     @classmethod
     def _in_our_words(cls, given: object) -> object:
         if given == "image":
             raise ValueError("images are not embedded here")
-        return _INPUT_TYPES.get(given, given) if isinstance(given, str) else given
+        if isinstance(given, str) and given not in _INPUT_TYPES:
+            raise ValueError(f"must be one of {', '.join(_INPUT_TYPES)}. Given: {given[:50]}")
+        return _INPUT_TYPES[given] if isinstance(given, str) else given
 
     def types(self, ask: Ask) -> Sequence[EmbeddingType]:
         """The types to tell: Cohere's field, or Strata's own option of one. Raises Refusal where they differ."""
@@ -79,11 +96,16 @@ class CohereRequest(ElasticBody):
 
 def _text(number: int, item: dict[str, Any]) -> str:
     content = item.get("content")
-    parts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    if not parts or not all(isinstance(part, str) for part in parts):
+    parts = [_part(part) for part in content] if isinstance(content, list) else []
+    if not parts or None in parts:
         message = f'`inputs[{number}]` must be `{{"content": [{{"type": "text", "text": "..."}}]}}`'
         raise Refusal(VALIDATION, message, "inputs")
     return "\n".join(part for part in parts if part is not None)
+
+
+def _part(part: object) -> str | None:
+    text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None
+    return text if isinstance(text, str) else None
 
 
 class CohereEmbeddings(BaseModel):
@@ -136,6 +158,7 @@ async def embed_by_type(request: Request) -> Response:
     kinds: dict[EmbeddingType, OutputType] = {}
     for name in body.types(ask):
         kinds[name] = "float" if name == "base64" else name
+    ask = replace(ask, output_dtype=coarsest(kinds.values()))  # which its quality is of
     for kind in kinds.values():
         check_output(served, kind, ask, "embedding_types", normalize=True)
     how = Encode(body.truncate != "NONE", "Left" if body.truncate == "START" else "Right", field="texts")
@@ -151,5 +174,4 @@ async def embed_by_type(request: Request) -> Response:
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": embedded.answer.tokens}},
         "response_type": "embeddings_by_type",
     }
-    only: OutputType = next(iter(kinds.values())) if len(kinds) == 1 else "float"
-    return json_response(content, headers(served, embedded, only))
+    return json_response(content, headers(served, embedded, *kinds.values()))

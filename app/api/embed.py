@@ -88,10 +88,11 @@ async def embed_texts(request: Request) -> Response:
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
     texts = Texts(inputs, method, body.encode(embedder.limits), body.normalize)
     embedded = await embedder.embed(request, texts, ask)
-    rows, head = numbers(served, embedded, kind, "output_dtype"), headers(served, embedded, kind)
+    rows = numbers(served, embedded, kind, "output_dtype")
     if preferred(header_values(request.scope, b"accept"), (JSON, RAW)) == RAW:
-        return raw_response(little_endian(rows), head)
-    return json_response(await written(rows, body, embedder.writers), head)
+        return raw_response(little_endian(rows), headers(served, embedded, kind))
+    told = await written(rows, body, embedder.writers)
+    return json_response(told, headers(served, embedded, kind))
 
 
 # TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.

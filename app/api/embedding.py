@@ -18,7 +18,7 @@ from strata.app.engine.batch import TokenIds
 from strata.app.in_flight import InFlight
 from strata.app.lifecycle import Lifecycle
 from strata.app.metrics import Metrics
-from strata.app.planning.feasibility import check_feasible
+from strata.app.planning.feasibility import check_feasible, check_tokenized
 from strata.app.planning.plan import Ask, Infeasible, Terms
 from strata.app.request_context import RequestContext
 from strata.app.scheduling.errors import DeadlinePassed, Overloaded, TooBusy
@@ -77,6 +77,7 @@ class Embedder:
         Raises what `refusals.refusal_of` knows, and ClientLeft.
         """
         planned = self._plan(request, texts, ask)
+        self._check_uploaded(planned)
         caller, scheduler = planned.caller, planned.served.scheduler
         try:
             with rate_taken(caller, len(texts), self._metrics), self._in_flight.slot():
@@ -108,6 +109,13 @@ class Embedder:
         context.facts["tier"] = terms.tier
         return _Planned(texts, ask, terms, caller, served, context)
 
+    def _check_uploaded(self, planned: _Planned) -> None:
+        """Refuse a request whose own body took its time: no server could have answered it."""
+        deadline_s, spent_s, upload_s = planned.terms.deadline_s, planned.context.seconds, planned.context.upload_s
+        if deadline_s is not None and spent_s - upload_s < deadline_s <= spent_s:
+            self._metrics.tier_refused(planned.terms.tier, "upload")
+            raise DeadlinePassed(f"the deadline of {1000 * deadline_s:.0f} ms passed while the request was being sent")
+
     def _count_refusal(self, terms: Terms, error: Infeasible | Overloaded) -> None:
         """Count a request of a tier that is refused; the scheduler counts those that would be late itself."""
         if not isinstance(error, TooBusy):
@@ -122,6 +130,7 @@ class Embedder:
         try:
             return await tokenizer.encode(texts.inputs, texts.how, terms.input_type, timeout_s=left_s)
         except TokenizedLate as error:
+            check_tokenized(terms, planned.ask, error.alone_s)
             self._metrics.tier_refused(terms.tier, "tokenizer")
             raise TooBusy(str(error), error.late_s) from error
         except TimeoutError as error:
@@ -140,27 +149,28 @@ class Embedder:
         """Tell metrics, log and trace where the time went, and the client what was run."""
         texts, terms, served, context = planned.texts, planned.terms, planned.served, planned.context
         total_s = context.seconds
-        sent = context.started + answer.queue_s
+        sent = tokenized + answer.queue_s
         context.stages += (
+            ("receive", context.started, began),
             ("tokenize", began, tokenized),
-            ("queue", tokenized, max(tokenized, sent)),
+            ("queue", tokenized, sent),
             ("inference", sent, sent + answer.inference_s),
         )
         context.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
+        apart = bool(answer.depths)  # each text at a depth of its own
         if planned.caller.key:
             self._metrics.key_answered(planned.caller.own.name, planned.caller.key, len(texts), answer.tokens)
         self._metrics.request_answered(
             texts.method,
             len(texts),
             answer.dim,
-            layers=answer.layers,
+            layers=sum(answer.depths) if apart else len(texts) * answer.layers,
             input_type=terms.input_type,
             total=total_s,
             tokenization=tokenized - began,
             queue=answer.queue_s,
             inference=answer.inference_s,
         )
-        apart = bool(answer.depths)  # each text at a depth of its own
         return Embedded(
             answer=answer,
             terms=terms,
@@ -170,6 +180,7 @@ class Embedder:
             device=served.device,
             dtype=served.dtype,
             characters=sum(map(len, texts.inputs)),
+            receive_s=began - context.started,
             tokenization_s=tokenized - began,
-            total_s=total_s,
+            context=context,
         )

@@ -15,8 +15,9 @@ from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.output import OutputOptions, apart, check_output, headers, numbers, written
-from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, Refusal
+from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
+from strata.app.headers import header_values
 from strata.app.lifecycle import Lifecycle
 
 router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
@@ -92,6 +93,9 @@ async def create_embeddings(request: Request) -> Response:
     ask = ask_of(request.scope, body)
     served, kind = embedder.served(), ask.output_dtype or "float"
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
+    if kind != "float" and body.encoding_format == "base64" and header_values(request.scope, b"x-stainless-lang"):
+        message = 'OpenAI\'s client reads base64 as float32: with `output_dtype` give `encoding_format="float"`'
+        raise Refusal(VALIDATION, message, "encoding_format")
     if body.truncate is None:
         body.truncate = body.truncation
     texts = Texts(inputs, method, body.encode(embedder.limits, "input"), body.normalize)

@@ -66,14 +66,15 @@ def numbers(served: Served, embedded: Embedded, kind: OutputType, field: str) ->
     return quantized(answer.vectors, kind, ranges)
 
 
-def headers(served: Served, embedded: Embedded, kind: OutputType) -> list[tuple[bytes, bytes]]:
-    """What was run, the type of the numbers, and for int8 what 127 stands for."""
-    found = embedded.headers()
-    if kind != "float":
-        found.append((b"x-strata-output-dtype", kind.encode()))
-        table = served.manifest.int8_ranges
-        if kind in SCALED and table and not embedded.answer.depths:
-            found.append((b"x-strata-int8-range", b"%.6f" % table.ranges[embedded.answer.layers][embedded.answer.dim]))
+def headers(served: Served, embedded: Embedded, *kinds: OutputType) -> list[tuple[bytes, bytes]]:
+    """What was run, the type of the numbers, and for int8 what 127 stands for: of each text where depths differ."""
+    found, answer = embedded.headers(), embedded.answer
+    if len(kinds) == 1 and kinds[0] != "float":
+        found.append((b"x-strata-output-dtype", kinds[0].encode()))
+    table = served.manifest.int8_ranges
+    if table and not set(kinds).isdisjoint(SCALED):
+        ranges = [b"%.6f" % table.ranges[layers][answer.dim] for layers in answer.depths or (answer.layers,)]
+        found.append((b"x-strata-int8-range", b",".join(ranges)))
     return found
 
 

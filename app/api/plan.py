@@ -17,6 +17,7 @@ from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
 from strata.app.planning.feasibility import check_feasible
 from strata.app.request_context import RequestContext
+from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Worth
 
@@ -38,6 +39,7 @@ class PlanTerms(BaseModel):
     task: str | None
     exits: list[int]
     dim: int
+    output_dtype: OutputType
     deadline_ms: float | None
 
 
@@ -49,7 +51,7 @@ class Chosen(BaseModel):
     quality: float | None
     task: str | None
     worst_set: float | None
-    space: str
+    space: str | None
     predicted_ms: float
     in_time: bool | None
 
@@ -91,6 +93,8 @@ async def plan(request: Request) -> Response:
     empty = {layers: scheduler.alone(lengths, layers) for layers in exits}
     check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
     chosen = scheduler.plan(terms, lengths)
+    apart = terms.threshold is not None  # each text at a depth of its own: no more than the deepest is known before
+    worth = None if apart else chosen.quality
     return json_response(
         {
             "texts": texts,
@@ -101,14 +105,15 @@ async def plan(request: Request) -> Response:
                 "task": terms.task,
                 "exits": terms.exits,
                 "dim": terms.dim,
+                "output_dtype": terms.output_dtype or "float",
                 "deadline_ms": None if terms.deadline_s is None else _ms(terms.deadline_s),
             },
             "plan": {
                 "layers": chosen.layers,
                 "dim": chosen.dim,
-                **_worth(chosen.quality),
-                "worst_set": _share(chosen.quality.worst if chosen.quality else None),
-                "space": planner.space(chosen.layers, terms),
+                **_worth(worth),
+                "worst_set": _share(worth.worst if worth else None),
+                "space": None if apart and terms.index is None else planner.space(chosen.layers, terms),
                 "predicted_ms": _ms(chosen.predicted_s),
                 "in_time": None if terms.deadline_s is None else chosen.predicted_s <= terms.deadline_s,
             },

@@ -11,6 +11,7 @@ import orjson
 from starlette.responses import Response
 
 from strata.app.planning.plan import Terms
+from strata.app.request_context import RequestContext
 from strata.app.scheduling.result import Answer
 from strata.model_store.bundle.quality import Worth
 
@@ -29,13 +30,17 @@ class Embedded:
     device: str
     dtype: str  # of the engine's arithmetic
     characters: int
+    receive_s: float  # until its texts were at hand
     tokenization_s: float
-    total_s: float
+    context: RequestContext
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What was run (X-Strata-*) and where the time went (Server-Timing in ms, and TEI's x-* in whole ms)."""
-        answer = self.answer
-        total = b"%d" % (self.total_s * 1000)
+        """What was run (X-Strata-*) and where the time went (Server-Timing in ms, and TEI's x-* in whole ms).
+
+        Up to now: to be asked for once the body is written.
+        """
+        answer, total_s = self.answer, self.context.seconds
+        total = b"%d" % (total_s * 1000)
         found = [
             (b"x-strata-model", self.model.encode()),
             (b"x-strata-layers", ",".join(map(str, answer.depths or (answer.layers,))).encode()),
@@ -45,12 +50,13 @@ class Embedded:
             (b"x-strata-predicted-ms", b"%.1f" % (answer.predicted_s * 1000)),
             (
                 b"server-timing",
-                b"tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, total;dur=%.3f"
+                b"receive;dur=%.3f, tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, total;dur=%.3f"
                 % (
+                    self.receive_s * 1000,
                     self.tokenization_s * 1000,
                     answer.queue_s * 1000,
                     answer.inference_s * 1000,
-                    self.total_s * 1000,
+                    total_s * 1000,
                 ),
             ),
             (b"x-compute-type", self.device.encode()),
@@ -70,7 +76,7 @@ class Embedded:
         if self.terms.input_type is not None:
             found.append((b"x-strata-input-type", self.terms.input_type.encode()))
         if self.terms.deadline_s is not None:
-            found.append((b"x-strata-slack-ms", b"%.1f" % ((self.terms.deadline_s - self.total_s) * 1000)))
+            found.append((b"x-strata-slack-ms", b"%.1f" % ((self.terms.deadline_s - total_s) * 1000)))
         return found
 
 

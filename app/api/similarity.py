@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of, refuse_within
 from strata.app.api.body import Strings, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import Embedder, Texts
-from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
+from strata.app.api.refusals import EMPTY, TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
@@ -23,17 +23,23 @@ router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 class Comparison(BaseModel):
     """One sentence, and those it is compared with."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     source_sentence: str
     sentences: Strings
+
+
+class Parameters(TextOptions):
+    """How the sentences become tokens."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
 
 
 class SimilarityRequest(ElasticBody):
     """Sentences to compare."""
 
     inputs: Comparison
-    parameters: Annotated[TextOptions | None, Field(description="How the sentences become tokens.")] = None
+    parameters: Annotated[Parameters | None, Field(description="How the sentences become tokens.")] = None
 
 
 _DOCS = body_docs(
@@ -54,7 +60,11 @@ async def similarity(request: Request) -> Response:
     embedder: Embedder = request.app.state.embedder
     body = await read(request, SimilarityRequest)
     embedder.limits.check_texts(len(body.inputs.sentences), "inputs.sentences")
-    how = (body.parameters or TextOptions()).encode(embedder.limits)
+    parameters = body.parameters or Parameters()
+    refuse_within(body.inputs.model_extra or {}, "inputs")
+    refuse_within(parameters.model_extra or {}, "parameters")
+    _check_empty(body.inputs)
+    how = parameters.encode(embedder.limits)
     ask = ask_of(request.scope, body)
     if ask.output_dtype:
         raise Refusal(VALIDATION, "`output_dtype` is of vectors, and the answer here has none", "output_dtype")
@@ -62,3 +72,11 @@ async def similarity(request: Request) -> Response:
     embedded = await embedder.embed(request, Texts(sentences, "batch", how), ask)
     vectors = embedded.answer.vectors
     return json_response(vectors[1:] @ vectors[0], embedded.headers())
+
+
+def _check_empty(inputs: Comparison) -> None:
+    places = [("source_sentence", inputs.source_sentence)]
+    places += [(f"sentences[{index}]", sentence) for index, sentence in enumerate(inputs.sentences)]
+    for place, sentence in places:
+        if not sentence:
+            raise Refusal(EMPTY, f"`inputs.{place}` cannot be empty", "inputs")

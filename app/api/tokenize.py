@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.body import IdLists, Ids, Strings, listed, read
+from strata.app.api.body import IdLists, Ids, OneError, Strings, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.limits import RequestLimits
 from strata.app.api.rates import rate_taken
@@ -34,7 +34,7 @@ class TokenizeRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    inputs: str | Strings
+    inputs: Annotated[str | Strings, OneError("must be a string or a list of strings")]
     add_special_tokens: Annotated[bool, Field(description="With the tokens the model puts around a text.")] = True
     prompt_name: Annotated[str | None, Field(description="Prompt put before every text.")] = None
 
@@ -44,7 +44,7 @@ class DecodeRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    ids: Ids | IdLists
+    ids: Annotated[Ids | IdLists, OneError("must be a list of token ids or a list of lists of token ids")]
     skip_special_tokens: bool = True
 
 

@@ -94,13 +94,13 @@ class Callers:
         return caller
 
     def update(self, new: Callers) -> None:
-        """Let in those of ``new`` from now on; a key whose rate is still the same goes on with what it has used."""
+        """Let in those of ``new`` from now on; whoever's rate is still the same goes on with what was used."""
         keys = dict(new._keys)
         for start, (digest, caller) in new._keys.items():
             _, old = self._keys.get(start, (b"", None))
-            if old and caller.bucket and old.bucket and _same_rate(caller.bucket, old.bucket):
-                keys[start] = (digest, replace(caller, bucket=old.bucket))
-        self.tiers, self._keys, self._keyless = new.tiers, keys, new._keyless
+            keys[start] = (digest, _going_on(caller, old))
+        keyless = new._keyless and _going_on(new._keyless, self._keyless)
+        self.tiers, self._keys, self._keyless = new.tiers, keys, keyless
 
 
 def everybody() -> Callers:
@@ -117,5 +117,7 @@ def _bucket(tier: Tier) -> Bucket | None:
     return None if tier.rate is None else Bucket(tier.rate, tier.burst)
 
 
-def _same_rate(one: Bucket, other: Bucket) -> bool:
-    return (one.rate, one.burst) == (other.rate, other.burst)
+def _going_on(caller: Caller, old: Caller | None) -> Caller:
+    bucket, before = caller.bucket, old.bucket if old else None
+    same = bucket and before and (bucket.rate, bucket.burst) == (before.rate, before.burst)
+    return replace(caller, bucket=before) if same else caller

@@ -35,11 +35,25 @@ def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, for
     if deadline_s is None or (needed := forecast(terms.exits[0])) <= _SURE * deadline_s:
         return
     possible = [str(layers) for layers in exits if layers < terms.exits[0] and forecast(layers) <= deadline_s]
-    whose = f"the deadline of tier `{terms.tier}`" if ask.budget_ms is None else "`budget_ms`"
+    what = "this text" if texts == 1 else f"these {texts} texts"
     raise Infeasible(
         "budget_ms",
-        f"{whose}, {deadline_s * 1000:g} ms, is too short: the fewest layers these terms allow, {terms.exits[0]}, "
-        f"take about {needed * 1000:.1f} ms for {'this text' if texts == 1 else f'these {texts} texts'} with nothing "
-        f"else to do; give `budget_ms` at least that"
-        + (f", or allow {', '.join(possible)} layers" if possible else ""),
+        f"{_whose(terms, ask)}, {deadline_s * 1000:g} ms, is too short: the fewest layers these terms allow, "
+        f"{terms.exits[0]}, take about {needed * 1000:.1f} ms for {what} with nothing else to do; "
+        "give `budget_ms` at least that" + (f", or allow {', '.join(possible)} layers" if possible else ""),
     )
+
+
+def check_tokenized(terms: Terms, ask: Ask, needed: float) -> None:
+    """Raise Infeasible where even an idle server would be late with the tokens alone, which take ``needed`` seconds."""
+    deadline_s = terms.deadline_s
+    if deadline_s is not None and needed > _SURE * deadline_s:
+        raise Infeasible(
+            "budget_ms",
+            f"{_whose(terms, ask)}, {deadline_s * 1000:g} ms, is too short: to tokenize this much text takes about "
+            f"{needed * 1000:.0f} ms with nothing else to do; give `budget_ms` more than that, or less text",
+        )
+
+
+def _whose(terms: Terms, ask: Ask) -> str:
+    return f"the deadline of tier `{terms.tier}`" if ask.budget_ms is None else "`budget_ms`"

@@ -1,4 +1,4 @@
-"""The figures that count for a request: by task and role, at the dtype that runs."""
+"""The figures that count for a request: by task and role, at the dtype that runs and in the type that is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from strata.app.planning.plan import PlanRefused
 from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.output_types import MEASURED_AS, OutputType
 from strata.model_store.bundle.prompts import InputType
 from strata.model_store.bundle.quality import Side, Worth
 
@@ -64,15 +65,26 @@ class Figures:
         return next((task for task in (tiers, self._default) if task in known), None)
 
     def worth(
-        self, layers: int, dim: int, task: str | None = None, input_type: InputType | None = None
+        self,
+        layers: int,
+        dim: int,
+        task: str | None = None,
+        input_type: InputType | None = None,
+        told_as: OutputType | None = None,
     ) -> Worth | None:
-        """The figure of a task, or the lowest of those that could be named; None where it was not measured."""
+        """The figure of a task, or the lowest of those that could be named; None where it was not measured.
+
+        ``told_as``: the type of the answer's numbers; None: float.
+        """
         quality, dtype = self._quality, self.dtype
         if quality is None or dtype is None:
             return None
         side = _side(input_type)
+        kind = "float" if told_as is None else MEASURED_AS.get(told_as, told_as)
+        if kind != "float" and {dtype, quality.dtype} <= set(_ALIKE):  # types of output are measured at one of them
+            dtype = quality.dtype
         tasks = (task,) if task else self.tasks(input_type)
-        found = [quality.worth(each, layers, dim, side, dtype) for each in tasks]
+        found = [quality.worth(each, layers, dim, side, dtype, kind) for each in tasks]
         known = [worth for worth in found if worth]
         return min(known, key=lambda worth: worth.share) if known and len(known) == len(found) else None
 

@@ -44,6 +44,7 @@ class Terms:
     input_type: InputType | None = None
     task: str | None = None  # that was named; None: the lowest of those measured counts
     index: int | None = None  # of a query: depth of the documents it may be searched among; None: its own
+    output_dtype: OutputType | None = None  # that the answer is told as, and its quality is of; None: float
     threshold: float | None = None  # per-text exit: a text may leave before, where its vectors have settled
     shares: tuple[float | None, ...] = field(init=False, repr=False, compare=False)  # of full quality, of each exit
 

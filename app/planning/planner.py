@@ -74,7 +74,7 @@ class Planner:
 
     def quality(self, layers: int, terms: Terms) -> Worth | None:
         """What an exit is worth to a request on these terms, or None where it was not measured."""
-        return self.figures.worth(layers, terms.dim, terms.task, terms.input_type)
+        return self.figures.worth(layers, terms.dim, terms.task, terms.input_type, terms.output_dtype)
 
     def space(self, layers: int, terms: Terms) -> str:
         """The space of an answer at an exit; of a query the one it may be searched in."""
@@ -83,6 +83,7 @@ class Planner:
     def _explain(self, ask: Ask, tier: Tier, role: InputType | None) -> Explanation:
         task = self.figures.counts(ask.task, tier.task, role)
         dim = self._dim(ask)
+        pinned = role == "document" and ask.layers is None
         if role == "document":
             ask = self._pinned(ask)
         left = _Left(self._candidates(ask, tier, role), self.exits_of(role))
@@ -98,14 +99,14 @@ class Planner:
         if ask.layers == "auto":
             threshold = self._per_text(left)
         elif ask.layers is not None:
-            self._pin(left, ask.layers)
+            self._pin(left, ask.layers, documents=pinned)
         elif deadline_s is None:
             which, chosen = ("shallowest", left.exits[0]) if floor else ("deepest", left.exits[-1])
             left.keep([chosen], f"no deadline: the {which} allowed is run")
         else:
             for layers, better in self.figures.beaten(tuple(left.exits), dim, task, role).items():
                 left.rule_out(layers, f"measurably worse than {better} layers, which take less time")
-        quality = tuple(self.figures.worth(layers, dim, task, role) for layers in left.exits)
+        quality = tuple(self.figures.worth(layers, dim, task, role, ask.output_dtype) for layers in left.exits)
         terms = Terms(
             exits=tuple(left.exits),
             dim=dim,
@@ -115,6 +116,7 @@ class Planner:
             input_type=role,
             task=task,
             index=self._index(ask, left.exits, dim, task) if role == "query" else None,
+            output_dtype=ask.output_dtype,
             threshold=threshold,
         )
         return Explanation(terms, left.ruled_out)
@@ -204,10 +206,12 @@ class Planner:
         floor, whose = _higher(ask.min_quality, tier.min_quality, tier)
         if floor is None:
             return False
-        worths = {layers: worth for layers in left.exits if (worth := self.figures.worth(layers, dim, task, role))}
+        told = [(layers, self.figures.worth(layers, dim, task, role, ask.output_dtype)) for layers in left.exits]
+        worths = {layers: worth for layers, worth in told if worth}
         shares = {layers: worth.share for layers, worth in worths.items()}
+        as_type = f" as {ask.output_dtype}" if ask.output_dtype not in (None, "float") else ""
         if not shares:
-            what = f"at {dim} dims " if self._manifest.quality else ""
+            what = f"at {dim} dims{as_type} " if self._manifest.quality else ""
             raise PlanRefused(
                 "min_quality",
                 f"`min_quality`{whose}: the quality of `{self._manifest.name}` {what}was not measured; "
@@ -217,7 +221,7 @@ class Planner:
         if shares[best] < floor:
             raise PlanRefused(
                 "min_quality",
-                f"`min_quality` {floor:g}{whose} is out of reach at {dim} dims: "
+                f"`min_quality` {floor:g}{whose} is out of reach at {dim} dims{as_type}: "
                 f"the best of the exits allowed has {shares[best]:.4f} of {worths[best].task}, at {best} layers"
                 + ("; it is a share: 0.95 is 95 %" if floor >= _A_PERCENTAGE else ""),
             )
@@ -227,7 +231,10 @@ class Planner:
         )
         return True
 
-    def _pin(self, left: _Left, layers: int) -> None:
+    def _pin(self, left: _Left, layers: int, *, documents: bool) -> None:
+        if layers not in left.exits and documents:
+            why = left.ruled_out.get(layers, "not trained")
+            raise PlanRefused("layers", f"documents run {layers} layers unless `layers` says otherwise ({why})")
         if layers not in left.exits:
             why = f" ({left.ruled_out[layers]})" if layers in left.ruled_out else ""
             raise PlanRefused("layers", f"`layers` must be one of {_listed(left.exits)}. Given: {layers}{why}")

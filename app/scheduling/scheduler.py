@@ -343,7 +343,8 @@ class Scheduler:
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
         self._learnt.answered(terms.tier, request.behind, request.foreseen_s, now - request.admitted)
-        worth = terms.quality[terms.exits.index(request.layers)]
+        # Of texts that left each by itself nothing was measured.
+        worth = terms.quality[terms.exits.index(request.layers)] if terms.threshold is None else None
         self._metrics.tier_answered(
             terms.tier,
             layers=max(request.ran),

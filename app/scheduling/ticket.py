@@ -64,7 +64,7 @@ class Admitted:
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = -1  # chosen when its first ticket is run, the same for all; -1 before: exit 0 is a depth
     ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported; -1 before
-    waited_s: float = -1.0  # until its first text was sent to the engine,
+    waited_s: float = -1.0  # from when it was admitted until its first text was sent to the engine,
     queue_s: float = 0.0  # and until its last was
     inference_s: float = 0.0
 
@@ -125,7 +125,7 @@ class Admitted:
 
     def sent(self, now: float) -> None:
         """Texts of it were sent to the engine."""
-        self.queue_s = now - self.arrived
+        self.queue_s = now - self.admitted
         if self.waited_s < 0:
             self.waited_s = self.queue_s
 

@@ -7,6 +7,8 @@ from typing import Any
 from strata.app.top.reading import Window, number
 
 _OUTCOMES = ("answered", "refused", "expired", "failed")
+# What a caller's own rate, an impossible deadline or a slow upload refuses is no miss, as in the recorded attainment.
+_OF_THE_CALLER = ("rate", "infeasible", "upload")
 
 
 def state(window: Window) -> dict[str, Any]:
@@ -54,8 +56,7 @@ def state(window: Window) -> dict[str, Any]:
 
 def _tier(window: Window, tier: str) -> dict[str, Any]:
     counts = {name: window.grew(f"strata_tier_{name}_total", tier=tier) for name in _OUTCOMES}
-    # What a caller's own rate or an impossible deadline refuses is no miss, as in the recorded attainment.
-    own = sum(window.grew("strata_tier_refused_total", tier=tier, reason=reason) for reason in ("rate", "infeasible"))
+    own = sum(window.grew("strata_tier_refused_total", tier=tier, reason=reason) for reason in _OF_THE_CALLER)
     offered = sum(counts.values()) - own
     in_time = window.grew("strata_tier_answered_total", tier=tier, in_time="true")
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveInt
@@ -12,6 +13,14 @@ OutputType = Literal["float", "int8", "uint8", "binary", "ubinary"]
 OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
 SCALED: tuple[OutputType, ...] = ("int8", "uint8")  # that need a range
 PACKED: tuple[OutputType, ...] = ("binary", "ubinary")  # eight numbers to a byte
+# The type that one of these is measured as: the two of a pair differ by an offset, and rank alike.
+MEASURED_AS: dict[OutputType, OutputType] = {"uint8": "int8", "ubinary": "binary"}
+
+
+def coarsest(kinds: Collection[OutputType]) -> OutputType:
+    """The type that keeps least of what a vector says."""
+    return max(kinds, key=OUTPUT_TYPES.index)
+
 
 Range = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 

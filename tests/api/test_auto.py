@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def calibrated(bundle: Path, folder: Path, threshold: float, refused: str | None
 def settling(
     start_session_server: ServerFactory, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RunningServer:
-    folder = calibrated(tiny_bundle, tmp_path_factory.mktemp("auto") / "settling", threshold=0.9)
+    # At which some of the texts leave, and others do not.
+    folder = calibrated(tiny_bundle, tmp_path_factory.mktemp("auto") / "settling", threshold=0.41)
     return start_session_server(folder)
 
 
@@ -44,6 +46,24 @@ def test_each_text_has_its_own_depth_and_the_vector_of_that_depth(settling: Runn
         assert vector == pytest.approx(alone, abs=1e-5)
         again = settling.client.post("/v1/embeddings", json={"input": text, "layers": "auto"})
         assert again.headers["x-strata-layers"] == str(layers), "a text leaves where it leaves, whoever is with it"
+
+
+def test_metrics_and_plan_say_no_more_of_it_than_is_known(settling: RunningServer) -> None:
+    def metric(series: str) -> float:
+        found = re.search(rf"^{re.escape(series)} (.+)$", settling.client.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    names = ('strata_input_type_layers_sum{input_type="unsaid"}', "strata_exit_layers_sum")
+    quality = 'strata_tier_quality_count{task="similarity",tier="default"}'
+    before, counted = [metric(name) for name in names], metric(quality)
+    answer = settling.client.post("/embed?layers=auto&output_dtype=int8", json={"inputs": TEXTS})
+    depths = [int(layers) for layers in answer.headers["x-strata-layers"].split(",")]
+    assert min(depths) < max(depths)
+    assert [metric(name) - was for name, was in zip(names, before, strict=True)] == [sum(depths)] * 2
+    assert metric(quality) == counted, "of texts that left each by itself nothing was measured"
+    assert answer.headers["x-strata-int8-range"].split(",") == ["0.500000"] * len(depths), "one for each text"
+    plan = settling.client.get("/plan?layers=auto").json()["plan"]
+    assert (plan["quality"], plan["worst_set"], plan["space"]) == (None, None, None)
 
 
 def test_floors_that_forbid_an_early_exit_are_refused_by_name(settling: RunningServer) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,44 @@ def test_a_deadline_no_server_could_meet_is_refused_saying_what_is_possible(clie
     assert (error.status_code, error.json()["error"]["param"]) == (400, "budget_ms")
 
 
+def test_text_that_no_server_could_tokenize_in_time_is_no_load(client: Client) -> None:
+    response = client.post("/embed?budget_ms=60", json={"inputs": ["é " * 60_000] * 8})
+    assert "to tokenize this much text takes about" in refused(response)
+    assert "retry-after" not in response.headers
+
+
+def test_a_slow_upload_is_no_queue_and_its_deadline_no_overload(server: RunningServer) -> None:
+    def waited() -> float:
+        return metric(server, 'strata_tier_queue_seconds_sum{tier="default"}')
+
+    def send(path: str) -> Response:
+        def body() -> Iterator[bytes]:
+            yield b'{"inputs": '
+            time.sleep(0.5)
+            yield b'"river"}'
+
+        return server.client.post(path, content=body())
+
+    before = waited()
+    answer = send("/embed")
+    stages = dict(part.strip().split(";dur=") for part in answer.headers["server-timing"].split(","))
+    assert float(stages["receive"]) >= 400
+    assert float(stages["queue"]) < 400
+    assert int(answer.headers["x-queue-time"]) < 400
+    assert waited() - before < 0.4
+    late = send("/embed?budget_ms=200")
+    assert (late.status_code, late.json()["error"]) == (
+        504,
+        "the deadline of 200 ms passed while the request was being sent",
+    )
+    assert metric(server, 'strata_tier_refused_total{reason="upload",tier="default"}') == 1
+
+
+def metric(server: RunningServer, series: str) -> float:
+    found = re.search(rf"^{re.escape(series)} (.+)$", server.client.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
 def test_behind_a_long_queue_a_short_deadline_is_refused_at_once(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
@@ -190,7 +229,7 @@ def test_the_plan_tells_the_alternatives_and_why_not(client: Client) -> None:
     plan = client.get("/plan?budget_ms=60000&min_layers=2&texts=4&tokens=32").json()
     assert (plan["texts"], plan["tokens"]) == (4, 32)
     said = {"tier": "default", "exits": [2, 4], "dim": 32, "deadline_ms": 60_000.0}
-    assert plan["terms"] == {**said, "input_type": None, "task": None}
+    assert plan["terms"] == {**said, "input_type": None, "task": None, "output_dtype": "float"}
     assert plan["plan"]["in_time"] is True
     rows = {row["layers"]: row for row in plan["alternatives"]}
     assert set(rows) == {1, 2, 4}
@@ -199,6 +238,24 @@ def test_the_plan_tells_the_alternatives_and_why_not(client: Client) -> None:
     assert 0 < rows[1]["empty_ms"] <= rows[4]["empty_ms"]  # so small a model takes no longer for more layers
     assert rows[4]["queued_ms"] >= rows[4]["empty_ms"]
     assert [rows[layers]["quality"] for layers in (1, 2, 4)] == [0.75, 0.875, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("layer=6", "the name is `layers`"),
+        ("budget=50", "the name is `budget_ms`"),
+        ("text=5", "the name is `texts`"),
+        ("token=5", "the name is `tokens`"),
+        ("texts=1&texts=5", "`texts` is given twice and differs: 1, 5"),
+    ],
+)
+def test_a_plan_drops_nothing_without_a_word(client: Client, query: str, told: str) -> None:
+    assert told in refused(client.get(f"/plan?{query}"))
+
+
+def test_a_plan_may_be_asked_with_what_only_a_body_has(client: Client) -> None:
+    assert client.get("/plan?texts=2&texts=2&truncate=true&utm_source=x").status_code == 200
 
 
 @pytest.mark.parametrize("query", ["texts=0", "tokens=many", "tokens=161", "texts=100000", "min_quality=2", "layers=3"])

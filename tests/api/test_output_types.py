@@ -14,6 +14,7 @@ import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
+from strata.model_store.bundle.quality import Scored, Variant
 from tests.conftest import RunningServer, ServerFactory
 
 TEXTS = ["the river and the mountain", "winter", "A quiet morning train to Nairobi, always late."]
@@ -30,6 +31,23 @@ def bundle_without_ranges(tiny_bundle: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
     write_manifest(folder, read_manifest(folder).model_copy(update={"int8_ranges": None}))
+    return folder
+
+
+@pytest.fixture
+def bundle_with_bits(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """Its bits keep half of what its floats keep."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    manifest = read_manifest(folder)
+    assert manifest.quality
+    halves = {
+        name: Scored(scores={e: {d: score / 2 for d, score in row.items()} for e, row in each.scores.items()})
+        for name, each in manifest.quality.sets.items()
+    }
+    bits = Variant(dtype="float32", output_type="binary", sets=halves)
+    quality = manifest.quality.model_copy(update={"variants": (bits,)})
+    write_manifest(folder, manifest.model_copy(update={"quality": quality}))
     return folder
 
 
@@ -226,6 +244,37 @@ def test_a_misspelt_option_is_refused_with_its_name(client: httpx.Client, wrong:
         assert (header.status_code, f"the name is `{right}`" in header.text) == (422, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "field"),
+    [
+        ("/embed", {"embedding_types": ["int8"]}, "embedding_types"),
+        ("/v1/embeddings", {"embedding_types": ["int8"]}, "embedding_types"),
+        ("/v2/embed", {"normalize": False}, "normalize"),
+        ("/v2/embed", {"encoding_format": "base64"}, "encoding_format"),
+        ("/embed", {"truncation": False}, "truncation"),
+        ("/embed", {"parameters": {"layers": 2}}, "parameters.layers"),
+        ("/v2/embed", {"texts": None, "inputs": [{"content": ["a", {"type": "text", "text": "b"}]}]}, "inputs[0]"),
+        ("/v2/embed", {"texts": None, "inputs": [{"content": [{"type": "image_url", "text": "b"}]}]}, "inputs[0]"),
+        ("/v2/embed", {"input_type": "search"}, "search_query, search_document, classification"),
+    ],
+)
+def test_what_would_be_dropped_without_a_word_is_refused(
+    client: httpx.Client, path: str, fields: dict[str, Any], field: str
+) -> None:
+    given = {"inputs": "river"} if path == "/embed" else {"input": "river"}
+    answer = client.post(path, json=given | texts(path) | fields)
+    assert answer.status_code in (400, 422)
+    assert field in answer.text
+
+
+def test_what_is_so_anyway_may_be_asked_for(client: httpx.Client) -> None:
+    asked = {"normalize": True, "encoding_format": "float", "embedding_types": ["float"], "prompt_name": None}
+    for path in ("/embed", "/v1/embeddings", "/v2/embed"):
+        given = {"inputs": "river"} if path == "/embed" else {"input": "river"}
+        answer = client.post(path, json=given | texts(path) | asked)
+        assert answer.status_code == 200, answer.text
+
+
 def test_other_unknown_fields_are_accepted(client: httpx.Client) -> None:
     fields = {
         "timeout": 600,
@@ -270,3 +319,38 @@ def test_ids_of_another_vocabulary_are_refused_with_the_way_out(server: RunningS
     answer = server.client.post("/v1/embeddings", json={"input": [[9906, 11, 1917], [100_256]]})
     assert answer.status_code == 400
     assert "check_embedding_ctx_length=False" in answer.json()["error"]["message"]
+
+
+def test_quality_is_that_of_the_type_that_is_told(start_server: ServerFactory, bundle_with_bits: Path) -> None:
+    client = start_server(bundle_with_bits).client
+    body = {"inputs": "river"}
+    for kind, share in (("float", 70 / 80), ("binary", 35 / 80), ("ubinary", 35 / 80)):
+        answer = client.post("/embed", json=body, params={"output_dtype": kind, "layers": 2})
+        assert answer.headers["x-strata-quality"] == f"{share:.4f}"
+        plan = client.get("/plan", params={"output_dtype": kind, "layers": 2}).json()
+        assert (plan["plan"]["quality"], plan["terms"]["output_dtype"]) == (round(share, 4), kind)
+        assert {each["layers"]: each["quality"] for each in plan["alternatives"]}[2] == round(share, 4)
+    assert (
+        client.post("/embed", json=body, params={"output_dtype": "ubinary", "min_quality": 0.45}).headers[
+            "x-strata-layers"
+        ]
+        == "4"
+    ), "of bits 2 layers keep 0.4375, 4 keep 0.5"
+    refused = client.post("/embed", json=body, params={"output_dtype": "ubinary", "min_quality": 0.8})
+    assert refused.status_code == 422
+    assert "at 32 dims as ubinary: the best of the exits allowed has 0.5000" in refused.json()["error"]
+    # Of several types the least counts; and what was not measured has no figure and no floor.
+    several = {"texts": ["river"], "embedding_types": ["float", "ubinary"], "layers": 2}
+    assert client.post("/v2/embed", json=several).headers["x-strata-quality"] == "0.4375"
+    unknown = client.post("/embed", json={**body, "output_dtype": "int8"})
+    assert unknown.status_code == 200
+    assert "x-strata-quality" not in unknown.headers
+    refused = client.post("/embed", json={**body, "output_dtype": "int8", "min_quality": 0.5})
+    assert (refused.status_code, "not measured" in refused.json()["error"]) == (422, True)
+
+
+def test_what_127_stands_for_is_told_beside_other_types(client: httpx.Client) -> None:
+    for kinds in (["int8", "float"], ["uint8", "int8"], ["ubinary", "int8"]):
+        answer = client.post("/v2/embed", json={"texts": TEXTS, "embedding_types": kinds})
+        assert float(answer.headers["x-strata-int8-range"]) == 0.5
+    assert "x-strata-int8-range" not in client.post("/v2/embed", json={"texts": TEXTS}).headers

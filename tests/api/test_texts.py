@@ -34,6 +34,28 @@ def test_decode_turns_ids_back_into_text(client: Client) -> None:
     assert client.post("/decode", json={"ids": [10**9]}).status_code == 422
 
 
+def test_wrong_shapes_are_told_as_one(client: Client) -> None:
+    for path, body, told in (
+        ("/decode", {"ids": ["a"]}, "`ids`: must be a list of token ids or a list of lists of token ids"),
+        ("/tokenize", {"inputs": [1]}, "`inputs`: must be a string or a list of strings"),
+    ):
+        answer = client.post(path, json=body)
+        assert (answer.status_code, answer.json()["error"]) == (422, told)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"sentences": ["a", ""]}, "`inputs.sentences[1]` cannot be empty"),
+        ({"source_sentence": ""}, "`inputs.source_sentence` cannot be empty"),
+        ({"layers": 2}, "`inputs.layers`: `layers` is given beside `inputs`, not within it"),
+    ],
+)
+def test_similarity_names_what_is_wrong_by_its_place(client: Client, body: dict[str, object], told: str) -> None:
+    inputs = {"source_sentence": "a", "sentences": ["b"], **body}
+    assert client.post("/similarity", json={"inputs": inputs}).json()["error"] == told
+
+
 def test_similarity_is_the_cosine_at_one_depth(client: Client) -> None:
     source, sentences = "the river", ["the river", "a train station", "winter bread"]
     response = client.post(

@@ -86,7 +86,7 @@ def test_a_request_is_a_span_with_its_stages_inside(
     assert before <= first.start_time_unix_nano <= first.end_time_unix_nano <= after
 
     stages = {span.name: span for span in spans if span.parent_span_id == first.span_id}
-    assert set(stages) == {"tokenize", "queue", "inference"}
+    assert set(stages) == {"receive", "tokenize", "queue", "inference"}
     for stage in stages.values():
         assert stage.trace_id == first.trace_id
         assert first.start_time_unix_nano <= stage.start_time_unix_nano <= stage.end_time_unix_nano

@@ -83,6 +83,15 @@ def test_a_reload_keeps_what_a_key_has_used(tmp_path: Path) -> None:
         assert (callers.caller(bearer("s1")).bucket is bucket) is kept
 
 
+def test_a_reload_keeps_what_those_without_a_key_have_used(tmp_path: Path) -> None:
+    text = "[[tier]]\nname = 'a'\nanonymous = true\nrate = 2\nburst = 4"
+    callers, same, other = (read(tmp_path, each) for each in (text, text, text.replace("rate = 2", "rate = 3")))
+    bucket = callers.caller([]).bucket
+    for new, kept in ((same, True), (other, False)):
+        callers.update(new)
+        assert (callers.caller([]).bucket is bucket) is kept
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -114,3 +114,13 @@ def test_overload_is_a_rate_limit_error_that_says_when_to_come_back(full: Runnin
     with sdk(full) as api, pytest.raises(openai.RateLimitError) as caught:
         api.embeddings.create(model="tiny", input=TEXTS)
     assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("kind", ["int8", "ubinary"])
+def test_bytes_are_not_read_as_floats(api: openai.OpenAI, embed: Embed, kind: str) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "input": TEXTS, "extra_body": {"output_dtype": kind}}
+    with pytest.raises(openai.BadRequestError, match="encoding_format") as refused:  # it asks for base64 by itself
+        api.embeddings.create(**asked)
+    assert refused.value.param == "encoding_format"
+    answer = api.embeddings.create(**asked, encoding_format="float")
+    same([item.embedding for item in answer.data], embed(TEXTS, output_dtype=kind).astype(float))
