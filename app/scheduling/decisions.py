@@ -173,23 +173,26 @@ class Decisions:
         callers = {caller for name, caller in self.queue.flows if name == flow[0]} | {flow[1]}
         return tier / len(callers)
 
-    def alone(self, lengths: Sequence[int], layers: int) -> float:
+    def alone(self, lengths: Sequence[int], layers: int, snapshot: Snapshot | None = None) -> float:
         """`forecast.alone`, now."""
+        capacity = (snapshot or self.snapshot()).capacity
         return forecast.alone(
             lengths,
             layers,
-            self._learnt.cost.costs,
-            max(1, self._pool.size),
-            batch_tokens=self.batch_tokens,
+            capacity.costs,
+            capacity.workers,
+            bounds=capacity.bounds,
             least_split_tokens=self._policy.least_split_tokens,
             busy=bool(self._running),
         )
 
     def _deepest(self, terms: Terms, lengths: Sequence[int], slack_s: float, snapshot: Snapshot) -> int:
-        """`forecast.deepest_in_time`, now."""
+        """`forecast.deepest_in_time`, now; what takes all workers leaves time to those who are likely to come."""
         capacity = snapshot.capacity
+        if len(lengths) > capacity.workers:
+            slack_s *= max(1 - self._policy.headroom, 1 - snapshot.load)
         return forecast.deepest_in_time(
-            terms, slack_s, capacity.lag_s, capacity.costs.spread, lambda layers: self.alone(lengths, layers)
+            terms, slack_s, capacity.lag_s, capacity.costs.spread, lambda layers: self.alone(lengths, layers, snapshot)
         )
 
     def behind(self, terms: Terms, lengths: Sequence[int]) -> float:
@@ -201,14 +204,14 @@ class Decisions:
         capacity, queue = snapshot.capacity, self.queue
         if not queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack_s, snapshot)
-            return self.alone(lengths, layers) + capacity.lag_s
+            return self.alone(lengths, layers, snapshot) + capacity.lag_s
         row = self._curves.row(terms.exits, terms.shares)
         layers = int(row[self._level if queue else _TOP])
         ahead = queue.place(due) / max(1, len(queue.requests))
         before = capacity.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, capacity.bounds)
         own = max(capacity.costs.row(sum(lengths), len(lengths), layers, capacity.bounds), 0.0)
         if not ahead:
-            return capacity.running_s / capacity.workers + self.alone(lengths, layers) + capacity.lag_s
+            return capacity.running_s / capacity.workers + self.alone(lengths, layers, snapshot) + capacity.lag_s
         return capacity.finish_one(before, own)
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
@@ -217,7 +220,7 @@ class Decisions:
         slack = terms.deadline_s or math.inf
         if not self.queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack, snapshot)
-            predicted = self.alone(lengths, layers) + snapshot.capacity.lag_s
+            predicted = self.alone(lengths, layers, snapshot) + snapshot.capacity.lag_s
         else:
             deadline = now + slack
             due = min(deadline, now + self._policy.patience_s)
@@ -231,13 +234,14 @@ class Decisions:
             work = snapshot.capacity.costs.rows(
                 columns.tokens, columns.texts, found.astype(np.float64), snapshot.capacity.bounds
             )
-            predicted = max(float(snapshot.capacity.finish(work)[at]), self.alone(lengths, layers))
+            predicted = max(float(snapshot.capacity.finish(work)[at]), self.alone(lengths, layers, snapshot))
         return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
 
     def hopeless(self) -> bool:
         """Whether the head of the queue cannot be in time any more, even at its floor."""
         first = self.queue.requests[0]
-        if first.deadline == math.inf:
+        # What runs already, and waits only because that is overdue, may still be done.
+        if first.deadline == math.inf or any(ticket.running for ticket in first.waiting):
             return False
         least = self.alone([len(ticket.tokens) for ticket in first.waiting], first.exits[0])
         return first.deadline - self._clock() < self._policy.hopeless * least

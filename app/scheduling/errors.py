@@ -14,7 +14,7 @@ class TooBusy(Overloaded):
 
 
 class DeadlinePassed(Exception):  # noqa: N818 - reads as what happened
-    """The deadline passed while the request waited; what was left of it was not run."""
+    """The deadline passed while the request waited, or no time was left for it; what was left of it was not run."""
 
 
 class NotServing(Exception):  # noqa: N818 - a state, not a mistake

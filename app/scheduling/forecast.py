@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from strata.app.planning.cost import Costs, Load
+from strata.app.planning.cost import BatchBounds, Costs, Load
 from strata.app.planning.plan import Terms
 
 
@@ -15,7 +15,7 @@ def alone(
     costs: Costs,
     workers: int,
     *,
-    batch_tokens: int,
+    bounds: BatchBounds,
     least_split_tokens: int,
     busy: bool,
 ) -> float:
@@ -23,20 +23,31 @@ def alone(
 
     ``busy``: a worker has a batch in hand, beside which others take longer than alone.
     """
-    load = Load(
-        layers,
-        len(lengths),
-        tokens := sum(lengths),
-        len(lengths) * layers,
-        tokens * layers,
-        sum(n * n for n in lengths) * layers,
-    )
-    batches = max(1, math.ceil(tokens / batch_tokens))
-    work = costs.seconds(load) + (batches - 1) * costs.seconds(Load(layers))  # what every batch costs
-    parts = min(workers, len(lengths), math.ceil(tokens / least_split_tokens))
+    texts, tokens = len(lengths), sum(lengths)
+    load = Load(layers, texts, tokens, texts * layers, tokens * layers, sum(n * n for n in lengths) * layers)
+    every = costs.seconds(Load(layers))  # what every batch costs
+    shared = costs.seconds(load) - every
+    batches = _batches(texts, tokens, shared, bounds, every)
+    parts = min(workers, texts, max(math.ceil(tokens / least_split_tokens), batches))
+    batches = max(batches, parts)
+    work = shared + batches * every
     if parts <= 1:
         return work if busy or workers == 1 else work * costs.alone
-    return max(work / parts, costs.seconds(Load.alike(1, max(lengths), layers)))
+    # The last of the batches leave workers without one.
+    rest = (1 - 1 / parts) * work / batches if batches > parts else 0.0
+    return max(work / parts + rest, costs.seconds(Load.alike(1, max(lengths), layers)))
+
+
+def _batches(texts: int, tokens: int, seconds: float, bounds: BatchBounds, every: float) -> int:
+    """Batches that texts alike make, which take so many seconds besides what every batch costs."""
+    if texts == 1:
+        return 1
+    fit = min(bounds.tokens * texts / tokens, texts)
+    if seconds > 0:
+        fit = min(fit, (bounds.seconds - every) * texts / seconds)
+    if bounds.texts is not None:
+        fit = min(fit, bounds.texts)
+    return math.ceil(texts / max(1, math.floor(fit)))
 
 
 def deepest_in_time(terms: Terms, slack_s: float, lag_s: float, spread: float, seconds: Callable[[int], float]) -> int:

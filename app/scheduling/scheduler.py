@@ -261,7 +261,11 @@ class Scheduler:
         Running that would make others late for an answer that nobody waits for.
         """
         while self._queue and self._decisions.hopeless():
-            self._expire(self._queue.requests[0])
+            first = self._queue.requests[0]
+            waited, allowed = (1000 * (at - first.arrived) for at in (self._clock(), first.deadline))
+            self._expire(
+                first, f"no answer is possible by the deadline of {allowed:.0f} ms: given up after {waited:.0f} ms"
+            )
         return bool(self._queue)
 
     def _run(self, choice: Choice) -> None:
@@ -367,13 +371,14 @@ class Scheduler:
 
         self._start(running, compare)
 
-    def _expire(self, request: Admitted) -> None:
+    def _expire(self, request: Admitted, why: str = "") -> None:
         """The deadline passed, or cannot be met: the caller hears of it now, whatever holds the request."""
         self._queue.remove(request)
         if not request.over:
             self._metrics.tier_expired(request.terms.tier)
             self._learnt.missed(request.terms.tier, request.within, self._clock())
-            request.fail(DeadlinePassed(f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"))
+            passed = f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"
+            request.fail(DeadlinePassed(why or passed))
 
     def _fail(self, request: Admitted, reason: str) -> None:
         if not request.over:
@@ -392,4 +397,7 @@ class Scheduler:
                 self._queue.remove(ticket.request)
                 self._fail(ticket.request, str(error) or repr(error))
         self._queue.put_back(ticket for ticket in reversed(lost) if not ticket.request.over)
-        self._wake()
+        if self._pool.status == "dead":  # given up while others had batches in hand
+            self._worker_free()
+        else:
+            self._wake()

@@ -99,8 +99,12 @@ class Snapshot:
     @property
     def light(self) -> bool:
         """Whether the engine carries at full depth what comes of late."""
-        load = sum(kind.rates[0] * kind.top_work for kind in self.expected)
-        return load <= self.policy.light_load * self.capacity.workers
+        return self.load <= self.policy.light_load
+
+    @property
+    def load(self) -> float:
+        """The part of the engine that what comes of late takes at full depth; over 1: more than there is."""
+        return sum(kind.rates[0] * kind.top_work for kind in self.expected) / self.capacity.workers
 
     @property
     def lasting(self) -> float:

@@ -114,6 +114,25 @@ def test_an_engine_that_cannot_be_started_again_is_given_up(tiny_bundle: Path, m
     with_pool(tiny_bundle, SMALL, use)
 
 
+def test_a_batch_in_hand_when_the_engine_is_given_up_hears_of_it(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strata.app.engine.pool._DEATHS", 1)
+
+    async def use(pool: EnginePool) -> None:
+        scheduler = Scheduler(pool, Limits(max_queue_texts=30_000), Metrics(), CostModel(), layers=4)
+        running = [asyncio.ensure_future(scheduler.submit([IDS] * 10_000, TERMS, normalize=True)) for _ in range(2)]
+        await until(lambda: pool.idle == 0, 3)
+        for pid in pool.pids.values():
+            os.kill(pid, signal.SIGKILL)
+        for each in running:
+            with pytest.raises(EngineFailure, match="dead"):
+                await asyncio.wait_for(each, 3)
+        assert scheduler.waiting_tickets == 0
+
+    with_pool(tiny_bundle, SMALL, use)
+
+
 def test_a_bundle_that_was_replaced_is_not_taken_for_the_one_that_is_served(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
+from strata.app.planning.plan import Terms
 from strata.loadtest.simulation.engine import Speed
 from strata.loadtest.simulation.traffic import Call, simulate
 from tests.scheduling.callers import EXITS, FULL_PER_S, attainment, mean_depth, poisson, terms
@@ -31,6 +34,40 @@ def test_a_burst_is_met_with_less_depth_and_depth_returns(noise: float) -> None:
     assert mean_depth(before) > 11.9
     assert mean_depth(burst) < 6
     assert mean_depth(after) > 11.5
+
+
+def of_many(texts: int, times: Iterable[float], served: Terms) -> list[Call]:
+    """Requests of many texts each, of mixed lengths."""
+    rng = np.random.default_rng(3)
+    return [
+        Call(float(at), tuple(np.clip(rng.lognormal(3.3, 0.6, texts), 4, 250).astype(int).tolist()), served)
+        for at in times
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("texts", "deadline_s"), [(8, 0.2), (30, 0.5), (100, 1.0)])
+def test_a_request_of_many_texts_alone_is_in_time(texts: int, deadline_s: float, workers: int) -> None:
+    """Its batches are bounded by time, too: each pays what every batch costs."""
+    calls = of_many(texts, np.arange(40) * (deadline_s + 3), terms(deadline_s=deadline_s))
+    simulate(calls, workers=workers)
+    assert sum(call.in_time for call in calls) >= 0.97 * len(calls)
+    assert 0.8 <= np.median([call.predicted_s / call.seconds for call in calls]) <= 1.25
+    assert mean_depth(calls) > 2
+
+
+@pytest.mark.parametrize(("texts", "deadline_s"), [(8, 0.2), (30, 0.5)])
+def test_a_request_of_many_texts_leaves_time_to_the_next(texts: int, deadline_s: float) -> None:
+    """It takes all workers: at full depth nobody who comes meanwhile could be in time."""
+    rng = np.random.default_rng(4)
+    times = np.sort(rng.uniform(0, 120, round(0.8 * FULL_PER_S / texts * 120)))
+    calls, pinned = (of_many(texts, times, terms(exits, deadline_s)) for exits in (EXITS, (4,)))
+    simulate(calls)
+    simulate(pinned)
+    in_time, of_four = (sum(call.in_time for call in each) / len(each) for each in (calls, pinned))
+    assert in_time >= 0.99
+    assert in_time >= of_four - 0.01
+    assert mean_depth(calls) > 4
 
 
 def test_a_pinned_request_keeps_its_depth_in_a_burst() -> None:
