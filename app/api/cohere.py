@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -174,4 +175,4 @@ async def embed_by_type(request: Request) -> Response:
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": embedded.answer.tokens}},
         "response_type": "embeddings_by_type",
     }
-    return json_response(content, headers(served, embedded, *kinds.values()))
+    return json_response(content, partial(headers, served, embedded, *kinds.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
@@ -92,7 +93,7 @@ async def embed_texts(request: Request) -> Response:
     if preferred(header_values(request.scope, b"accept"), (JSON, RAW)) == RAW:
         return raw_response(little_endian(rows), headers(served, embedded, kind))
     told = await written(rows, body, embedder.writers)
-    return json_response(told, headers(served, embedded, kind))
+    return json_response(told, partial(headers, served, embedded, kind))
 
 
 # TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -108,7 +109,7 @@ async def create_embeddings(request: Request) -> Response:
         "model": served.name,
         "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
-    return json_response(content, headers(served, embedded, kind))
+    return json_response(content, partial(headers, served, embedded, kind))
 
 
 router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include_in_schema=False)

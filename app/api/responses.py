@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,12 +80,12 @@ class Embedded:
         return found
 
 
-def json_response(content: Any, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
-    """JSON; numpy arrays are written as lists of numbers, bytes are JSON already."""
+def json_response(content: Any, headers: Callable[[], Sequence[tuple[bytes, bytes]]] = tuple) -> Response:
+    """JSON; numpy arrays are written as lists of numbers, bytes are JSON already. ``headers`` are told once it is."""
     written = isinstance(content, bytes)
     body = content if written else orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     response = Response(body, media_type=JSON)
-    response.raw_headers.extend(headers)
+    response.raw_headers.extend(headers())
     return response
 
 

@@ -71,7 +71,7 @@ async def similarity(request: Request) -> Response:
     sentences = [body.inputs.source_sentence, *body.inputs.sentences]
     embedded = await embedder.embed(request, Texts(sentences, "batch", how), ask)
     vectors = embedded.answer.vectors
-    return json_response(vectors[1:] @ vectors[0], embedded.headers())
+    return json_response(vectors[1:] @ vectors[0], embedded.headers)
 
 
 def _check_empty(inputs: Comparison) -> None:

@@ -6,9 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import orjson
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from strata.app.api import responses
 from strata.app.response_writer import ResponseWriter
 
 
@@ -92,3 +94,21 @@ def test_a_header_cannot_end_its_line(value: bytes) -> None:
     with pytest.raises(RuntimeError, match="end of a line"):
         answered(cycle, [LENGTH, (b"x-strata-model", value)], b"{}")
     assert not cycle.writes
+
+
+def test_the_time_that_is_told_has_the_writing_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    write = orjson.dumps
+
+    def dumps(content: Any, option: int = 0) -> bytes:
+        order.append("written")
+        return write(content, option=option)
+
+    def headers() -> list[tuple[bytes, bytes]]:
+        order.append("told")
+        return [(b"x-total-time", b"5")]
+
+    monkeypatch.setattr(orjson, "dumps", dumps)
+    answer = responses.json_response([1.0], headers)
+    assert order == ["written", "told"]
+    assert (answer.body, answer.headers["x-total-time"]) == (b"[1.0]", "5")
