@@ -24,6 +24,7 @@ _ASKS = {
     "input-type": "query or document",
     "task": "the task that quality is of",
     "space": "the vector space the answer must be in",
+    "output-dtype": "type of the numbers: float, int8, uint8, binary or ubinary",
     "texts": "texts in the request (default: 1)",
     "tokens": "tokens of each text (default: 32)",
 }
@@ -98,6 +99,7 @@ def _size(arguments: argparse.Namespace) -> int:
 def _show(plan: dict[str, Any]) -> None:
     terms, chosen = plan["terms"], plan["plan"]
     deadline = "none" if terms["deadline_ms"] is None else f"{terms['deadline_ms']:g} ms"
+    told_as = "" if terms["output_dtype"] == "float" else f" as {terms['output_dtype']}"
     rows = [
         (
             str(row["layers"]),
@@ -114,11 +116,11 @@ def _show(plan: dict[str, Any]) -> None:
                 ("asked", f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens"),
                 (
                     "now",
-                    f"{chosen['layers']} layers, {chosen['dim']} dims, quality {_share(chosen['quality'])}"
+                    f"{chosen['layers']} layers, {chosen['dim']} dims{told_as}, quality {_share(chosen['quality'])}"
                     f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, "
                     f"predicted {chosen['predicted_ms']:.1f} ms",
                 ),
-                ("space", chosen["space"]),
+                ("space", chosen["space"] or "several: each text has a depth of its own"),
             ]
         ),
         terminal.table(("layers>", "quality>", "empty ms>", "queued ms>", "verdict"), rows),

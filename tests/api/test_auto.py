@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,8 @@ def test_metrics_and_plan_say_no_more_of_it_than_is_known(settling: RunningServe
     assert answer.headers["x-strata-int8-range"].split(",") == ["0.500000"] * len(depths), "one for each text"
     plan = settling.client.get("/plan?layers=auto").json()["plan"]
     assert (plan["quality"], plan["worst_set"], plan["space"]) == (None, None, None)
+    command = [sys.executable, "-P", "-m", "strata.app.cli", "plan", "--url", settling.url, "--layers", "auto"]
+    assert "each text has a depth of its own" in subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def test_floors_that_forbid_an_early_exit_are_refused_by_name(settling: RunningServer) -> None:

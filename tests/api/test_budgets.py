@@ -268,6 +268,7 @@ def test_strata_plan_asks_a_running_server(server: RunningServer) -> None:
         command = [sys.executable, "-P", "-m", "strata.app.cli", "plan", "--url", server.url, *flags]
         return subprocess.run(command, capture_output=True, text=True, timeout=30)
 
+    assert "4 layers, 32 dims as ubinary, quality -" in plan("--output-dtype", "ubinary").stdout
     told = plan("--min-layers", "2", "--texts", "4")
     assert told.returncode == 0, told.stderr
     assert "now    2 layers, 32 dims, quality 0.875" in told.stdout
