@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from strata import __version__, terminal
 from strata.arguments import count, counts
 from strata.model_store.bundle import registry
-from strata.model_store.bundle.manifest import NAME
+from strata.model_store.bundle.manifest import NAME, NAME_TOLD
 
 if TYPE_CHECKING:
     from strata.model_store.bundle.manifest import Manifest
@@ -298,8 +298,5 @@ def _store_name(name: str) -> str:
     from strata.model_store.importing import RefusedError
 
     if not re.fullmatch(NAME, name):
-        raise RefusedError(
-            f"--name {name[:100]!r}: must be at most 96 letters from a to z, digits, dots, hyphens and underscores, "
-            "and begin with a letter or a digit"
-        )
+        raise RefusedError(f"--name {name[:100]!r}: {NAME_TOLD}")
     return name

@@ -16,6 +16,7 @@ from strata.model_store.bundle.families import TensorSpec, encoder_tensors, head
 from strata.model_store.bundle.graph_names import FLOAT, INT8, block_graph_name
 from strata.model_store.bundle.hub import POINTER_TOLD, is_pointer
 from strata.model_store.bundle.manifest import FORMAT_VERSION, INT8_SCALES, MANIFEST_NAME, FileRecord, Manifest
+from strata.model_store.bundle.strict import first_fault
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.writing import write_text
@@ -133,9 +134,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}." for part in first["loc"])[:-1]
-        raise BundleError(f"{file}: {where and where + ': '}{first['msg'].removeprefix('Value error, ')}") from error
+        raise BundleError(f"{file}: {first_fault(error)}") from error
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -16,6 +16,9 @@ from strata.model_store.bundle.strict import Strict
 
 FORMAT_VERSION = 1
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+NAME_TOLD = (
+    "must be at most 96 letters from a to z, digits, dots, hyphens and underscores, and begin with a letter or a digit"
+)
 MANIFEST_NAME = "manifest.json"
 CARD = "README.md"
 INT8_SCALES = "int8.safetensors"
@@ -31,6 +34,7 @@ Family = Literal["bert", "roberta", "distilbert", "mpnet", "modernbert"]
 Pooling = Literal["mean", "cls"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 ExitNorm = Literal["none", "final"]
+HeadQueries = Annotated[int, Field(ge=0, le=64)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -131,7 +135,7 @@ class Manifest(Strict):
     exits: tuple[PositiveInt, ...]  # trained exits, ascending
     dims: tuple[PositiveInt, ...]  # trained dims, ascending
     heads: tuple[NonNegativeInt, ...] = ()  # exits with a head in heads.safetensors; 0: exit 0, for queries alone
-    head_queries: Annotated[int, Field(ge=0, le=64)] = 0  # attention-pooled vectors a head reads; 0: the pooled one
+    head_queries: HeadQueries = 0  # attention-pooled vectors a head reads; 0: the pooled one
     head_size: PositiveInt | None = None  # length of a head's output where it differs from hidden_size
     max_tokens: PositiveInt  # longest input in tokens, special tokens included
     lowercase: bool = False  # lower-case the text before the tokenizer sees it

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from strata.model_store.bundle.manifest import Activation, Architecture, Rotary
+from strata.model_store.bundle.strict import first_fault
 from strata.model_store.importing.kinds import own_code, unknown
 from strata.model_store.importing.refusal import RefusedError
 
@@ -42,9 +43,7 @@ def _read(kind: str, config: _Config) -> Architecture:
     try:
         return Architecture.model_validate(_FAMILIES[kind](config))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RefusedError(f"config.json: {where + ': ' if where else ''}{first['msg']}") from error
+        raise RefusedError(f"config.json: {first_fault(error)}") from error
     except (TypeError, AttributeError) as error:
         raise RefusedError(f"config.json: a field has the wrong type: {error}") from error
 

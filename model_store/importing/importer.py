@@ -12,6 +12,7 @@ from strata.model_store.bundle.bundle import WEIGHTS, Bundle, BundleError
 from strata.model_store.bundle.finishing import finish_bundle
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
 from strata.model_store.bundle.watch import Watch, unwatched
+from strata.model_store.bundle.strict import first_fault
 from strata.model_store.bundle.writing import write_json
 from strata.model_store.importing import facts
 from strata.model_store.importing.architecture import SERVED, max_positions, read_architecture
@@ -114,7 +115,7 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
             files={},
         )
     except ValidationError as error:
-        raise RefusedError(f"{source.path}: {_first(error)}") from error
+        raise RefusedError(f"{source.path}: {first_fault(error)}") from error
     write_sentence_files(folder, manifest, sentence)
     for name in _TEXTS:
         path = source.file(name, JSON_LIMIT)
@@ -144,7 +145,7 @@ def _copy_bundle(source: Source, folder: Path, overrides: Overrides, watch: Watc
         finished = finish_bundle(folder, manifest.model_copy(update={"name": overrides.name or manifest.name}), watch)
         Bundle.open(folder, watch=watch)
     except ValidationError as error:
-        raise RefusedError(f"{source.path}: {_first(error)}") from error
+        raise RefusedError(f"{source.path}: {first_fault(error)}") from error
     except BundleError as error:
         raise RefusedError(str(error)) from error
     return finished
@@ -225,9 +226,3 @@ def _max_tokens(
     if not known:
         raise RefusedError("the folder does not say how long an input may be; give --max-tokens")
     return min(known)
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]

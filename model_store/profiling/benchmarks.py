@@ -70,8 +70,8 @@ class Benchmarks:
         for task, name, path in map(_parted, args.sts):
             sts.append(replace(read_sts(Path(path), name), task=task or SIMILARITY))
         for task, name, path in map(_parted, args.beir):
-            folder, _, split = path.partition("@")
-            retrieval.append(replace(read_beir(Path(folder), split or "test", name), task=task or SEARCH))
+            folder, split = _split(path)
+            retrieval.append(replace(read_beir(folder, split, name), task=task or SEARCH))
         names = [each.name for each in sts] + [each.name for each in retrieval]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two sets are called {twice[0]}; give one of them another name, as NAME={twice[0]}")
@@ -88,3 +88,11 @@ def _parted(argument: str) -> tuple[str | None, str | None, str]:
     if found is None:
         raise ValueError("--sts and --beir need a file or folder")
     return found["task"], found["name"], found["path"]
+
+
+def _split(path: str) -> tuple[Path, str]:
+    """``FOLDER`` or ``FOLDER@SPLIT``; folders may have an @ in their names, too."""
+    folder, at, split = path.rpartition("@")
+    if not at or "/" in split or Path(path).exists():
+        return Path(path), "test"
+    return Path(folder), split or "test"

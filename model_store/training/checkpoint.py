@@ -9,8 +9,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from strata.model_store.bundle.strict import first_fault
 from strata.model_store.training.objective import Memory
 from strata.model_store.training.optimizer import Optimizer
 from strata.model_store.training.recipe import Recipe
@@ -97,7 +99,11 @@ def load_checkpoint(
     except (RuntimeError, EOFError, UnpicklingError) as error:
         raise CheckpointError(f"{folder / CHECKPOINT} cannot be read; remove it to begin anew: {error}") from error
     free = {"steps", "minutes", "precision"}
-    before, now = (r.model_dump(exclude=free) for r in (Recipe.model_validate_json(state["recipe"]), recipe))
+    try:
+        made_by = Recipe.model_validate_json(state["recipe"])
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / CHECKPOINT} was made by another recipe: {first_fault(error)}") from error
+    before, now = (r.model_dump(exclude=free) for r in (made_by, recipe))
     changed = sorted(name for name in now if now[name] != before[name])
     if changed:
         raise CheckpointError(f"{folder / CHECKPOINT} was made by another recipe; it differs in {', '.join(changed)}")

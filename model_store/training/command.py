@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ from pydantic import ValidationError
 
 from strata import __version__
 from strata.arguments import count, counts, exits, positive, whole
+from strata.model_store.bundle.manifest import NAME, NAME_TOLD
+from strata.model_store.bundle.strict import first_fault
 from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from strata.model_store.training.recipe import ON_A_GPU, Recipe
 
@@ -86,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
         print("strata train needs more packages: pip install 'strata-embed[train]'", file=sys.stderr)
         return 1
     try:
-        _train(args)
+        work = args.work or Path(f"{args.output}.work")
+        with _no_empty_folder(work):
+            _train(args, work)
     except (ValueError, OSError) as error:  # a wrong option, file or checkpoint: the message says which
         print(f"strata train: {error}", file=sys.stderr)
         return 1
@@ -96,12 +103,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Leave none that was not there before."""
+    before = folder.exists()
+    try:
+        yield
+    finally:
+        if not before:
+            with suppress(OSError):  # it is not there, or something is in it
+                folder.rmdir()
+
+
 def has_onnx() -> bool:
     """Whether a bundle can be finished here."""
     return importlib.util.find_spec("onnx") is not None
 
 
-def _train(args: argparse.Namespace) -> None:
+def _train(args: argparse.Namespace, work: Path) -> None:
     from strata.model_store.importing.importer import check_importable
     from strata.model_store.training.finish import Origin, finish
     from strata.model_store.training.launches import count_launches
@@ -111,6 +130,9 @@ def _train(args: argparse.Namespace) -> None:
 
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
+    name = args.name or args.output.name
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"--name {name[:100]!r}: {NAME_TOLD}")
     # A machine lent for its GPU may have no more than training needs, and must not find that out after hours of it.
     without_bundle = args.weights_only or not has_onnx()
     if args.finish and without_bundle:
@@ -118,7 +140,6 @@ def _train(args: argparse.Namespace) -> None:
     if without_bundle and not args.weights_only:
         print("onnx is not installed: this run ends with the weights, to be finished elsewhere", file=sys.stderr)
     benchmarks = Benchmarks.read(args)
-    work = args.work or args.output.with_name(args.output.name + ".work")
     if not args.finish:
         recipe = _recipe(args)
         check_importable(Path(args.base), recipe.max_tokens)  # or hours of training would end in its refusal
@@ -153,7 +174,7 @@ def _train(args: argparse.Namespace) -> None:
         origin,
         work,
         args.output,
-        args.name or args.output.name,
+        name,
         benchmarks,
         progress=not args.quiet,
     )
@@ -200,13 +221,14 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     try:
         read = Recipe.model_validate_json(args.recipe.read_bytes()) if args.recipe else Recipe()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{args.recipe}: {f'{where}: ' if where else ''}{first['msg']}") from error
+        raise ValueError(f"{args.recipe}: {first_fault(error)}") from error
     given = {name: getattr(args, name, None) for name in Recipe.model_fields if name != "recipe"}
     fields = ON_A_GPU if pick_device().type == "cuda" else {}
     fields = fields | read.model_dump(exclude_unset=True)
-    return Recipe.model_validate(fields | {name: value for name, value in given.items() if value is not None})
+    try:
+        return Recipe.model_validate(fields | {name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ValueError(f"these options: {first_fault(error)}") from error
 
 
 def _made_with() -> str:

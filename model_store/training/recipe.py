@@ -15,26 +15,27 @@ from pydantic import (
     model_validator,
 )
 
-from strata.model_store.bundle.manifest import ExitNorm
+from strata.model_store.bundle.manifest import ExitNorm, HeadQueries
 
 # What a GPU needs to be filled, in the place of the defaults: these suit a few CPU cores.
 ON_A_GPU: dict[str, Any] = {"step_tokens": 65536, "bank": 8192, "learning_rate": 4e-4, "ridge_texts": 4096}
 _ENDLESS = 1 << 32
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Recipe(BaseModel):
     """Options of a run. Lengths of text in characters where named so, in tokens otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # What is trained.
     exits: tuple[NonNegativeInt, ...] = ()  # empty: every layer and, where there are heads, 0, the embeddings alone
     dims: tuple[PositiveInt, ...] = (32, 64, 128, 256)  # below the full length, which is always trained
     exit_norm: ExitNorm = "none"
     heads: bool = True  # a head per exit but the last, which reads that exit's hidden states
-    head_queries: NonNegativeInt = 3  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
+    head_queries: HeadQueries = 3  # attention-pooled vectors that a head reads; 0: the model's own pooled vector
     ridge_texts: NonNegativeInt = 1536  # texts the heads are first fitted on; 0: they start at identity
 
     # What goes into a step: texts, drawn until they have this many tokens.
@@ -61,13 +62,13 @@ class Recipe(BaseModel):
     matrix_rate: PositiveFloat = 2.0  # of the blocks' matrices, which Muon moves, as a multiple
     head_rate: PositiveFloat = 3.0  # of the heads, likewise
     query_rate: PositiveFloat = 8.0  # of their queries, likewise
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0
     warmup: Share = 0.03  # share of the run
     steps: PositiveInt | None = None  # at most; None: as many as the minutes allow, or 1,500
     minutes: PositiveFloat | None = None  # the run and its schedule end here if the steps are not done before
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0  # as large as torch's own may be
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from strata.model_store.bundle.manifest import ExitNorm
-from strata.model_store.bundle.strict import Strict
+from strata.model_store.bundle.strict import Strict, first_fault
 from strata.model_store.training.recipe import Recipe
 
 RECORD = "run.json"
@@ -35,11 +35,11 @@ class RunRecord(Strict):
 
     @classmethod
     def read(cls, work: Path) -> RunRecord:
-        """The record of a run that ended. Raises ValueError where there is none."""
+        """The record of a run that ended. Raises ValueError where there is none, or naming the field at fault."""
         path = work / RECORD
         if not path.exists() or not (work / WEIGHTS).is_dir():
             raise ValueError(f"{work}: holds no {RECORD} with a folder {WEIGHTS}, which a run writes at its end")
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {first_fault(error)}") from error

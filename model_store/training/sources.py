@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from strata.model_store.bundle.bundle import file_sha256
@@ -32,16 +33,16 @@ class GroupSource:
 
 
 def parse_source(argument: str) -> tuple[Path, float]:
-    """``PATH`` or ``PATH@WEIGHT``. Raises ValueError for a weight that is not a positive number."""
+    """``PATH`` or ``PATH@WEIGHT``. Raises ValueError for a weight that is not a finite number above 0."""
     path, at, weight = argument.rpartition("@")
-    if not at or Path(argument).exists():
+    if not at or "/" in weight or Path(argument).exists():
         return Path(argument), 1.0
     try:
         value = float(weight)
     except ValueError:
         value = 0.0
-    if value <= 0:
-        raise ValueError(f"{argument}: the part after @ must be a positive weight")
+    if not (isfinite(value) and value > 0):
+        raise ValueError(f"{argument}: the part after @ must be a weight, a finite number above 0")
     return Path(path), value
 
 

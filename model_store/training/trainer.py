@@ -251,6 +251,8 @@ class _Log:
         """Take a step's record. Raises ValueError where a loss is not a number."""
         self._held.append(record)
         if len(self._held) >= _LOG_EVERY:
+        if not self._path.stat().st_size:  # a run that ended before its first step has nothing to tell
+            self._path.unlink()
             self._write()
             if not self.last["loss"] < float("inf"):
                 raise ValueError(f"the loss of step {self.last['step']} is {self.last['loss']}: try a lower rate")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from strata.model_store.encoding.precision import pick_device
 from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.beir import RetrievalSet, read_beir
+from strata.model_store.profiling.benchmarks import Benchmarks, add_benchmark_arguments
 from strata.model_store.profiling.encoders import ModelEncoder
 from strata.model_store.profiling.retrieval import best, measure_retrieval, ndcg_at_10
 from tests.tiny_models import tiny_sentence_model
@@ -137,3 +140,17 @@ def test_equal_scores_rank_as_trec_eval_ranks_them() -> None:
     run = {"q": {str(i): 0.5 for i in range(12)}}
     expected = pytrec_eval.RelevanceEvaluator({"q": {"1": 1}}, {"ndcg_cut.10"}).evaluate(run)["q"]["ndcg_cut_10"]
     assert ndcg_at_10(best(few, ids[:12]), {"1": 1}) == pytest.approx(expected)
+
+
+def test_a_folder_may_have_an_at_in_its_name(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_benchmark_arguments(parser)
+    folder = tmp_path / "a@b" / "set"
+    folder.mkdir(parents=True)
+    write(folder, [{"_id": "d", "text": "a"}], [{"_id": "q", "text": "a"}], "query-id\tcorpus-id\tscore\nq\td\t1\n")
+    shutil.copy(folder / "qrels" / "test.tsv", folder / "qrels" / "dev.tsv")
+    for named in (folder, f"{folder}@", f"{folder}@dev"):
+        (found,) = Benchmarks.read(parser.parse_args(["--beir", f"one={named}"])).retrieval
+        assert (found.name, len(found.queries)) == ("one", 1)
+    with pytest.raises(FileNotFoundError, match="a@b/absent"):
+        Benchmarks.read(parser.parse_args(["--beir", str(tmp_path / "a@b" / "absent")]))

@@ -98,8 +98,10 @@ def test_a_weight_follows_the_path(tmp_path: Path) -> None:
     file.write_text("one\n\n two  words \n")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert read_lines(*parse_source(f"{file}@2.5")) == LineSource("texts.txt", ["one", "two words"], 2.5, digest)
-    with pytest.raises(ValueError, match="positive weight"):
-        parse_source(f"{file}@none")
+    for weight in ("none", "", "0", "-1", "nan", "inf"):
+        with pytest.raises(ValueError, match="must be a weight, a finite number above 0"):
+            parse_source(f"{file}@{weight}")
+    assert parse_source("not@there/texts.txt") == (Path("not@there/texts.txt"), 1.0), "it is opened, and so named"
 
 
 def test_buckets_hold_every_row_once_with_little_padding() -> None:

@@ -22,6 +22,7 @@ from strata.model_store.training import command
 from strata.model_store.training.checkpoint import CHECKPOINT
 from strata.model_store.training.command import add_arguments, run
 from strata.model_store.training.recipe import ON_A_GPU, Recipe
+from strata.model_store.training.record import RECORD, RunRecord
 from tests.engine.reference import Reference
 from tests.tiny_models import MAX_TOKENS, texts
 
@@ -58,6 +59,18 @@ def finished(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(parser.parse_args(options.split())) == 0
     assert run(parser.parse_args(options.split())) == 1, "an output that exists must not be written over"
     return folder / "tiny"
+
+
+def refusal(capsys: pytest.CaptureFixture[str], base: Path, output: Path, *options: object) -> str:
+    """The one line that a run with these options ends in, at its start."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = (base, output, "--steps", "1", "--lanes", "1", "--quiet", *options)
+    capsys.readouterr()
+    assert run(parser.parse_args(list(map(str, words)))) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("strata train")]
+    assert len(lines) == 1
+    return lines[0]
 
 
 def test_training_needs_no_onnx(
@@ -177,6 +190,68 @@ def test_what_could_not_be_imported_is_refused_before_the_run(
     assert run(parser.parse_args([str(tiny_bert), str(tmp_path / "out"), *options.split()])) == 1
     assert "--max-tokens 100000" in capsys.readouterr().err
     assert not (tmp_path / "out.work").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ('{"head_queries": 65}', "recipe.json: head_queries: Input should be less than or equal to 64"),
+        ('{"cosine": NaN}', "recipe.json: cosine: Input should be a finite number"),
+        ('{"clip": Infinity}', "recipe.json: clip: Input should be a finite number"),
+        ('{"betas": [0.9, 1.0]}', "recipe.json: betas.1: Input should be less than 1"),
+        ('{"betas": [-0.1, 0.9]}', "recipe.json: betas.0: Input should be greater than or equal to 0"),
+        ('{"dims": [16, 8]}', "recipe.json: dims must be ascending"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_by_file_and_field(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, told: str
+) -> None:
+    (tmp_path / "recipe.json").write_text(recipe)
+    assert refusal(capsys, tiny_bert, tmp_path / "out", "--recipe", tmp_path / "recipe.json").count(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--name", "../evil"), "--name '../evil': must be at most 96 letters"),
+        (("--dims", "16,8"), "dims must be ascending"),
+        (("--seed", 1 << 63), "seed: Input should be less than"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_the_run(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[object, ...], told: str
+) -> None:
+    assert told in refusal(capsys, tiny_bert, tmp_path / "out", *options)
+
+
+def test_an_output_whose_name_is_no_models_is_refused_before_the_run(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--name 'my model': must be" in refusal(capsys, tiny_bert, tmp_path / "my model")
+
+
+@pytest.mark.parametrize("recipe", ["{}", '{"ridge_texts": 0}'])  # found while heads are fitted, or at the first step
+def test_a_run_that_does_not_begin_leaves_no_folder(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
+) -> None:
+    (tmp_path / "recipe.json").write_text(recipe)
+    (tmp_path / "one.txt").write_text("a\n")
+    options = ("--text", tmp_path / "one.txt", "--recipe", tmp_path / "recipe.json", "--max-tokens", 40)
+    assert "at least two texts" in refusal(capsys, tiny_bert, tmp_path / "out", *options)
+    assert not (tmp_path / "out.work").exists()
+    (tmp_path / "mine").mkdir()
+    refusal(capsys, tiny_bert, tmp_path / "out", *options, "--work", tmp_path / "mine")
+    assert (tmp_path / "mine").exists(), "a folder that was there before is somebody's"
+
+
+def test_a_record_that_is_no_runs_is_told_in_a_line(finished: Path, tmp_path: Path) -> None:
+    work = Path(shutil.copytree(finished.parent / "tiny.work", tmp_path / "work"))
+    told = json.loads((work / RECORD).read_text())
+    told["recipe"]["temperature"] = -1
+    (work / RECORD).write_text(json.dumps({**told, "steps": "many"}))
+    with pytest.raises(ValueError, match=r"run.json: recipe.temperature: Input should be greater than 0") as refused:
+        RunRecord.read(work)
+    assert "\n" not in str(refused.value)
 
 
 def test_source_and_licence_are_the_bases(finished: Path, tiny_bert: Path, tmp_path: Path) -> None:
