@@ -48,10 +48,18 @@ def _read(kind: str, config: _Config) -> Architecture:
         raise RefusedError(f"config.json: a field has the wrong type: {error}") from error
 
 
-def max_positions(config: _Config) -> int | None:
-    """``max_position_embeddings``, where config.json has it: what bounds tokens where there is no position table."""
+def most_tokens(config: _Config) -> int | None:
+    """The longest input that a config.json has positions for, in tokens; None where it does not say."""
     value = config.get("max_position_embeddings")
-    return value if isinstance(value, int) and value > 0 else None
+    return value - _position_offset(config) if isinstance(value, int) and value > 0 else None
+
+
+def _position_offset(config: _Config) -> int:
+    """The id of the first position."""
+    if config.get("model_type") == "mpnet":
+        return _MPNET_PADDING + 1
+    # RoBERTa counts from the padding id: RobertaEmbeddings.create_position_ids_from_input_ids.
+    return _padding_id(config) + 1 if config.get("model_type") in ("roberta", "xlm-roberta") else 0
 
 
 def _need(config: _Config, field: str) -> Any:
@@ -89,9 +97,7 @@ def _bert(config: _Config) -> _Config:
 
 
 def _roberta(config: _Config) -> _Config:
-    # Positions count from the padding id: RobertaEmbeddings.create_position_ids_from_input_ids.
-    offset = _padding_id(config) + 1
-    return {**_bert(config), "family": "roberta", "position_offset": offset}
+    return {**_bert(config), "family": "roberta", "position_offset": _position_offset(config)}
 
 
 def _padding_id(config: _Config) -> int:
@@ -106,7 +112,7 @@ def _mpnet(config: _Config) -> _Config:
     if buckets != _MPNET_BUCKETS:
         raise RefusedError(f"config.json: relative_attention_num_buckets {buckets!r} is not supported, only 32")
     shape = {**_bert(config), "family": "mpnet", "relative_buckets": buckets}
-    return {**shape, "position_offset": _MPNET_PADDING + 1}
+    return {**shape, "position_offset": _position_offset(config)}
 
 
 def _distilbert(config: _Config) -> _Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,11 +12,11 @@ from pydantic import ValidationError
 from strata.model_store.bundle.bundle import WEIGHTS, Bundle, BundleError
 from strata.model_store.bundle.finishing import finish_bundle
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Architecture, ExitNorm, Manifest, Pooling, Provenance
-from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.strict import first_fault
+from strata.model_store.bundle.watch import Watch, unwatched
 from strata.model_store.bundle.writing import write_json
 from strata.model_store.importing import facts
-from strata.model_store.importing.architecture import SERVED, max_positions, read_architecture
+from strata.model_store.importing.architecture import SERVED, most_tokens, read_architecture
 from strata.model_store.importing.heads import Heads, write_dense, write_heads
 from strata.model_store.importing.kinds import has_own_code, refuse_known_kinds
 from strata.model_store.importing.overrides import Overrides
@@ -60,7 +61,7 @@ def import_model(
 def check_importable(source: Path, max_tokens: int) -> None:
     """Refuse a model folder that `import_model` would refuse for what it is, or texts longer than it can read.
 
-    Raises RefusedError.
+    Reads the tokenizer, not the weights. Raises RefusedError.
     """
     opened = Source(source)
     refuse_known_kinds(opened, SERVED)
@@ -68,7 +69,10 @@ def check_importable(source: Path, max_tokens: int) -> None:
     config = sentence.encoder.object("config.json")
     if not config:
         raise RefusedError(f"{sentence.encoder.path}: holds no config.json")
-    _max_tokens(sentence, config, read_architecture(config), Overrides(max_tokens=max_tokens))
+    architecture = read_architecture(config)
+    _max_tokens(sentence, config, Overrides(max_tokens=max_tokens))
+    with tempfile.TemporaryDirectory() as folder:
+        _copy_texts(sentence.encoder, Path(folder), config, architecture)
 
 
 def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str, watch: Watch) -> Manifest:
@@ -81,9 +85,7 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
     architecture = read_architecture(config)
     exits, exit_norm = _exits(architecture, overrides)
     own_code = has_own_code(config)
-    config.pop("auto_map", None)  # names code to load; nothing here ever does
-    write_json(folder / "config.json", config)
-    copy_tokenizer(encoder, folder, architecture)
+    _copy_texts(encoder, folder, config, architecture)
     write_encoder(encoder, folder / WEIGHTS, architecture, whole=own_code, watch=watch)
     if own_code:
         logger.warning(
@@ -103,7 +105,7 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
             heads=heads.exits,
             head_queries=heads.queries,
             head_size=None if full_dim == architecture.hidden_size else full_dim,
-            max_tokens=_max_tokens(sentence, config, architecture, overrides),
+            max_tokens=_max_tokens(sentence, config, overrides),
             lowercase=sentence.lowercase,
             prompts=sentence.prompts,
             default_prompt=sentence.default_prompt,
@@ -127,6 +129,13 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
     except BundleError as error:
         raise RefusedError(f"{source.path}: makes a bundle that cannot be served: {error}") from error
     return finished
+
+
+def _copy_texts(encoder: Source, folder: Path, config: dict[str, object], architecture: Architecture) -> None:
+    """Put config and tokenizer into ``folder``."""
+    config.pop("auto_map", None)  # names code to load; nothing here ever does
+    write_json(folder / "config.json", config)
+    copy_tokenizer(encoder, folder, architecture)
 
 
 def _copy_bundle(source: Source, folder: Path, overrides: Overrides, watch: Watch) -> Manifest:
@@ -209,14 +218,9 @@ def _write_heads(
     return write_dense(sentence.dense, folder, architecture)
 
 
-def _max_tokens(
-    sentence: SentenceConfig, config: dict[str, object], architecture: Architecture, overrides: Overrides
-) -> int:
+def _max_tokens(sentence: SentenceConfig, config: dict[str, object], overrides: Overrides) -> int:
     """The longest input: what was asked for, else what the folder says, never more than there are positions."""
-    if architecture.rotary is None:
-        bound: int | None = architecture.positions - architecture.position_offset
-    else:
-        bound = max_positions(config)
+    bound = most_tokens(config)
     if overrides.max_tokens is not None:
         if bound is not None and overrides.max_tokens > bound:
             raise RefusedError(f"--max-tokens {overrides.max_tokens}: this encoder has {bound} positions")

@@ -41,7 +41,7 @@ def copy_tokenizer(source: Source, folder: Path, architecture: Architecture) -> 
     elif not any((folder / name).exists() for name in _VOCABULARIES):
         raise RefusedError(f"{source.path}: holds neither {TOKENIZER} nor a vocabulary to make it from")
     _refuse_unwritable(source.object("tokenizer_config.json"))
-    _settle(source, folder)
+    _settle(source, folder, architecture)
     _check(folder / TOKENIZER, architecture)
 
 
@@ -66,7 +66,7 @@ def _refuse_unwritable(config: dict[str, object]) -> None:
         )
 
 
-def _settle(source: Source, folder: Path) -> None:
+def _settle(source: Source, folder: Path, architecture: Architecture) -> None:
     """Replace tokenizer.json by what transformers makes of the whole folder, where that gives other ids."""
     from transformers import AutoTokenizer
 
@@ -78,8 +78,20 @@ def _settle(source: Source, folder: Path) -> None:
     if backend is None:
         raise RefusedError(f"{source.path}: its tokenizer, {type(found).__name__}, has no fast form")
     made = Tokenizer.from_str(backend.to_str())
+    _refuse_other_padding(found.pad_token, found.pad_token_id, architecture)
     if not (folder / TOKENIZER).exists() or _plain(made) != _plain(_load(folder / TOKENIZER)):
         write_text(folder / TOKENIZER, made.to_str(pretty=True))
+
+
+def _refuse_other_padding(token: str | None, found: int | None, architecture: Architecture) -> None:
+    """Positions that begin after the padding's id skip that id in transformers, in the midst of a text, too."""
+    expected = architecture.position_offset - 1
+    if architecture.position_offset and found is not None and found != expected:
+        raise RefusedError(
+            f"config.json: positions are counted from the padding id {expected}, and the tokenizer pads with {token}, "
+            f"id {found}: texts that hold id {expected} have other vectors in transformers. Mend whichever is wrong, "
+            "pad_token_id or the tokenizer's pad_token"
+        )
 
 
 def _plain(tokenizer: Tokenizer) -> str:

@@ -48,6 +48,11 @@ class Encoder(nn.Module):
         self.side_by_side = record.config.model_type in _SIDE_BY_SIDE
         # RoBERTa and its kin count positions from the padding's number on.
         self._first_position = self.pad_id + 1 if "roberta" in record.config.model_type else 0
+        if self._first_position and record.config.pad_token_id != self.pad_id:
+            raise ValueError(
+                f"{record.name_or_path}: config.json's pad_token_id is {record.config.pad_token_id}, "
+                f"the tokenizer pads with id {self.pad_id}"
+            )
         self._make_backbone(record)
         if exit_norm == "final" and self.final_norm is None:
             raise ValueError("exit_norm 'final' needs a pre-norm encoder: this one has no final norm")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from strata.model_store.encoding.forward import Lanes
 from strata.model_store.encoding.precision import pick_device, pick_precision
+from strata.model_store.importing.architecture import most_tokens
 from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.heads import read_heads
@@ -91,6 +92,10 @@ class Trainer:
             raise ValueError(
                 f"the teacher's vectors have {self.teacher.hidden_size} dims, the student's {full}; both must match"
             )
+        backbone: Any = teaching[0].auto_model
+        room = most_tokens(backbone.config.to_dict())
+        if room is not None and recipe.max_tokens > room:
+            raise ValueError(f"--max-tokens {recipe.max_tokens}: the teacher {teacher or base} has {room} positions")
         self.dims = (*(d for d in recipe.dims if d < full), full)
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
         self.memory = Memory.empty(full, recipe.bank, self.device)
@@ -246,13 +251,13 @@ class _Log:
     def __exit__(self, *_: object) -> None:
         self._write()
         self._file.close()
+        if not self._path.stat().st_size:  # a run that ended before its first step has nothing to tell
+            self._path.unlink()
 
     def add(self, record: dict[str, Any]) -> None:
         """Take a step's record. Raises ValueError where a loss is not a number."""
         self._held.append(record)
         if len(self._held) >= _LOG_EVERY:
-        if not self._path.stat().st_size:  # a run that ended before its first step has nothing to tell
-            self._path.unlink()
             self._write()
             if not self.last["loss"] < float("inf"):
                 raise ValueError(f"the loss of step {self.last['step']} is {self.last['loss']}: try a lower rate")

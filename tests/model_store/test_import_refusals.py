@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from strata.model_store.importing import Overrides, RefusedError, import_model
+from strata.model_store.importing.importer import check_importable
 from tests.model_store.folders import edit_json, edit_tensors
-from tests.tiny_models import write_json
+from tests.tiny_models import TinyFamily, tiny_sentence_model, write_json
 
 _TENSOR = "encoder.layer.1.attention.self.query.weight"
 
@@ -164,6 +165,36 @@ def test_a_modernbert_of_another_kind_is_refused(
     edit_json(source / "config.json", **fields)
     with pytest.raises(RefusedError, match=reason):
         import_model(source, tmp_path / "m", overrides=Overrides(pooling="mean"))
+
+
+@pytest.mark.parametrize(
+    ("family", "file", "fields"),
+    [
+        ("roberta", "config.json", {"pad_token_id": 0}),
+        ("xlm-roberta", "tokenizer_config.json", {"pad_token": "<unk>"}),
+        ("mpnet", "tokenizer_config.json", {"pad_token": "<unk>"}),
+    ],
+)
+def test_positions_counted_from_another_padding_are_refused(
+    tmp_path: Path, family: TinyFamily, file: str, fields: dict[str, object]
+) -> None:
+    source = tiny_sentence_model(tmp_path / "model", family, layers=1)
+    check_importable(source, 8)
+    edit_json(source / file, **fields)
+    for refuse in (lambda: import_model(source, tmp_path / "m"), lambda: check_importable(source, 8)):
+        with pytest.raises(RefusedError, match=r"positions are counted from the padding id [01], .* pads with <"):
+            refuse()
+
+
+def test_another_padding_is_nothing_to_positions_that_start_at_0(source: Path, tmp_path: Path) -> None:
+    edit_json(source / "config.json", pad_token_id=3)
+    import_model(source, tmp_path / "m")
+
+
+def test_a_tokenizer_that_is_refused_is_refused_before_training(source: Path) -> None:
+    edit_json(source / "tokenizer_config.json", split_special_tokens=True)
+    with pytest.raises(RefusedError, match="split_special_tokens is set"):
+        check_importable(source, 8)
 
 
 def test_a_link_inside_the_folder_is_followed(source: Path, tmp_path: Path) -> None:

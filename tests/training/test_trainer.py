@@ -166,6 +166,17 @@ def test_a_teacher_that_reads_other_tokens_is_refused(
         Trainer(RECIPE, str(tiny_bert), tmp_path, [lines], [pairs], teacher=str(other))
 
 
+def test_a_teacher_that_reads_shorter_texts_or_has_another_padding_is_refused(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource
+) -> None:
+    short = tiny_sentence_model(tmp_path / "short", "bert", layers=3, max_position_embeddings=24)
+    with pytest.raises(ValueError, match=r"--max-tokens 40: the teacher .*short has 24 positions"):
+        Trainer(RECIPE, str(tiny_bert), tmp_path, [lines], [pairs], teacher=str(short))
+    other = tiny_sentence_model(tmp_path / "other", "roberta", layers=1, pad_token_id=0)
+    with pytest.raises(ValueError, match=r"other: config.json's pad_token_id is 0, the tokenizer pads with id 1"):
+        Student(load_model(str(other), torch.device("cpu")))
+
+
 def test_what_no_lane_takes_has_all_their_cores() -> None:
     before = torch.get_num_threads()
     lanes = Lanes(3, torch.device("cpu"), "fp32")
