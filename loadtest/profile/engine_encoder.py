@@ -11,7 +11,7 @@ from strata.app.engine.backends import torch_backend
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.flat import flatten
 from strata.model_store.bundle.bundle import Bundle, read_tokenizer
-from strata.model_store.bundle.prompts import InputType, prompt_for
+from strata.model_store.bundle.prompts import InputType, prompt_text
 from strata.model_store.encoding.buckets import buckets
 from strata.model_store.encoding.reference import Vectors
 from strata.model_store.profiling.encoders import Told
@@ -37,9 +37,8 @@ class EngineEncoder:
     ) -> Mapping[int, Vectors]:
         """Vectors [texts, full dim] by exit, neither cut nor normalised."""
         m = self._manifest
-        named = prompt_for(m.prompts, input_type) or m.default_prompt
-        prompt = m.prompts[named] if named else ""
-        cased = [prompt + (text.lower() if m.lowercase else text) for text in texts]
+        prompted = [prompt_text(m.prompts, m.default_prompt, input_type) + text for text in texts]
+        cased = [text.lower() for text in prompted] if m.lowercase else prompted
         rows = [np.array(e.ids, np.int32) for e in self._tokenizer.encode_batch_fast(cased)]
         found = {exit_: np.empty((len(rows), m.full_dim), np.float32) for exit_ in exits}
         for some in buckets([len(row) for row in rows], _BATCH_TOKENS):

@@ -9,6 +9,7 @@ from strata.model_store.bundle.manifest import Pooling
 from strata.model_store.importing.refusal import RefusedError
 from strata.model_store.importing.source import Source
 
+_MAIN = "config_sentence_transformers.json"
 # Names that sentence-transformers has used for the encoder's own settings.
 _ENCODER_CONFIGS = (
     "sentence_bert_config.json",
@@ -51,23 +52,29 @@ def read_sentence_config(source: Source) -> SentenceConfig:
     kinds, folders = _modules(source, modules)
     normalize = kinds[-1] == "Normalize"
     encoder = source.folder(folders[0])
-    main = source.object("config_sentence_transformers.json")
+    main = source.object(_MAIN)
     if main.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        raise RefusedError(
-            f"config_sentence_transformers.json: model_type {main['model_type']!r} gives no dense vectors"
-        )
-    prompts = _prompts(main)
+        raise RefusedError(f"{_MAIN}: model_type {main['model_type']!r} gives no dense vectors")
+    prompts, default_prompt = _prompts(main)
     return SentenceConfig(
         encoder=encoder,
         pooling=_pooling(source.json(f"{folders[1]}/config.json"), f"{folders[1]}/config.json", prompts),
         normalize=normalize,
         dense=source.folder(folders[2]) if "Dense" in kinds else None,
         prompts=prompts,
-        default_prompt=main.get("default_prompt_name") or None,
+        default_prompt=default_prompt,
         similarity=main.get("similarity_fn_name"),
         truncate_dim=main.get("truncate_dim"),
         **_encoder_settings(encoder),
     )
+
+
+def read_prompts(source: Source) -> tuple[dict[str, str], str | None]:
+    """The prompts of a folder by name, and the name of the default one, as its own file says; RefusedError.
+
+    A model that sentence-transformers has loaded tells other ones: it adds an empty "query" and "document".
+    """
+    return _prompts(source.object(_MAIN)) if source.file("modules.json") else ({}, None)
 
 
 def _modules(source: Source, modules: Any) -> tuple[list[str], list[str]]:
@@ -114,8 +121,8 @@ def _encoder_settings(encoder: Source) -> dict[str, Any]:
     return {"max_tokens": length, "lowercase": bool(config.get("do_lower_case", False))}
 
 
-def _prompts(main: dict[str, Any]) -> dict[str, str]:
+def _prompts(main: dict[str, Any]) -> tuple[dict[str, str], str | None]:
     prompts = main.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
-        raise RefusedError("config_sentence_transformers.json: prompts must give a text for each name")
-    return {name: text or "" for name, text in prompts.items()}
+        raise RefusedError(f"{_MAIN}: prompts must give a text for each name")
+    return {name: text or "" for name, text in prompts.items()}, main.get("default_prompt_name") or None

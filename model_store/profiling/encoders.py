@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from strata.model_store.bundle.manifest import MANIFEST_NAME
-from strata.model_store.bundle.prompts import InputType, prompt_for
+from strata.model_store.bundle.prompts import InputType, prompt_for, prompt_text
 from strata.model_store.encoding.forward import Lanes
 from strata.model_store.encoding.precision import arithmetic
 from strata.model_store.encoding.reference import ReferenceEncoder, Vectors
+from strata.model_store.importing.architecture import most_tokens
+from strata.model_store.importing.sentence_config import read_prompts
+from strata.model_store.importing.source import Source
 
 if TYPE_CHECKING:
     import torch
+    from sentence_transformers import SentenceTransformer
 
 Told = Callable[[int], object]  # called with the characters of texts that are done
 _PIECE = {"cpu": 32, "cuda": 1024}  # texts between two of the bar's steps
@@ -78,22 +82,27 @@ class ModelEncoder:
 
 
 class SourceEncoder:
-    """An ordinary model folder by sentence-transformers: its prompts, case, modules and length; full depth alone."""
+    """An ordinary model folder by sentence-transformers: its case, modules and length; full depth alone.
+
+    Prompts are those of the folder's own file, chosen as a server chooses them, and texts are never longer than the
+    model has positions. Raises ValueError where that file cannot be read.
+    """
 
     def __init__(
         self, folder: Path, device: torch.device, precision: str = "fp32", told: Told = lambda done: None
     ) -> None:
         from sentence_transformers import SentenceTransformer
 
+        self._prompts, self._default_prompt = read_prompts(Source(folder))
         # A model a lane: a tokenizer is not to be used by two threads.
         self._lanes = Lanes(len(os.sched_getaffinity(0)) if device.type == "cpu" else 1, device, precision)
         self._models: SimpleQueue[SentenceTransformer] = SimpleQueue()
         for _ in range(self._lanes.count):
             model = SentenceTransformer(str(folder), device=str(device), local_files_only=True)
+            _keep_to_positions(model)
             self._models.put(model.float())
         self.layers = 1
         self.dim = int(model.get_embedding_dimension() or 0)
-        self._prompts = model.prompts
         self._device = device
         self._precision = precision
         self._told = told
@@ -103,9 +112,7 @@ class SourceEncoder:
     ) -> Mapping[int, Vectors]:
         """See `Encoder`; the one exit there is stands for full depth."""
         options: dict[str, Any] = {"batch_size": _BATCH[self._device.type], "show_progress_bar": False}
-        name = prompt_for(self._prompts, input_type)
-        if name is not None:
-            options["prompt_name"] = name
+        options["prompt"] = prompt_text(self._prompts, self._default_prompt, input_type)
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         found: Vectors = np.empty((len(texts), self.dim), np.float32)
 
@@ -125,6 +132,14 @@ class SourceEncoder:
     def close(self) -> None:
         """End the threads."""
         self._lanes.close()
+
+
+def _keep_to_positions(model: SentenceTransformer) -> None:
+    """Cut texts where a model's positions end, as an import does: beyond them its own library fails."""
+    transformer: Any = getattr(model[0], "auto_model", None)
+    bound = most_tokens(transformer.config.to_dict()) if transformer is not None else None
+    if bound is not None and (model.max_seq_length is None or model.max_seq_length > bound):
+        model.max_seq_length = bound
 
 
 def source_encoder(folder: Path, device: torch.device, precision: str, told: Told) -> SourceEncoder | ModelEncoder:

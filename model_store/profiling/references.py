@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHTS = ("*.safetensors", "*.json", "*.txt", "*.model")  # what shapes a source model's vectors
-_VERSION = 1  # of how the scores are worked out
+_VERSION = 2  # of how the scores are worked out
 
 
 @dataclass(frozen=True)

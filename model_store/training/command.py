@@ -163,7 +163,7 @@ def _train(args: argparse.Namespace, work: Path) -> None:
             tokens=trainer.position.tokens,
             seconds=round(trainer.position.seconds, 1),
         )
-        write_student(student, work / WEIGHTS)
+        write_student(student, work / WEIGHTS, Path(args.base))
         record.write(work)
         if without_bundle:
             print(f"written: {work / WEIGHTS}")

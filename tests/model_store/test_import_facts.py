@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
+from strata.model_store.bundle.prompts import prompt_for, prompt_text
 from strata.model_store.importing import Overrides, RefusedError, import_model
 from tests.model_store.folders import edit_json, sentence_vectors
 from tests.tiny_models import texts, tiny_sentence_model, write_json
@@ -94,6 +95,28 @@ def test_prompts_and_the_default_prompt(source: Path, tmp_path: Path) -> None:
     edit_json(source / "config_sentence_transformers.json", default_prompt_name="nope")
     with pytest.raises(RefusedError, match="default_prompt 'nope' is not among the prompts"):
         import_model(source, tmp_path / "n")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "query", "document"),
+    [
+        ({}, None, None),
+        ({"query": "Q: ", "passage": "P: "}, "query", "passage"),
+        ({"query": "Q: ", "document": "", "passage": "P: "}, "query", "passage"),  # as it is saved again
+        ({"query": "", "document": "", "search_query": "Q: ", "corpus": "D: "}, "search_query", "corpus"),
+        ({"query": ""}, "query", None),  # no prompt, and not the default one either
+        ({"document": "", "passage": ""}, None, "document"),
+    ],
+)  # fmt: skip
+def test_the_prompt_for_a_role(prompts: dict[str, str], query: str | None, document: str | None) -> None:
+    assert (prompt_for(prompts, "query"), prompt_for(prompts, "document")) == (query, document)
+    assert prompt_for(prompts, None) is None
+
+
+def test_the_default_prompt_is_for_what_has_none_of_its_own() -> None:
+    prompts = {"title": "T: ", "query": ""}
+    assert [prompt_text(prompts, "title", role) for role in ("query", "document", None)] == ["", "T: ", "T: "]
+    assert prompt_text(prompts, None, "document") == ""
 
 
 def test_name_licence_and_origin(source: Path, tmp_path: Path) -> None:

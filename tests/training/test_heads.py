@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from strata.model_store.importing.sentence_config import read_prompts
+from strata.model_store.importing.source import Source
 from strata.model_store.training.heads import read_heads
 from strata.model_store.training.packing import pack
 from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.student import ExitHeads, Student
 from strata.model_store.training.trainer import Trainer, load_model
 from strata.model_store.training.writer import write_student
+from tests.model_store.folders import edit_json
 from tests.training.test_trainer import RECIPE
 
 
@@ -27,7 +31,7 @@ def base(tiny_bert: Path, tmp_path: Path) -> Path:
     assert made.heads is not None
     with torch.no_grad():
         made.heads.bias.normal_()
-    write_student(made, tmp_path / "base")
+    write_student(made, tmp_path / "base", tiny_bert)
     return tmp_path / "base"
 
 
@@ -90,3 +94,11 @@ def test_a_head_pools_each_row_as_if_it_were_alone(bins: int) -> None:
     wanted_rows.backward(onward)
     torch.testing.assert_close(found, wanted_rows)
     torch.testing.assert_close(ours, [exact.grad, heads.queries.grad])
+
+
+def test_prompts_are_the_bases_as_it_has_them(tiny_bert: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(tiny_bert, tmp_path / "base"))
+    prompts = {"search_query": "Q: ", "passage": "P: "}
+    edit_json(base / "config_sentence_transformers.json", prompts=prompts, default_prompt_name="passage")
+    write_student(student(base), tmp_path / "written", base)
+    assert read_prompts(Source(tmp_path / "written")) == (prompts, "passage")
