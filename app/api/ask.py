@@ -106,8 +106,9 @@ def whole(name: str, text: str) -> int:
 def size_of(scope: Scope, name: str, default: int, most: int) -> int:
     """A whole number between 1 and ``most`` in the query. Raises Refusal."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    if any(key == name.removesuffix("s") for key, _ in query):
-        raise Refusal(VALIDATION, f"`{name.removesuffix('s')}` is no option here; the name is `{name}`", name)
+    one = name.removesuffix("s")
+    if any(key == one for key, _ in query):  # a `text` in the place of `texts` would be dropped without a word
+        raise Refusal(VALIDATION, f"`{one}` is no option here; the name is `{name}`", one)
     given = list(dict.fromkeys(text for key, text in query if key == name))
     if len(given) > 1:
         raise Refusal(VALIDATION, f"`{name}` is given twice and differs: {given[0]:.50}, {given[1]:.50}", name)
@@ -238,7 +239,7 @@ def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, s
     """(option, value, where it was said)."""
     if body is not None:
         if body.model_extra:
-            refuse_dropped(body.model_extra, _known(type(body)))
+            _refuse_dropped(body.model_extra, _known(type(body)))
         for name in body.model_fields_set & _OPTIONS.keys():
             value = getattr(body, name)
             if value is not None:
@@ -276,7 +277,7 @@ def _option_of(header: bytes) -> str:
     return name
 
 
-def refuse_dropped(extra: Mapping[str, Any], known: frozenset[str]) -> None:
+def _refuse_dropped(extra: Mapping[str, Any], known: frozenset[str]) -> None:
     """Refuse fields of a body that ask for something and would be dropped without a word. Raises Refusal."""
     refuse_misspelt(extra, known)
     for name in extra.keys() & _IN_THE_BODY:

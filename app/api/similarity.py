@@ -75,8 +75,8 @@ async def similarity(request: Request) -> Response:
 
 
 def _check_empty(inputs: Comparison) -> None:
-    places = [("source_sentence", inputs.source_sentence)]
-    places += [(f"sentences[{index}]", sentence) for index, sentence in enumerate(inputs.sentences)]
-    for place, sentence in places:
-        if not sentence:
-            raise Refusal(EMPTY, f"`inputs.{place}` cannot be empty", "inputs")
+    place = None if inputs.source_sentence else "source_sentence"
+    if not all(inputs.sentences):
+        place = place or f"sentences[{inputs.sentences.index('')}]"
+    if place:
+        raise Refusal(EMPTY, f"`inputs.{place}` cannot be empty", "inputs")

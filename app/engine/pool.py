@@ -174,16 +174,16 @@ class EnginePool:
     def _ended(self, worker: Worker, done: Done, found: BatchResult | EngineError) -> None:
         if isinstance(found, WorkerLost):
             self._drop(worker)
-            done(found)  # first: what it puts back must be there when everybody hears that the engine is dead
             self._mend(str(found))
-            return
-        self._rests(worker)
-        if worker in self._workers:
-            self._idle.append(worker)
-        if not isinstance(found, EngineError):
-            self._deaths.clear()
+        else:
+            self._rests(worker)
+            if worker in self._workers:
+                self._idle.append(worker)
+            if not isinstance(found, EngineError):
+                self._deaths.clear()
         done(found)
-        self.on_idle()
+        if not isinstance(found, WorkerLost):
+            self.on_idle()
 
     def _drop(self, worker: Worker) -> None:
         self._rests(worker)

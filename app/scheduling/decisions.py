@@ -22,7 +22,7 @@ from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.snapshot import Snapshot
-from strata.app.scheduling.take_snapshot import Arriving, take_snapshot
+from strata.app.scheduling.take_snapshot import Arriving, batch_bounds, take_snapshot
 from strata.app.scheduling.workers import Workers
 
 _TOP = LEVELS - 1
@@ -173,18 +173,21 @@ class Decisions:
         callers = {caller for name, caller in self.queue.flows if name == flow[0]} | {flow[1]}
         return tier / len(callers)
 
-    def alone(self, lengths: Sequence[int], layers: int, snapshot: Snapshot | None = None) -> float:
+    def alone(self, lengths: Sequence[int], layers: int) -> float:
         """`forecast.alone`, now."""
-        capacity = (snapshot or self.snapshot()).capacity
         return forecast.alone(
             lengths,
             layers,
-            capacity.costs,
-            capacity.workers,
-            bounds=capacity.bounds,
+            self._learnt.cost.costs,
+            max(1, self._pool.size),
+            bounds=self._bounds() if len(lengths) > 1 else None,
             least_split_tokens=self._policy.least_split_tokens,
             busy=bool(self._running),
         )
+
+    def _bounds(self) -> BatchBounds:
+        texts = self._limits.max_batch_requests
+        return batch_bounds(self._learnt, self._policy, self._layers, self.batch_tokens, texts, self._clock())
 
     def _deepest(self, terms: Terms, lengths: Sequence[int], slack_s: float, snapshot: Snapshot) -> int:
         """`forecast.deepest_in_time`, now; what takes all workers leaves time to those who are likely to come."""
@@ -192,7 +195,7 @@ class Decisions:
         if len(lengths) > capacity.workers:
             slack_s *= max(1 - self._policy.headroom, 1 - snapshot.load)
         return forecast.deepest_in_time(
-            terms, slack_s, capacity.lag_s, capacity.costs.spread, lambda layers: self.alone(lengths, layers, snapshot)
+            terms, slack_s, capacity.lag_s, capacity.costs.spread, lambda layers: self.alone(lengths, layers)
         )
 
     def behind(self, terms: Terms, lengths: Sequence[int]) -> float:
@@ -204,14 +207,14 @@ class Decisions:
         capacity, queue = snapshot.capacity, self.queue
         if not queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack_s, snapshot)
-            return self.alone(lengths, layers, snapshot) + capacity.lag_s
+            return self.alone(lengths, layers) + capacity.lag_s
         row = self._curves.row(terms.exits, terms.shares)
         layers = int(row[self._level if queue else _TOP])
         ahead = queue.place(due) / max(1, len(queue.requests))
         before = capacity.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, capacity.bounds)
         own = max(capacity.costs.row(sum(lengths), len(lengths), layers, capacity.bounds), 0.0)
         if not ahead:
-            return capacity.running_s / capacity.workers + self.alone(lengths, layers, snapshot) + capacity.lag_s
+            return capacity.running_s / capacity.workers + self.alone(lengths, layers) + capacity.lag_s
         return capacity.finish_one(before, own)
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
@@ -220,7 +223,7 @@ class Decisions:
         slack = terms.deadline_s or math.inf
         if not self.queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack, snapshot)
-            predicted = self.alone(lengths, layers, snapshot) + snapshot.capacity.lag_s
+            predicted = self.alone(lengths, layers) + snapshot.capacity.lag_s
         else:
             deadline = now + slack
             due = min(deadline, now + self._policy.patience_s)
@@ -234,7 +237,7 @@ class Decisions:
             work = snapshot.capacity.costs.rows(
                 columns.tokens, columns.texts, found.astype(np.float64), snapshot.capacity.bounds
             )
-            predicted = max(float(snapshot.capacity.finish(work)[at]), self.alone(lengths, layers, snapshot))
+            predicted = max(float(snapshot.capacity.finish(work)[at]), self.alone(lengths, layers))
         return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
 
     def hopeless(self) -> bool:

@@ -15,19 +15,20 @@ def alone(
     costs: Costs,
     workers: int,
     *,
-    bounds: BatchBounds,
+    bounds: BatchBounds | None,
     least_split_tokens: int,
     busy: bool,
 ) -> float:
     """Seconds until texts of these token lengths are run at a depth, with nothing else to do.
 
-    ``busy``: a worker has a batch in hand, beside which others take longer than alone.
+    ``bounds``: of a batch; None for one text, which is a batch whatever its size. ``busy``: a worker has a batch in
+    hand, beside which others take longer than alone.
     """
     texts, tokens = len(lengths), sum(lengths)
     load = Load(layers, texts, tokens, texts * layers, tokens * layers, sum(n * n for n in lengths) * layers)
     every = costs.seconds(Load(layers))  # what every batch costs
     shared = costs.seconds(load) - every
-    batches = _batches(texts, tokens, shared, bounds, every)
+    batches = _batches(texts, tokens, shared, bounds, every) if bounds else 1
     parts = min(workers, texts, max(math.ceil(tokens / least_split_tokens), batches))
     batches = max(batches, parts)
     work = shared + batches * every
@@ -40,8 +41,6 @@ def alone(
 
 def _batches(texts: int, tokens: int, seconds: float, bounds: BatchBounds, every: float) -> int:
     """Batches that texts alike make, which take so many seconds besides what every batch costs."""
-    if texts == 1:
-        return 1
     fit = min(bounds.tokens * texts / tokens, texts)
     if seconds > 0:
         fit = min(fit, (bounds.seconds - every) * texts / seconds)

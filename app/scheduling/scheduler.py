@@ -22,14 +22,12 @@ from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.result import Answer
+from strata.app.scheduling.rounds import Rounds
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.shadow import ShadowRuns
 from strata.app.scheduling.ticket import Admitted, Ticket
 from strata.app.scheduling.workers import Workers
 
-# A request takes two rounds of the loop from its socket to the queue. No wait window: an idle loop goes round at once.
-_ROUNDS = 3
-_ROUNDS_S = 0.002  # but no longer than this, where hundreds of callers make a round long
 _FIT_AT, _FIT_BY = 16, 64  # batches until the costs are fitted anew: when nothing waits, and whatever waits
 _FIT_S = 0.25  # and seconds, when nothing waits
 
@@ -63,7 +61,7 @@ class Scheduler:
         self._shadow = ShadowRuns(shadow_share, layers, metrics)
         self._turn_began: float | None = None
         self._fitted = -math.inf  # when the costs were
-        self._woken: float | None = None  # when what waits was noticed; None: nothing new waits
+        self._rounds = Rounds(clock, self._schedule)
         self._idle_since: deque[float] = deque()  # of workers that ended a batch while something waited
         pool.on_idle = self._worker_free
 
@@ -138,11 +136,10 @@ class Scheduler:
         request = self._admit(texts, terms, normalize, arrived, (terms.tier, caller))
         self._queue.add(request)
         if self._pool.idle:
-            late = self._woken is not None and self._clock() - self._woken > _ROUNDS_S
-            if late or self._decisions.full_batch:
+            if self._rounds.late or self._decisions.full_batch:
                 self._schedule()
             else:
-                self._wake()
+                self._rounds.begin()
         expiry = None
         if terms.deadline_s:
             expiry = asyncio.get_running_loop().call_later(request.deadline - self._clock(), self._expire, request)
@@ -195,19 +192,6 @@ class Scheduler:
         )
         request.fill(texts)
         return request
-
-    def _wake(self) -> None:
-        """Schedule a few rounds of the event loop from now: requests whose bytes have arrived get into the batch."""
-        if self._woken is None:
-            self._woken = self._clock()
-            self._round(_ROUNDS)
-
-    def _round(self, left: int) -> None:
-        asyncio.get_running_loop().call_soon(*((self._round, left - 1) if left else (self._rounds_over,)))
-
-    def _rounds_over(self) -> None:
-        self._woken = None
-        self._schedule()
 
     def _time_turn(self) -> None:
         """Take the time of the loop's turn, unless it is being taken already: all who come in it wait for its end."""
@@ -262,10 +246,9 @@ class Scheduler:
         """
         while self._queue and self._decisions.hopeless():
             first = self._queue.requests[0]
-            waited, allowed = (1000 * (at - first.arrived) for at in (self._clock(), first.deadline))
-            self._expire(
-                first, f"no answer is possible by the deadline of {allowed:.0f} ms: given up after {waited:.0f} ms"
-            )
+            allowed, waited = (1000 * (at - first.arrived) for at in (first.deadline, self._clock()))
+            told = f"no answer is possible by the deadline of {allowed:.0f} ms: given up after {waited:.0f} ms"
+            self._give_up(first, told)
         return bool(self._queue)
 
     def _run(self, choice: Choice) -> None:
@@ -307,7 +290,7 @@ class Scheduler:
         again = [t for t in running.tickets if t.wanted and not t.waiting]
         self._queue.put_back(reversed(again))
         if again:
-            self._wake()
+            self._rounds.begin()
 
     def _finish(self, running: Running, result: BatchResult | EngineError) -> None:
         """Learn from what a batch took, keep its worker busy, and answer what it completes."""
@@ -371,14 +354,16 @@ class Scheduler:
 
         self._start(running, compare)
 
-    def _expire(self, request: Admitted, why: str = "") -> None:
-        """The deadline passed, or cannot be met: the caller hears of it now, whatever holds the request."""
+    def _expire(self, request: Admitted) -> None:
+        """The deadline passed: the caller hears of it now, whatever holds the request."""
+        self._give_up(request, f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed")
+
+    def _give_up(self, request: Admitted, why: str) -> None:
         self._queue.remove(request)
         if not request.over:
             self._metrics.tier_expired(request.terms.tier)
             self._learnt.missed(request.terms.tier, request.within, self._clock())
-            passed = f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed"
-            request.fail(DeadlinePassed(why or passed))
+            request.fail(DeadlinePassed(why))
 
     def _fail(self, request: Admitted, reason: str) -> None:
         if not request.over:
@@ -400,4 +385,4 @@ class Scheduler:
         if self._pool.status == "dead":  # given up while others had batches in hand
             self._worker_free()
         else:
-            self._wake()
+            self._rounds.begin()

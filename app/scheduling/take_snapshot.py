@@ -47,18 +47,13 @@ def take_snapshot(
 
     What was likely to come ``before`` still is, where it is fresh.
     """
-    costs = learnt.cost.costs
-    shortest = learnt.usual_shortest(policy.shortest_quantile)
-    text_s = costs.seconds(Load.alike(1, learnt.text_tokens, curves.layers))
-    # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
-    seconds = max(policy.batch_share * shortest, text_s) if shortest < inf else inf
-    bounds = BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now), text_s)
+    bounds = batch_bounds(learnt, policy, curves.layers, batch_tokens, batch_texts, now)
     left = [until - now for until in running]
     busy = sum(max(0.0, each) for each in left)
     if left and not idle and (soonest := max(left)) < 0:
         busy = -soonest * workers  # all are overdue: as long again, as far as anybody can tell
     busy += bounds.gap_s * max(0, workers - idle)
-    capacity = Capacity(costs, max(1, workers), bounds, busy, learnt.lag(now))
+    capacity = Capacity(learnt.cost.costs, max(1, workers), bounds, busy, learnt.lag(now))
     arriving = before
     if (
         arriving is None
@@ -69,6 +64,17 @@ def take_snapshot(
         kept = _kept(expected, waiting, policy, capacity)
         arriving = Arriving(expected, kept, now, len(learnt.flows), curves.generation)
     return Snapshot(now, capacity, policy, arriving.expected, arriving.kept, learnt.margin("", now)), arriving
+
+
+def batch_bounds(
+    learnt: Learnt, policy: Policy, layers: int, batch_tokens: int, batch_texts: int | None, now: float
+) -> BatchBounds:
+    """What a batch may be now. ``layers``: of the model."""
+    shortest = learnt.usual_shortest(policy.shortest_quantile)
+    text_s = learnt.cost.costs.seconds(Load.alike(1, learnt.text_tokens, layers))
+    # No less than one text takes: a caller in a hurry must not make everybody's batches run one by one.
+    seconds = max(policy.batch_share * shortest, text_s) if shortest < inf else inf
+    return BatchBounds(batch_tokens, seconds, batch_texts, learnt.text_tokens, learnt.gap(now), text_s)
 
 
 def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) -> list[Expected]:
