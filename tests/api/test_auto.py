@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
 from strata.model_store.bundle.measured import AutoExit
 from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import series
 
 TEXTS = ["one", "a somewhat longer text than the first", "rain", "42", "What time is it now, and where?", "x y z"]
 
@@ -51,18 +51,15 @@ def test_each_text_has_its_own_depth_and_the_vector_of_that_depth(settling: Runn
 
 
 def test_metrics_and_plan_say_no_more_of_it_than_is_known(settling: RunningServer) -> None:
-    def metric(series: str) -> float:
-        found = re.search(rf"^{re.escape(series)} (.+)$", settling.client.get("/metrics").text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
     names = ('strata_input_type_layers_sum{input_type="unsaid"}', "strata_exit_layers_sum")
     quality = 'strata_tier_quality_count{task="similarity",tier="default"}'
-    before, counted = [metric(name) for name in names], metric(quality)
+    settling.client.post("/embed", json={"inputs": TEXTS})  # which has a quality
+    before, counted = [series(settling, name) for name in names], series(settling, quality)
     answer = settling.client.post("/embed?layers=auto&output_dtype=int8", json={"inputs": TEXTS})
     depths = [int(layers) for layers in answer.headers["x-strata-layers"].split(",")]
     assert min(depths) < max(depths)
-    assert [metric(name) - was for name, was in zip(names, before, strict=True)] == [sum(depths)] * 2
-    assert metric(quality) == counted, "of texts that left each by itself nothing was measured"
+    assert [series(settling, name) - was for name, was in zip(names, before, strict=True)] == [sum(depths)] * 2
+    assert series(settling, quality) == counted, "of texts that left each by itself nothing was measured"
     assert answer.headers["x-strata-int8-range"].split(",") == ["0.500000"] * len(depths), "one for each text"
     plan = settling.client.get("/plan?layers=auto").json()["plan"]
     assert (plan["quality"], plan["worst_set"], plan["space"]) == (None, None, None)

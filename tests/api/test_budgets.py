@@ -15,7 +15,7 @@ import pytest
 from httpx import Client, Response
 
 from tests.conftest import RunningServer, ServerFactory
-from tests.endure.conftest import until
+from tests.endure.conftest import series, until
 
 TEXT = "the river and the mountain"
 
@@ -140,7 +140,7 @@ def test_text_that_no_server_could_tokenize_in_time_is_no_load(client: Client) -
 
 def test_a_slow_upload_is_no_queue_and_its_deadline_no_overload(server: RunningServer) -> None:
     def waited() -> float:
-        return metric(server, 'strata_tier_queue_seconds_sum{tier="default"}')
+        return series(server, 'strata_tier_queue_seconds_sum{tier="default"}')
 
     def send(path: str) -> Response:
         def body() -> Iterator[bytes]:
@@ -150,6 +150,7 @@ def test_a_slow_upload_is_no_queue_and_its_deadline_no_overload(server: RunningS
 
         return server.client.post(path, content=body())
 
+    embed(server.client)
     before = waited()
     answer = send("/embed")
     stages = dict(part.strip().split(";dur=") for part in answer.headers["server-timing"].split(","))
@@ -162,12 +163,7 @@ def test_a_slow_upload_is_no_queue_and_its_deadline_no_overload(server: RunningS
         504,
         "the deadline of 200 ms passed while the request was being sent",
     )
-    assert metric(server, 'strata_tier_refused_total{reason="upload",tier="default"}') == 1
-
-
-def metric(server: RunningServer, series: str) -> float:
-    found = re.search(rf"^{re.escape(series)} (.+)$", server.client.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    assert series(server, 'strata_tier_refused_total{reason="upload",tier="default"}') == 1
 
 
 def test_behind_a_long_queue_a_short_deadline_is_refused_at_once(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,17 +121,17 @@ def test_a_batch_in_hand_when_the_engine_is_given_up_hears_of_it(
     monkeypatch.setattr("strata.app.engine.pool._DEATHS", 1)
 
     async def use(pool: EnginePool) -> None:
-        scheduler = Scheduler(pool, Limits(max_queue_texts=30_000), Metrics(), CostModel(), layers=4)
-        running = [asyncio.ensure_future(scheduler.submit([IDS] * 10_000, TERMS, normalize=True)) for _ in range(2)]
+        scheduler = Scheduler(pool, Limits(), Metrics(), CostModel(), layers=4)
+        worker = pool.pids["engine-worker-0"]
+        os.kill(worker, signal.SIGSTOP)
+        running = asyncio.ensure_future(scheduler.submit([IDS], TERMS, normalize=True))
         await until(lambda: pool.idle == 0, 3)
-        for pid in pool.pids.values():
-            os.kill(pid, signal.SIGKILL)
-        for each in running:
-            with pytest.raises(EngineFailure, match="dead"):
-                await asyncio.wait_for(each, 3)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(EngineFailure, match="the engine is dead"):
+            await asyncio.wait_for(running, 3)
         assert scheduler.waiting_tickets == 0
 
-    with_pool(tiny_bundle, SMALL, use)
+    with_pool(tiny_bundle, replace(SMALL, workers=1), use)
 
 
 def test_a_bundle_that_was_replaced_is_not_taken_for_the_one_that_is_served(

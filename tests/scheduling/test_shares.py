@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strata.app.engine.batch import Batch
+from strata.app.planning.cost import Load
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import Call, simulate
 from tests.scheduling.callers import EXITS, FULL_PER_S, mean_depth, poisson, terms
@@ -131,6 +133,22 @@ def test_a_batch_that_hangs_is_run_elsewhere_in_time() -> None:
     (replica,) = simulate(calls, prepare=hanging_at(20))
     assert all(call.in_time for call in calls)
     assert replica.pool.lost == 1, "the worker is replaced"
+
+
+def test_what_an_overdue_batch_may_still_answer_is_not_given_up() -> None:
+    """Both workers are late; the one that is free first finds no time left for what the other is about to answer."""
+    speed = Speed(noise=0.0)
+    ends = {41: 0.99, 42: 0.985}  # by the tokens of the text
+
+    def late(batch: Batch) -> float:
+        (row,) = batch.rows
+        takes = speed.seconds(Load.of([(len(row.tokens), row.layers)]))
+        return ends.pop(len(row.tokens), takes) - takes
+
+    calls = [Call(0.0, (41,), terms([12], 1.0)), Call(0.0, (42,), terms([12], 5.0))]
+    simulate(calls, speed=speed, prepare=lambda pool: setattr(pool, "hangs", late))
+    assert [call.outcome for call in calls] == ["answered", "answered"]
+    assert calls[0].seconds == pytest.approx(0.99, abs=0.005)
 
 
 def test_who_comes_while_the_only_worker_hangs_is_refused_rather_than_let_expire() -> None:
