@@ -15,7 +15,7 @@ from math import inf, sqrt
 import numpy as np
 
 from strata.app.scheduling.curves import LEVELS, Curves
-from strata.app.scheduling.depths import coming
+from strata.app.scheduling.foreseen import coming
 from strata.app.scheduling.queue import Columns
 from strata.app.scheduling.snapshot import Floats, Snapshot
 
@@ -29,7 +29,8 @@ class Newcomer:
     slack_s: float  # until its deadline; inf: none
     due_s: float  # until its place in the queue
     share: float  # of the engine, its flow's own
-    ahead_s: float  # until a server of its flow's own would be done with what it has let in
+    ahead_s: float  # until a server of its flow's own would begin with it,
+    spare_s: float  # and that it may take there, or what is due later of its flow would be late
     own_rates: tuple[float, float]  # texts a second of its flow, of late and on the whole
     age_s: float = inf  # since its flow began, or rose
     margin: float = 0.0  # share of its time that it must have left if it is within its share
@@ -41,8 +42,8 @@ class Verdict:
 
     late_s: float  # by how much it would be late, or make another late; 0: it is let in
     within: bool  # its share
-    own_s: float = 0.0  # until a server of its flow's own would be done with it,
-    beyond_s: float = 0.0  # and by how much that is too late for it to be within its share
+    own_s: float = 0.0  # that it takes a server of its flow's own,
+    beyond_s: float = 0.0  # and by how much that is too long for it to be within its share
 
 
 def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curves: Curves) -> Verdict:
@@ -50,14 +51,16 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     capacity, policy = snapshot.capacity, snapshot.policy
     doubt = 1 + capacity.costs.spread / 2  # of many batches some take longer and some less
     rate = max(newcomer.share, 1e-3) * capacity.workers
-    own_s = newcomer.ahead_s + newcomer.work / rate  # all wait for this process at once, not one after the other
-    beyond_s = doubt * (capacity.lag_s + own_s) - (policy.within_share - newcomer.margin) * newcomer.slack_s
+    own_s = newcomer.work / rate
+    done_s = capacity.lag_s + newcomer.ahead_s + own_s  # all wait for this process at once, not one after the other
+    beyond_s = doubt * done_s - (policy.within_share - newcomer.margin) * newcomer.slack_s
+    beyond_s = max(beyond_s, own_s - newcomer.spare_s)
     within = beyond_s <= 0
     if columns is None:
         return Verdict(0.0, within, own_s)
     if newcomer.slack_s == inf:
         return Verdict(0.0, True, own_s)
-    work = _work(columns, snapshot, curves, beyond=not within)
+    work = _work(columns, snapshot, curves, beyond=not within, until=snapshot.now + newcomer.due_s)
     if within:
         work = np.where(columns.within, work, 0.0)
     at = int(np.searchsorted(columns.dues - snapshot.now, newcomer.due_s, side="right"))
@@ -81,12 +84,18 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     return Verdict(max(0.0, own, worst), within, own_s, beyond_s)
 
 
-def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool) -> Floats:
-    """Worker-seconds of what waits at its floors; for one beyond its share, of those who keep their depth at that."""
+def _work(columns: Columns, snapshot: Snapshot, curves: Curves, *, beyond: bool, until: float = -inf) -> Floats:
+    """Worker-seconds of what waits at its floors; for one beyond its share, of those who keep their depth at that,
+    and of all of it that is due ``until`` then.
+    """
     layers = columns.floors
     if beyond and snapshot.kept:
         layers = np.maximum(layers, np.minimum(columns.kept, curves.rows[columns.curves, LEVELS - 1]))
-    return snapshot.capacity.costs.rows(columns.tokens, columns.texts, layers, snapshot.capacity.bounds)
+    tokens, texts = columns.tokens, columns.texts
+    if beyond and until > -inf and columns.later.any():
+        more = 1 + columns.due_by(until) / texts
+        tokens, texts = more * tokens, more * texts
+    return snapshot.capacity.costs.rows(tokens, texts, layers, snapshot.capacity.bounds)
 
 
 def _of_others(newcomer: Newcomer, snapshot: Snapshot) -> tuple[float, float]:

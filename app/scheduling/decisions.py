@@ -34,8 +34,10 @@ class Entry:
 
     late_s: float  # 0: it is let in
     within: bool
-    due: float
+    until: float  # when all of it is due
     predicted_s: float  # from now to the answer
+    portion: int = 1 << 30  # texts that are due together,
+    pace_s: float = 0.0  # and from one of those that are not to the next
 
 
 class Decisions:
@@ -104,7 +106,7 @@ class Decisions:
         """
         queue, limits = self.queue, self._limits
         left = limits.max_queue_texts - queue.texts
-        others = len(queue.flows) > 1 or (queue.flows and flow not in queue.flows)
+        others = any(known != flow for known in self._learnt.flows)  # who is not here now may come next
         held = queue.flows.get(flow, 0) + texts
         if texts > left or queue.tokens + tokens > limits.max_queue_tokens:
             whose = f"the queue holds {queue.texts} texts"
@@ -129,9 +131,9 @@ class Decisions:
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
         own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
-        snapshot, work, share, ahead = self._arrived(terms, tokens, texts, flow, now)
+        snapshot, work, share, (ahead_s, spare_s) = self._arrived(terms, tokens, texts, flow, now)
         margin = self._learnt.margin(terms.tier, now)
-        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead, own_rates, age_s, margin)
+        newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead_s, spare_s, own_rates, age_s, margin)
         waiting = None if self._time_to_spare(snapshot, texts, tokens, due) else self.queue.columns(snapshot.kept)
         verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.late_s:
@@ -139,29 +141,35 @@ class Decisions:
             self._refused.refused(asked, tokens, due - now, late_s, now)
             return Entry(verdict.late_s, verdict.within, due, 0.0)
         if verdict.within:
-            self._learnt.promised(flow, now + verdict.own_s)
+            self._learnt.promised(flow, terms.deadline_s, verdict.own_s, now)
         return Entry(0.0, verdict.within, due, self._expected(snapshot, terms, lengths, due, due - now))
 
     def _unhurried(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
-        """Let in a newcomer without a deadline: it is due when a server of its own would be done with it."""
-        now = self._clock()
-        snapshot, work, share, ahead = self._arrived(terms, sum(lengths), len(lengths), flow, now)
-        workers = snapshot.capacity.workers
-        ahead += work / max(min(share, self._policy.unhurried_share) * workers, 1e-3 * workers)
-        due = arrived + self._policy.patience_s + ahead
-        self._learnt.promised(flow, now + ahead)
-        return Entry(0.0, True, due, self._expected(snapshot, terms, lengths, due, math.inf))
+        """Let in a newcomer without a deadline: it is due when a server of its own would be done with it.
+
+        A batch of it after another is: as one, it would take the engine from all others when it is.
+        """
+        now, texts = self._clock(), len(lengths)
+        snapshot, work, share, (ahead_s, _) = self._arrived(terms, sum(lengths), texts, flow, now)
+        capacity, patience_s = snapshot.capacity, self._policy.patience_s
+        own_s = work / (max(min(share, self._policy.unhurried_share), 1e-3) * capacity.workers)
+        self._learnt.promised(flow, None, own_s, now)
+        until = arrived + patience_s + ahead_s + own_s
+        batches = forecast.batches(lengths, terms.exits[-1], capacity.costs, capacity.bounds)
+        portion, pace_s = math.ceil(texts / batches), (patience_s + own_s) / texts
+        predicted_s = self._expected(snapshot, terms, lengths, until, math.inf)
+        return Entry(0.0, True, until, predicted_s, portion, pace_s if batches > 1 else 0.0)
 
     def _arrived(
         self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float
-    ) -> tuple[Snapshot, float, float, float]:
-        """Take note of a newcomer: the moment, its work at its floor, its share, and seconds of its own ahead of it."""
+    ) -> tuple[Snapshot, float, float, tuple[float, float]]:
+        """Take note of a newcomer: the moment, its work at its floor, its share, and what a server of its own has."""
         snapshot = self.snapshot()
         work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
         self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
-        return snapshot, work, self._share(flow, snapshot), max(0.0, self._learnt.clocks.get(flow, now) - now)
+        return snapshot, work, self._share(flow, snapshot), self._learnt.before(flow, terms.deadline_s, now)
 
     def _share(self, flow: Flow, snapshot: Snapshot) -> float:
         """The part of the engine that is a flow's own: its tier's, by the callers that are active in it."""
@@ -210,12 +218,29 @@ class Decisions:
             return self.alone(lengths, layers) + capacity.lag_s
         row = self._curves.row(terms.exits, terms.shares)
         layers = int(row[self._level if queue else _TOP])
-        ahead = queue.place(due) / max(1, len(queue.requests))
-        before = capacity.costs.row(queue.tokens * ahead, max(1.0, queue.texts * ahead), self.depth, capacity.bounds)
+        texts, tokens = queue.due_by(due)
+        before = capacity.costs.row(tokens, max(1.0, texts), self.depth, capacity.bounds)
         own = max(capacity.costs.row(sum(lengths), len(lengths), layers, capacity.bounds), 0.0)
-        if not ahead:
+        if not texts:
             return capacity.running_s / capacity.workers + self.alone(lengths, layers) + capacity.lag_s
-        return capacity.finish_one(before, own)
+        seconds = capacity.finish_one(before, own)
+        return seconds if slack_s < math.inf else self._behind_those_to_come(seconds, due - snapshot.now, snapshot)
+
+    def _behind_those_to_come(self, seconds: float, due_s: float, snapshot: Snapshot) -> float:
+        """Seconds to an answer of ``seconds`` if nobody came: who comes before it and is due sooner goes first.
+
+        At the present depth, and no longer than until it is due itself.
+        """
+        taken = before = 0.0
+        for kind in snapshot.expected:
+            if kind.deadline_s < min(due_s, seconds):
+                part = kind.rates[0] * kind.work(min(max(self.depth, kind.floor), kind.top)) / snapshot.capacity.workers
+                taken += part
+                before += part * kind.deadline_s
+        if not taken:
+            return seconds
+        later = (seconds - before) / (1 - taken) if taken < 1 else math.inf
+        return max(seconds, min(later, due_s, self._policy.patience_s))
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
         """What a request on these terms would get if it came now."""

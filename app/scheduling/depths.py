@@ -8,19 +8,17 @@ What a tier within its share gets is not taken from it: the others go to their f
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from strata.app.scheduling.curves import LEVELS, Curves, shift
-from strata.app.scheduling.learnt import FAST_S
+from strata.app.scheduling.foreseen import foreseen
 from strata.app.scheduling.queue import Columns
-from strata.app.scheduling.snapshot import Expected, Floats, Snapshot
+from strata.app.scheduling.snapshot import Floats, Snapshot
 
 Levels = npt.NDArray[np.intp]
-_PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the time over which arrivals are foreseen, a step each
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,37 +27,6 @@ class Depths:
 
     layers: npt.NDArray[np.intp]  # of each request, in order; those far behind are decided later
     level: int  # of the first; LEVELS - 1 is full depth
-
-
-def coming(rates: tuple[float, float], begin: float, end: float) -> float:
-    """Texts that are likely to come between two times from now: as of late at first, then as on the whole."""
-    fast, slow = rates
-    return slow * (end - begin) + (fast - slow) * FAST_S * (math.exp(-begin / FAST_S) - math.exp(-end / FAST_S))
-
-
-def foreseen(snapshot: Snapshot) -> tuple[Floats, Floats, list[Expected]]:
-    """(seconds until due, texts, kind) of what is likely to come until the last of it would be due."""
-    hurried = [kind for kind in snapshot.expected if kind.deadline_s < math.inf]
-    last = max((kind.deadline_s for kind in hurried), default=0.0) + snapshot.policy.horizon_s
-    dues: list[float] = []
-    texts: list[float] = []
-    kinds: list[Expected] = []
-    for kind in hurried:
-        before, span = 0.0, last - kind.deadline_s
-        for part in _PARTS:
-            dues.append(kind.deadline_s + part * span)
-            texts.append(coming(kind.rates, before, part * span))
-            kinds.append(kind)
-            before = part * span
-    return np.array(dues), np.array(texts), kinds
-
-
-def _carried(kind: Expected, snapshot: Snapshot) -> float:
-    """The part of what is foreseen of a kind that its share carries: all of it where a tier keeps its depth."""
-    if kind.tier in snapshot.kept:
-        return 1.0
-    own = kind.part * kind.share * snapshot.capacity.workers
-    return min(1.0, own / max(kind.rates[0] * kind.floor_work, 1e-12))
 
 
 def kept_free(snapshot: Snapshot) -> tuple[float, float]:
@@ -75,19 +42,20 @@ class Pricing:
 
     def __init__(self, columns: Columns, snapshot: Snapshot, curves: Curves) -> None:
         capacity, costs = snapshot.capacity, snapshot.capacity.costs
-        dues, texts, kinds = foreseen(snapshot)
+        others = foreseen(snapshot).with_later(columns, snapshot)
         waiting = len(columns)
         self._capacity = capacity
         self._rows = curves.rows
-        slack = np.concatenate([columns.deadlines - snapshot.now, dues])
-        order = np.argsort(np.concatenate([columns.dues - snapshot.now, dues]), kind="stable")
+        has = np.concatenate([columns.deadlines - snapshot.now, others.has])
+        slack = np.where(np.isinf(has), np.inf, np.concatenate([has[:waiting], others.dues]))
+        order = np.argsort(np.concatenate([columns.dues - snapshot.now, others.dues]), kind="stable")
         self.real = order < waiting  # places of what waits
         self.place = order
         self.slack = slack[order]
-        self.tokens = np.concatenate([columns.tokens, texts * [kind.text_tokens for kind in kinds]])[order]
-        self.texts = np.concatenate([columns.texts, texts])[order]
-        self.curves = np.concatenate([columns.curves, [kind.curve for kind in kinds]])[order].astype(np.intp)
-        kept = np.concatenate([columns.kept, [snapshot.kept.get(kind.tier, 0.0) for kind in kinds]])[order]
+        self.tokens = np.concatenate([columns.tokens, others.tokens])[order]
+        self.texts = np.concatenate([columns.texts, others.texts])[order]
+        self.curves = np.concatenate([columns.curves, others.curves])[order]
+        kept = np.concatenate([columns.kept, others.kept])[order]
         self.kept = kept > 0
         usual = costs.per_layer(np.array([capacity.bounds.text_tokens]))
         length = self.tokens / np.maximum(self.texts, 1e-9)
@@ -96,12 +64,11 @@ class Pricing:
         part, most = kept_free(snapshot)
         headroom = np.where(self.kept, policy.kept_headroom, part)
         # Of what waits a part of the time it has left; of what is foreseen a part of the time that it will have.
-        has = np.concatenate([columns.deadlines - snapshot.now, [kind.deadline_s for kind in kinds]])[order]
-        spare = np.minimum((1 - headroom) * has, most)
+        spare = np.minimum((1 - headroom) * has[order], most)
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
         # What is beyond its share, be it waiting or foreseen, takes no depth from those who keep theirs.
-        within = np.concatenate([columns.within, [_carried(kind, snapshot) for kind in kinds]])[order]
+        within = np.concatenate([columns.within, others.within])[order]
         self._within = within if self.any_kept and (within < 1).any() else None
         self.span = LEVELS - 1 + max(0, int(self.shift.max(initial=0))) - min(0, int(self.shift.min(initial=0)))
         self._offset = min(0, int(self.shift.min(initial=0)))

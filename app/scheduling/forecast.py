@@ -25,9 +25,7 @@ def alone(
     hand, beside which others take longer than alone.
     """
     texts, tokens = len(lengths), sum(lengths)
-    load = Load(layers, texts, tokens, texts * layers, tokens * layers, sum(n * n for n in lengths) * layers)
-    every = costs.seconds(Load(layers))  # what every batch costs
-    shared = costs.seconds(load) - every
+    every, shared = _parts(lengths, layers, costs)
     batches = _batches(texts, tokens, shared, bounds, every) if bounds else 1
     parts = min(workers, texts, max(math.ceil(tokens / least_split_tokens), batches))
     batches = max(batches, parts)
@@ -37,6 +35,20 @@ def alone(
     # The last of the batches leave workers without one.
     rest = (1 - 1 / parts) * work / batches if batches > parts else 0.0
     return max(work / parts + rest, costs.seconds(Load.alike(1, max(lengths), layers)))
+
+
+def batches(lengths: Sequence[int], layers: int, costs: Costs, bounds: BatchBounds) -> int:
+    """Batches that texts of these token lengths make at a depth."""
+    every, shared = _parts(lengths, layers, costs)
+    return _batches(len(lengths), sum(lengths), shared, bounds, every)
+
+
+def _parts(lengths: Sequence[int], layers: int, costs: Costs) -> tuple[float, float]:
+    """Seconds that every batch costs, and those of the texts besides."""
+    texts, tokens = len(lengths), sum(lengths)
+    load = Load(layers, texts, tokens, texts * layers, tokens * layers, sum(n * n for n in lengths) * layers)
+    every = costs.seconds(Load(layers))
+    return every, costs.seconds(load) - every
 
 
 def _batches(texts: int, tokens: int, seconds: float, bounds: BatchBounds, every: float) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import exp, inf, log, log2, sqrt
 
 from strata.app.planning.cost import CostModel
+from strata.app.scheduling.own_server import OwnServer
 
 _USUAL = 0.01  # weight of the newest request in the average length of a text
 _GAP = 0.05  # weight of the newest gap between two batches of a worker,
@@ -32,10 +34,12 @@ _TURNS = 2.0
 _LAG_S = 0.3  # over which turns are averaged
 
 _ANSWER = 0.05  # weight of the newest answer in how far a tier's predictions are out,
+_FIRST_ANSWERS = 3.0  # over how many, but
 _ANSWER_MOST = 0.3  # of which no more than this counts: what most of them take is told, not the average
 
 Flow = tuple[str, str]  # tier, and the caller in it
 Curve = tuple[tuple[int, ...], tuple[float | None, ...]]  # exits, and what each is worth
+Answers = tuple[str, bool, int]  # of a tier, whether others were before them, and the logarithm of their texts
 KindKey = tuple[bool, int | None]  # whether pinned to one depth, and the deadline's logarithm; None: none
 
 
@@ -143,6 +147,11 @@ class Arrivals:
         found.deadline_s, found.curve = deadline_s or inf, curve
 
 
+def _kind(deadline_s: float | None) -> float:
+    return inf if deadline_s is None else _step(deadline_s)
+
+
+@lru_cache(maxsize=256)
 def _step(deadline_s: float) -> int:
     return round(_OCTAVE * log2(deadline_s))
 
@@ -154,15 +163,15 @@ class Learnt:
     cost: CostModel
     text_tokens: float = 32.0  # of an average text, lately
     flows: dict[Flow, Arrivals] = field(default_factory=dict)
-    clocks: dict[Flow, float] = field(default_factory=dict)  # when a server of its own would be done with each flow
     shares: Mapping[str, float] = field(default_factory=dict)  # of the tiers, relative to one another
+    _servers: dict[Flow, OwnServer] = field(default_factory=dict)
     _gap: tuple[float, float] = (0.0, -inf)  # of a worker between two batches; and when one was seen
     _turn: float = 0.0  # of this process's loop, that somebody who comes now is likely to meet,
     _turned: float = 0.0  # and when one ended
     _margins: dict[str, tuple[float, float]] = field(default_factory=dict)  # by tier; "": of all; and when raised
     _deadlines: dict[int, float] = field(default_factory=dict)  # weight of deadlines by their logarithm
     _weight: float = 1.0
-    _answers: dict[tuple[str, bool], tuple[float, int]] = field(default_factory=dict)  # logarithm, and of how many
+    _answers: dict[Answers, tuple[float, int]] = field(default_factory=dict)  # logarithm, and of how many
 
     def came(
         self,
@@ -190,16 +199,23 @@ class Learnt:
                 self._deadlines = {at: w / self._weight for at, w in self._deadlines.items() if w > 1e-4 * self._weight}
                 self._weight = 1.0
 
-    def promised(self, flow: Flow, until: float) -> None:
-        """Work was let in that a server of the flow's own would be done with at that time."""
-        if len(self.clocks) >= _MOST_FLOWS:
-            now = min(until, *self.clocks.values())
-            self.clocks = {name: clock for name, clock in self.clocks.items() if clock > now}
-        self.clocks[flow] = until
+    def before(self, flow: Flow, deadline_s: float | None, now: float) -> tuple[float, float]:
+        """`OwnServer.before`, of a flow's."""
+        server = self._servers.get(flow)
+        return server.before(_kind(deadline_s), now) if server else (0.0, inf)
+
+    def promised(self, flow: Flow, deadline_s: float | None, seconds: float, now: float) -> None:
+        """Work was let in that takes a server of the flow's own so many seconds."""
+        server = self._servers.get(flow)
+        if server is None:
+            if len(self._servers) >= _MOST_FLOWS:
+                self._servers = {name: other for name, other in self._servers.items() if not other.idle(now)}
+            server = self._servers[flow] = OwnServer(now)
+        server.promise(_kind(deadline_s), seconds, now + (deadline_s or inf))
 
     def nobody_waits(self) -> None:
         """The engine is idle: what was used when nobody else wanted it is not held against anyone."""
-        self.clocks.clear()
+        self._servers.clear()
 
     def was_idle(self, seconds: float, now: float) -> None:
         """A worker was idle for so long although something waited: this process was busy with something else."""
@@ -229,20 +245,22 @@ class Learnt:
         margin, seen = self._margins.get(tier, (0.0, now))
         return margin * exp(-(now - seen) / _MISS_S)
 
-    def answered(self, tier: str, behind: bool, predicted_s: float, real_s: float) -> None:
+    def answered(self, tier: str, behind: bool, texts: int, predicted_s: float, real_s: float) -> None:
         """A request took so long, of which ``predicted_s`` was foreseen before `correction`."""
         if predicted_s > 0 and real_s > 0:
-            error, count = self._answers.get((tier, behind), (0.0, 1))
-            more = max(-_ANSWER_MOST, min(_ANSWER_MOST, log(real_s / predicted_s) - error))
-            self._answers[tier, behind] = (error + max(_ANSWER, 1 / (count + 1)) * more, count + 1)
+            alike = tier, behind, texts.bit_length()
+            error, count = self._answers.get(alike, (0.0, 1))
+            most = max(_ANSWER_MOST, _FIRST_ANSWERS / count)
+            more = max(-most, min(most, log(real_s / predicted_s) - error))
+            self._answers[alike] = (error + max(_ANSWER, 1 / (count + 1)) * more, count + 1)
 
-    def correction(self, tier: str, behind: bool) -> float:
-        """How many times as long as foreseen answers of a tier take of late.
+    def correction(self, tier: str, behind: bool, texts: int) -> float:
+        """How many times as long as foreseen answers to so many texts of a tier take of late.
 
         ``behind``: of those that found others before them. Who those are, and at what depth they run, a forecast of
         one moment does not know: others come that are due sooner, or the load ebbs.
         """
-        return exp(self._answers.get((tier, behind), (0.0, 0))[0])
+        return exp(self._answers.get((tier, behind, texts.bit_length()), (0.0, 0))[0])
 
     def gap(self, now: float) -> float:
         """Seconds of a worker between two batches."""

@@ -23,12 +23,14 @@ class Columns:
 
     dues: Floats
     deadlines: Floats  # inf: none
-    tokens: Floats  # that still wait
+    tokens: Floats  # that still wait, and are due then
     texts: Floats
     floors: Floats  # fewest layers
     curves: npt.NDArray[np.intp]  # rows of `Curves`
     kept: Floats  # layers that its tier's share carries: they are not taken for those beyond theirs; 0: none
     within: npt.NDArray[np.bool_]  # let in within its share: goes first when there is not time for all
+    later: Floats  # texts of it that are due later,
+    paces: Floats  # and seconds from one to the next
 
     def __len__(self) -> int:
         return len(self.dues)
@@ -46,7 +48,14 @@ class Columns:
             np.insert(self.curves, at, curve),
             np.insert(self.kept, at, kept),
             np.insert(self.within, at, True),
+            np.insert(self.later, at, 0.0),
+            np.insert(self.paces, at, 0.0),
         )
+
+    def due_by(self, time: float) -> Floats:
+        """Texts of each that are due after its place, and by a time."""
+        since = (time - self.dues) / np.maximum(self.paces, 1e-9)
+        return np.asarray(np.clip(since, 0.0, self.later))
 
     def within_first(self) -> tuple[Columns, npt.NDArray[np.intp]]:
         """The same with those let in within their share before all others, and the places they had."""
@@ -64,13 +73,15 @@ class Columns:
                 self.curves[order],
                 self.kept[order],
                 self.within[order],
+                self.later[order],
+                self.paces[order],
             ),
             order,
         )
 
 
 # Rows of the queue's array.
-_DUE, _DEADLINE, _TOKENS, _TEXTS, _FLOOR, _CURVE, _TIER, _WITHIN = range(8)
+_DUE, _DEADLINE, _TOKENS, _TEXTS, _FLOOR, _CURVE, _TIER, _WITHIN, _LATER, _PACE = range(10)
 
 
 class DeadlineQueue:
@@ -85,7 +96,7 @@ class DeadlineQueue:
         self._curves = curves
         self.requests: list[Admitted] = []
         self._dues: list[float] = []
-        self._table = np.zeros((8, 64))
+        self._table = np.zeros((10, 64))
         self._written = 0  # requests, from the first on, that are in it
         self._tiers: dict[str, int] = {}
         self.departures = 0  # requests that have left it, or part of whose texts have
@@ -93,6 +104,7 @@ class DeadlineQueue:
         self.tokens = 0
         self.flows: Counter[Flow] = Counter()  # texts that wait, of each,
         self.flow_tokens: Counter[Flow] = Counter()  # and tokens
+        self._paced = 0  # requests not all of which is due together
 
     def __bool__(self) -> bool:
         return bool(self.requests)
@@ -128,11 +140,7 @@ class DeadlineQueue:
     def columns(self, kept: Mapping[str, float]) -> Columns:
         """The columns until the queue changes; ``kept``: layers that tiers keep."""
         count = len(self.requests)
-        self._make_room(count)
-        for at in range(self._written, count):
-            self._write(at)
-        self._written = count
-        table = self._table[:, :count]
+        table = self._first(count)
         layers = np.array([kept.get(tier, 0.0) for tier in self._tiers])
         return Columns(
             table[_DUE],
@@ -143,7 +151,26 @@ class DeadlineQueue:
             table[_CURVE].astype(np.intp),
             layers[table[_TIER].astype(np.intp)] if kept and count else np.zeros(count),
             table[_WITHIN] > 0,
+            table[_LATER],
+            table[_PACE],
         )
+
+    def due_by(self, time: float) -> tuple[float, float]:
+        """(Texts, tokens) that are due by a time, and go before what is due later."""
+        table = self._first(self.place(time))
+        if not self._paced:
+            tokens, texts = np.add.reduce(table[_TOKENS : _TEXTS + 1], axis=1).tolist()
+            return texts, tokens
+        due = table[_TEXTS] + np.clip((time - table[_DUE]) / np.maximum(table[_PACE], 1e-9), 0.0, table[_LATER])
+        return float(due.sum()), float((table[_TOKENS] / table[_TEXTS]) @ due)
+
+    def _first(self, count: int) -> Floats:
+        """The columns of the first requests."""
+        self._make_room(count)
+        for at in range(self._written, count):
+            self._write(at)
+        self._written = max(self._written, count)
+        return self._table[:, :count]
 
     def take(self, chosen: Iterable[tuple[Admitted, int, int]]) -> list[Ticket]:
         """Take the first ``count`` tickets of requests, which get the depth ``layers``: (request, count, layers)."""
@@ -196,19 +223,24 @@ class DeadlineQueue:
 
     def _write(self, at: int) -> None:
         request = self.requests[at]
+        texts = len(request.waiting)
+        now = min(texts, request.portion)
         self._table[:, at] = (
             request.due,
             request.deadline,
-            request.waiting_tokens,
-            len(request.waiting),
+            request.waiting_tokens * now / texts,
+            now,
             request.exits[0],
             self._curves.number(request.exits, request.quality),
             self._tiers.setdefault(request.flow[0], len(self._tiers)),
             request.within,
+            texts - now,
+            request.pace_s,
         )
 
     def _count(self, request: Admitted, sign: int) -> None:
         texts = len(request.waiting)
+        self._paced += sign * (request.pace_s > 0)
         self.texts += sign * texts
         self.tokens += sign * request.waiting_tokens
         self.flows[request.flow] += sign * texts

@@ -181,15 +181,16 @@ class Scheduler:
             flow,
             normalize,
             arrived,
-            entry.due,
+            entry.until,
             arrived + terms.deadline_s if terms.deadline_s else math.inf,
-            now - arrived + entry.predicted_s * self._learnt.correction(terms.tier, behind),
+            now - arrived + entry.predicted_s * self._learnt.correction(terms.tier, behind, len(texts)),
             entry.within,
             terms.shares,
             now,
             entry.predicted_s,
             behind,
         )
+        request.portion, request.pace_s = entry.portion, entry.pace_s
         request.fill(texts)
         return request
 
@@ -329,7 +330,7 @@ class Scheduler:
 
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
-        self._learnt.answered(terms.tier, request.behind, request.foreseen_s, now - request.admitted)
+        self._learnt.answered(terms.tier, request.behind, len(request.ran), request.foreseen_s, now - request.admitted)
         # Of texts that left each by itself nothing was measured.
         worth = terms.quality[terms.exits.index(request.layers)] if terms.threshold is None else None
         self._metrics.tier_answered(

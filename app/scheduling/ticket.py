@@ -47,7 +47,7 @@ class Admitted:
     flow: Flow  # tier, and the caller in it
     normalize: bool
     arrived: float
-    due: float  # its place in the queue: its deadline, or for those who have none what their share promises
+    until: float  # when all of it is due: its deadline, or for those who have none what their share promises
     deadline: float  # inf where there is none
     predicted_s: float  # from arrival to answer, as foreseen when it was let in
     within: bool  # let in within its share
@@ -60,6 +60,8 @@ class Admitted:
     waiting_tokens: int = 0
     waiting_squares: int = 0  # tokens squared, of each text
     tokens: int = 0
+    portion: int = 1 << 30  # texts of it that are due together: all, where it has a deadline,
+    pace_s: float = 0.0  # and from one text to the next of those that are not
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = -1  # chosen when its first ticket is run, the same for all; -1 before: exit 0 is a depth
@@ -107,6 +109,11 @@ class Admitted:
             length = len(ticket.tokens)
             self.waiting_tokens += sign * length
             self.waiting_squares += sign * length * length
+
+    @property
+    def due(self) -> float:
+        """Its place in the queue: when the next portion of it is due."""
+        return self.until - self.pace_s * max(0, len(self.waiting) - self.portion)
 
     @property
     def over(self) -> bool:

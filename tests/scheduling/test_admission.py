@@ -21,10 +21,10 @@ def test_a_busy_process_is_waited_for_once_not_once_a_request() -> None:
     capacity = Capacity(Costs(), 2, bounds, lag_s=0.02)
     ahead = 0.0
     for _ in range(500):
-        newcomer = Newcomer("large", 0.0007, 0.5, 0.5, 0.9, ahead, (250.0, 250.0))
+        newcomer = Newcomer("large", 0.0007, 0.5, 0.5, 0.9, ahead, math.inf, (250.0, 250.0))
         verdict = judge(newcomer, None, Snapshot(0.0, capacity, Policy()), Curves(12))
         assert verdict.within
-        ahead = max(0.0, verdict.own_s - 1 / 250)
+        ahead = max(0.0, ahead + verdict.own_s - 1 / 250)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,23 @@ def test_who_is_always_beyond_its_share_waits_no_longer_than_others_may_let_it(
     curves = Curves(12)
     capacity = Capacity(Costs(token_layer=1e-4), 2, BatchBounds(512, 0.05, None, 10.0))  # 3 ms a text at its floor
     every, curve = np.ones(waits), curves.number((3, 12), (0.9, 1.0))
-    queue = Columns(2 * every, 2 * every, 10 * every, every, 3 * every, np.full(waits, curve), 0 * every, every < 1)
+    queue = Columns(
+        2 * every,
+        2 * every,
+        10 * every,
+        every,
+        3 * every,
+        np.full(waits, curve),
+        0 * every,
+        every < 1,
+        0 * every,
+        0 * every,
+    )
 
     def kind(tier: str, share: float, deadline_s: float, of: float) -> Expected:
         return Expected(tier, share, 1.0, (of, of), 10.0, deadline_s, 3, 12, curve, 3e-3, 12e-3, (of, of))
 
     expected = [kind("large", 0.9, 0.5, 1.0), kind("small", 0.1, 2.0, rate)]
     snapshot = Snapshot(0.0, capacity, Policy(), expected)
-    newcomer = Newcomer("small", 3e-3, 2.0, 2.0, 0.1, 10.0, (rate, rate), age_s)
+    newcomer = Newcomer("small", 3e-3, 2.0, 2.0, 0.1, 10.0, math.inf, (rate, rate), age_s)
     assert (judge(newcomer, queue, snapshot, curves).late_s > 0) == late

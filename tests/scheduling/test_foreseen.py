@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from strata.app.planning.cost import BatchBounds, CostModel, Costs
-from strata.app.scheduling.admission import late_within
+from strata.app.scheduling.admission import Newcomer, judge, late_within
 from strata.app.scheduling.curves import Curves
+from strata.app.scheduling.foreseen import foreseen
 from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import Columns
@@ -90,6 +91,8 @@ def columns(slack_s: list[float], tokens: list[int], kept: list[float], floors: 
         np.array(rows, np.intp),
         np.array(kept),
         np.array([depth > 0 for depth in kept]),
+        np.zeros(len(tokens)),
+        np.zeros(len(tokens)),
     )
 
 
@@ -136,3 +139,43 @@ def test_predictions_follow_what_answers_take(workers: int) -> None:
                 ratios[call.terms.tier].append(call.predicted_s / call.seconds)
     for name, found in ratios.items():
         assert 0.75 <= np.median(found) <= 1.25, name
+
+
+def test_predictions_tell_large_requests_from_single_ones() -> None:
+    """Queries were told what documents in the queue take: a quarter of them more than their deadline."""
+    queries, documents = [], []
+    for run in range(2):
+        now = poisson(30, 40, terms(EXITS, 0.15), seed=run)
+        large = [Call(call.at, (30,) * 32, call.terms) for call in poisson(0.6, 36, terms((12,), None), seed=run + 5)]
+        simulate(now + large, seed=run)
+        queries += [(call.predicted_s, call.seconds) for call in now if call.outcome == "answered"]
+        documents += [call.predicted_s / call.seconds for call in large]
+    told, took = np.array(queries).T
+    assert 0.9 <= np.median(told / took) <= 1.1
+    assert np.percentile(told / took, 90) <= 2
+    assert np.mean(told > 0.15) <= 0.01
+    assert 0.75 <= np.median(documents) <= 1.25
+
+
+def test_what_waits_and_is_due_later_is_foreseen_at_its_pace() -> None:
+    """Of a hundred texts 16 are due now and another every tenth of a second; of one request all are."""
+    curves = Curves(12)
+    queue = columns([0.0, 0.5, 0.5], [160, 30, 10], [0.0] * 3, [12, 12, 1], curves)
+    queue.texts[:], queue.later[:], queue.paces[:] = (16, 3, 1), (84, 7, 0), (0.1, 0.1, 0)
+    now = Snapshot(0.0, Capacity(COSTS, 1, BatchBounds(512, 0.05, None, 10.0)), Policy(horizon_s=2.0))
+    found = foreseen(now).with_later(queue, now)
+    assert found.texts.sum() == pytest.approx(20 + 7)
+    assert found.tokens.sum() == pytest.approx(270)
+    assert found.texts[found.dues <= 1.0].sum() == pytest.approx(10 + 5)
+    assert set(found.curves) == {curves.number((12,), (None,))}
+    assert np.isinf(found.has).all()
+
+
+def test_one_beyond_its_share_is_not_let_in_for_time_that_what_is_due_later_needs() -> None:
+    curves = Curves(12)
+    now = Snapshot(0.0, Capacity(COSTS, 1, BatchBounds(512, 0.05, None, 10.0)), Policy())
+    newcomer = Newcomer("app", 0.3, 1.0, 1.0, 0.1, 9.0, np.inf, (1.0, 1.0))
+    for pace_s, late in ((0.02, True), (0.2, False)):  # of texts that take 12 ms each
+        queue = columns([0.1], [40], [0.0], [12], curves)
+        queue.texts[:], queue.later[:], queue.paces[:] = 4, 400, pace_s
+        assert (judge(newcomer, queue, now, curves).late_s > 0) == late

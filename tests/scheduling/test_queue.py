@@ -16,10 +16,11 @@ from strata.app.scheduling.ticket import Admitted
 from tests.scheduling.callers import terms
 
 
-def request(due: float, lengths: list[int]) -> Admitted:
+def request(due: float, lengths: list[int], portion: int = 1 << 30, pace_s: float = 0.0) -> Admitted:
     loop = asyncio.new_event_loop()
     made = Admitted(loop.create_future(), terms(), ("default", ""), True, 0.0, due, inf, 0.0, True, (None,) * 8)
     loop.close()
+    made.portion, made.pace_s = portion, pace_s
     made.fill([np.zeros(n, np.int32) for n in lengths])
     return made
 
@@ -56,6 +57,30 @@ def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int
             columns = queue.columns({})
             assert columns.dues.tolist() == [r.due for r in queue.requests]
             assert columns.tokens.tolist() == [r.waiting_tokens for r in queue.requests]
+        assert queue.due_by(2.0) == (
+            sum(len(r.waiting) for r in queue.requests if r.due <= 2.0),
+            sum(r.waiting_tokens for r in queue.requests if r.due <= 2.0),
+        )
+
+
+def test_of_a_request_that_is_due_portion_by_portion_the_queue_counts_what_is_due() -> None:
+    queue = DeadlineQueue(Curves(12))
+    paced, other = request(10.0, [10] * 20, portion=4, pace_s=0.5), request(1.5, [7])
+    queue.add(paced)
+    queue.add(other)
+    assert paced.due == 2.0
+    assert [queue.requests, (queue.texts, queue.tokens)] == [[other, paced], (21, 207)]
+    assert [queue.due_by(time) for time in (1.9, 2.0, 3.0, 99.0)] == [(1, 7), (5, 47), (7, 67), (21, 207)]
+    columns = queue.columns({})
+    assert (columns.texts.tolist(), columns.tokens.tolist()) == ([1, 4], [7, 40])
+    assert [columns.due_by(time)[1] for time in (2.0, 3.0, 99.0)] == [0, 2, 16]
+
+    taken = queue.take([(paced, 3, 12)])
+    assert (paced.due, queue.requests) == (3.5, [other, paced]), "the next are due later"
+    queue.put_back(taken)
+    assert paced.due == 2.0
+    queue.take([(paced, 18, 12)])
+    assert (paced.due, queue.due_by(99.0)) == (10.0, (3, 27))
 
 
 def test_equal_deadlines_are_served_in_order_of_arrival() -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from strata.app.engine.batch import Batch
 from strata.app.planning.cost import Load
+from strata.app.planning.plan import Terms
+from strata.app.scheduling.limits import Limits
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import Call, simulate
 from tests.scheduling.callers import EXITS, FULL_PER_S, mean_depth, poisson, terms
@@ -48,6 +50,43 @@ def lost(calls: list[Call]) -> float:
     """Share of what was let in that was not answered in time."""
     accepted = [call for call in calls if call.outcome not in ("refused", "full", "unavailable")]
     return 1 - sum(call.in_time for call in accepted) / len(accepted)
+
+
+def of_many(texts: int, together: int, every_s: float, seconds: float, served: Terms) -> list[Call]:
+    """Requests of so many texts, so many of them at once."""
+    times = [2 + every_s * i + 0.01 * j for i in range(int(seconds / every_s)) for j in range(together)]
+    return [Call(at, (30,) * texts, served) for at in times]
+
+
+def test_many_texts_without_a_deadline_are_run_at_the_pace_of_their_share() -> None:
+    """All of such a request was due at once: it took the engine from all others, at full depth (88 % in time)."""
+    singles = poisson(1.2 * FULL_PER_S, 60, terms(EXITS, 0.15, "app"), seed=1)
+    large = of_many(100, 1, 5.0, 50, terms(EXITS, None, "bulk"))
+    simulate(singles + large, shares={"app": 1.0, "bulk": 1.0})
+    assert in_time(singles) >= 0.999
+    assert mean_depth(singles) >= 8.5
+    assert max(call.seconds for call in large) < 10.5
+
+
+@pytest.mark.parametrize(("texts", "every_s", "deadline_s"), [(32, 5.0, 2.0), (8, 1.25, 0.5)])
+def test_of_one_caller_what_has_little_time_does_not_wait_for_what_has_more(
+    texts: int, every_s: float, deadline_s: float
+) -> None:
+    """Queries and documents of one key: documents let in made queries be beyond their share (81 and 83 % in time)."""
+    queries = poisson(0.5 * FULL_PER_S, 30, terms(EXITS, 0.15), seed=1)
+    documents = of_many(texts, 3, every_s, 28, terms((12,), deadline_s))
+    simulate(queries + documents)
+    assert in_time(queries) >= 0.99
+    assert in_time(documents) >= 0.95
+    assert mean_depth(queries) >= 9.5
+
+
+def test_who_fills_the_queue_leaves_room_to_those_who_have_nothing_in_it() -> None:
+    bulk = [Call(0.1 * i, (30,) * 30, terms((12,), None, "bulk")) for i in range(100)]
+    app = poisson(0.2 * FULL_PER_S, 10, terms(EXITS, 0.5, "app"), seed=1)
+    simulate(bulk + app, shares={"app": 1.0, "bulk": 1.0}, limits=Limits(max_queue_texts=400))
+    assert any(call.outcome == "full" for call in bulk)
+    assert not any(call.outcome == "full" for call in app)
 
 
 def test_a_flood_that_is_foreseen_takes_no_depth() -> None:
