@@ -38,6 +38,7 @@ class Entry:
     predicted_s: float  # from now to the answer
     portion: int = 1 << 30  # texts that are due together,
     pace_s: float = 0.0  # and from one of those that are not to the next
+    own_s: float = 0.0  # that it takes a server of its flow's own, where it is within its share
 
 
 class Decisions:
@@ -140,9 +141,11 @@ class Decisions:
             late_s = verdict.late_s if verdict.within else min(verdict.late_s, verdict.beyond_s)
             self._refused.refused(asked, tokens, due - now, late_s, now)
             return Entry(verdict.late_s, verdict.within, due, 0.0)
-        if verdict.within:
-            self._learnt.promised(flow, terms.deadline_s, verdict.own_s, now)
-        return Entry(0.0, verdict.within, due, self._expected(snapshot, terms, lengths, due, due - now))
+        own_s = verdict.own_s if verdict.within else 0.0
+        if own_s:
+            self._learnt.promised(flow, terms.deadline_s, own_s, now)
+        expected_s = self._expected(snapshot, terms, lengths, due, due - now)
+        return Entry(0.0, verdict.within, due, expected_s, own_s=own_s)
 
     def _unhurried(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
         """Let in a newcomer without a deadline: it is due when a server of its own would be done with it.
@@ -158,7 +161,7 @@ class Decisions:
         batches = forecast.batches(lengths, terms.exits[-1], capacity.costs, capacity.bounds)
         portion, pace_s = math.ceil(texts / batches), (patience_s + own_s) / texts
         predicted_s = self._expected(snapshot, terms, lengths, until, math.inf)
-        return Entry(0.0, True, until, predicted_s, portion, pace_s if batches > 1 else 0.0)
+        return Entry(0.0, True, until, predicted_s, portion, pace_s if batches > 1 else 0.0, own_s)
 
     def _arrived(
         self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float

@@ -44,14 +44,16 @@ class Foreseen:
             tokens.append(np.bincount(of, (due - before) * length, len(curves)).astype(np.float64))
             before = due
         steps = 1 + len(_PARTS)
+        every = np.concatenate(texts)
+        some = every > 0
         return Foreseen(
-            np.concatenate(dues),
-            np.concatenate(texts),
-            np.concatenate(tokens),
-            np.concatenate([self.curves, np.tile(curves, steps)]),
-            np.concatenate([self.has, np.full(steps * len(curves), math.inf)]),
-            np.concatenate([self.kept, np.tile(columns.kept[rows][first], steps)]),
-            np.concatenate([self.within, np.ones(steps * len(curves))]),
+            np.concatenate(dues)[some],
+            every[some],
+            np.concatenate(tokens)[some],
+            np.concatenate([self.curves, np.tile(curves, steps)])[some],
+            np.concatenate([self.has, np.full(steps * len(curves), math.inf)])[some],
+            np.concatenate([self.kept, np.tile(columns.kept[rows][first], steps)])[some],
+            np.concatenate([self.within, np.ones(steps * len(curves))])[some],
         )
 
 

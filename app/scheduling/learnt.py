@@ -213,6 +213,11 @@ class Learnt:
             server = self._servers[flow] = OwnServer(now)
         server.promise(_kind(deadline_s), seconds, now + (deadline_s or inf))
 
+    def given_back(self, flow: Flow, deadline_s: float | None, seconds: float) -> None:
+        """Of that so much will not be run: who asked for it left, or it was given up."""
+        if server := self._servers.get(flow):
+            server.give_back(_kind(deadline_s), seconds)
+
     def nobody_waits(self) -> None:
         """The engine is idle: what was used when nobody else wanted it is not held against anyone."""
         self._servers.clear()

@@ -41,6 +41,12 @@ class OwnServer:
         if 0 < others < len(self._left):
             self._left = dict(sorted(self._left.items()))
 
+    def give_back(self, kind: float, seconds: float) -> None:
+        """So much of that will not be run after all."""
+        if kind in self._left:
+            left, due = self._left[kind]
+            self._left[kind] = (max(0.0, left - seconds), due)
+
     def idle(self, now: float) -> bool:
         """Whether it would have nothing to do."""
         self._run(now)

@@ -147,7 +147,7 @@ class Scheduler:
             return await request.answer
         except asyncio.CancelledError:
             request.answer.cancel()
-            self._queue.remove(request)
+            self._withdraw(request)
             raise
         finally:
             if expiry:
@@ -190,7 +190,7 @@ class Scheduler:
             entry.predicted_s,
             behind,
         )
-        request.portion, request.pace_s = entry.portion, entry.pace_s
+        request.portion, request.pace_s, request.own_s = entry.portion, entry.pace_s, entry.own_s
         request.fill(texts)
         return request
 
@@ -359,8 +359,13 @@ class Scheduler:
         """The deadline passed: the caller hears of it now, whatever holds the request."""
         self._give_up(request, f"the deadline of {1000 * (request.terms.deadline_s or 0):.0f} ms has passed")
 
+    def _withdraw(self, request: Admitted) -> None:
+        """Take a request out; what of it was not run is not held against its caller."""
+        if self._queue.remove(request):
+            self._learnt.given_back(request.flow, request.terms.deadline_s, request.own_left_s)
+
     def _give_up(self, request: Admitted, why: str) -> None:
-        self._queue.remove(request)
+        self._withdraw(request)
         if not request.over:
             self._metrics.tier_expired(request.terms.tier)
             self._learnt.missed(request.terms.tier, request.within, self._clock())

@@ -62,6 +62,7 @@ class Admitted:
     tokens: int = 0
     portion: int = 1 << 30  # texts of it that are due together: all, where it has a deadline,
     pace_s: float = 0.0  # and from one text to the next of those that are not
+    own_s: float = 0.0  # that all of it takes a server of its flow's own
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = -1  # chosen when its first ticket is run, the same for all; -1 before: exit 0 is a depth
@@ -109,6 +110,11 @@ class Admitted:
             length = len(ticket.tokens)
             self.waiting_tokens += sign * length
             self.waiting_squares += sign * length * length
+
+    @property
+    def own_left_s(self) -> float:
+        """Of `own_s`, what its waiting texts take."""
+        return self.own_s * self.waiting_tokens / self.tokens
 
     @property
     def due(self) -> float:

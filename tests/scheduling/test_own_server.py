@@ -36,6 +36,17 @@ def test_what_it_promised_is_kept_from_those_who_come_later_and_are_due_sooner()
     assert server.before(1.0, 0.0) == (pytest.approx(0.1), pytest.approx(0.1))
 
 
+def test_what_is_given_back_is_not_done() -> None:
+    server = OwnServer(0.0)
+    server.promise(1.0, 0.5, 1.0)
+    server.promise(2.0, 0.5, 2.0)
+    server.give_back(1.0, 0.2)
+    server.give_back(3.0, 9.0)
+    assert server.before(2.0, 0.0)[0] == pytest.approx(0.8)
+    server.give_back(2.0, 9.0)
+    assert server.before(2.0, 0.0)[0] == pytest.approx(0.3), "no more than it had"
+
+
 def test_servers_of_flows_that_are_gone_are_forgotten() -> None:
     learnt = Learnt(CostModel())
     for caller in range(2000):

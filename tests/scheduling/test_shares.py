@@ -81,6 +81,18 @@ def test_of_one_caller_what_has_little_time_does_not_wait_for_what_has_more(
     assert mean_depth(queries) >= 9.5
 
 
+def test_work_of_callers_who_left_is_not_held_against_those_who_stay() -> None:
+    """They share a tier; what those who leave had been promised made the others be beyond their share (97 %)."""
+    leave = of_many(20, 1, 0.05, 10, terms((12,), 2.0, "app"))
+    for call in leave:
+        call.leaves_after = 0.01
+    stay = poisson(30, 10, terms((12,), 2.0, "app"), seed=1)
+    flood = poisson(5 * FULL_PER_S, 12, terms(EXITS[2:], 2.0, "bulk"), seed=2)
+    simulate(leave + stay + flood, shares={"app": 1.0, "bulk": 1.0})
+    assert in_time(stay) == 1.0
+    assert all(call.outcome == "left" for call in leave)
+
+
 def test_who_fills_the_queue_leaves_room_to_those_who_have_nothing_in_it() -> None:
     bulk = [Call(0.1 * i, (30,) * 30, terms((12,), None, "bulk")) for i in range(100)]
     app = poisson(0.2 * FULL_PER_S, 10, terms(EXITS, 0.5, "app"), seed=1)
