@@ -25,14 +25,13 @@ from strata.app.lifecycle import Lifecycle
 from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
 from strata.app.ports import Ports
-from strata.app.settings import Settings
+from strata.app.settings import Settings, SettingsError
 from strata.app.tiers import Tiers
 
 _FEW_CONNECTIONS = 1000
-_FEW_NOTE = (
-    "as many connections fit the limit of open files; raise it: ulimit -n 65536, LimitNOFILE=65536 of systemd, "
-    "--ulimit nofile=65536 of docker"
-)
+_LEAST_CONNECTIONS = 32  # with less not even the listeners may open
+_RAISE_IT = "raise it: ulimit -n 65536, LimitNOFILE=65536 of systemd, --ulimit nofile=65536 of docker"
+_FEW_NOTE = f"as many connections fit the limit of open files; {_RAISE_IT}"
 _NOBODY_NOTE = "no tier has keys and none is anonymous; `strata keys new` prints a key and its line for a tier's `keys`"
 # Connections that are let in a turn of the loop. libuv takes one a turn from each descriptor of a socket that listens:
 # in a flood of clients, when a turn takes milliseconds, most would wait for seconds to be let in.
@@ -56,6 +55,8 @@ def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -
     if beyond_this_machine(settings) and not (tiers.callers.with_keys or settings.insecure):
         raise open_to_all(settings)
     limit = raise_file_limit()
+    if limit < _LEAST_CONNECTIONS:
+        raise SettingsError(f"the limit of open files leaves room for {limit} connections; {_RAISE_IT}")
     if limit < _FEW_CONNECTIONS:
         logs.event("few_open_files", {"connections": limit, "note": _FEW_NOTE}, level=logging.WARNING)
     if not tiers.callers.with_keys and tiers.callers.keyless is None:

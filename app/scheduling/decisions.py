@@ -158,7 +158,7 @@ class Decisions:
         own_s = work / (max(min(share, self._policy.unhurried_share), 1e-3) * capacity.workers)
         self._learnt.promised(flow, None, own_s, now)
         until = arrived + patience_s + ahead_s + own_s
-        batches = forecast.batches(lengths, terms.exits[-1], capacity.costs, capacity.bounds)
+        batches = forecast.batches(lengths, terms.exits[-1], capacity.costs, capacity.bounds) if texts > 1 else 1
         portion, pace_s = math.ceil(texts / batches), (patience_s + own_s) / texts
         predicted_s = self._expected(snapshot, terms, lengths, until, math.inf)
         return Entry(0.0, True, until, predicted_s, portion, pace_s if batches > 1 else 0.0, own_s)

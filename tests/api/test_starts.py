@@ -339,6 +339,15 @@ def test_a_low_limit_of_open_files_is_a_warning(start_server: ServerFactory, tin
     assert re.search(r"warning few_open_files connections=150 .*ulimit -n 65536", server.text())
 
 
+@pytest.mark.parametrize("files", [16, 40, 63])
+def test_too_few_open_files_end_the_start_in_one_line(files: int, tiny_bundle: Path) -> None:
+    command = [*after(f"ulimit -n {files}"), "serve", "--model", str(tiny_bundle), "--port", "0", *SMALL]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert ended.returncode == 2
+    told = f"strata serve: the limit of open files leaves room for {files // 2} connections; raise it: ulimit -n 65536"
+    assert re.fullmatch(rf"{told}, .*\n", ended.stderr)
+
+
 def test_a_byte_order_mark_in_the_tiers_file_is_no_character(
     start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path
 ) -> None:
