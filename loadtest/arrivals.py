@@ -35,8 +35,8 @@ def draw(profile: Profile, cv2: float, random: np.random.Generator) -> Times:
     return times
 
 
-def busiest(times: Times, window_s: float = 1.0) -> float:
-    """The highest rate over whole windows, in arrivals a second."""
+def busiest(times: Times, window_s: float = 1.0, sizes: Times | None = None) -> float:
+    """The highest rate over whole windows, in arrivals a second, or in what they hold."""
     if not len(times):
         return 0.0
-    return float(np.bincount((times / window_s).astype(int)).max() / window_s)
+    return float(np.bincount((times / window_s).astype(int), sizes).max() / window_s)

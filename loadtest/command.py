@@ -128,7 +128,8 @@ def _add_slo(parser: argparse.ArgumentParser) -> None:
     add("--cv2", type=positive, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
     add("--capacity", type=positive, metavar="N", help="texts/s full depth can carry (default: measured first)")
     add("--tiers", type=Path, metavar="FILE", help="tiers of the server (default: those of the scenario)")
-    add("--mix", nargs="+", metavar="TIER=SHARE[:KEY]", help="who sends how much (default: as the scenario says)")
+    mix = "TIER=SHARE[xTEXTS][:KEY]"
+    add("--mix", nargs="+", metavar=mix, help="who sends how much, in requests of so many texts (default: scenario's)")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
     add("--faults", choices=("kill", "stop"), help="end a worker every 2 s, or let one stand still for 3 s")
     add("--seed", type=whole, default=1, metavar="N", help="of arrivals and tiers (%(default)s)")
@@ -144,7 +145,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--mean", type=positive, metavar="X", help="mean load, times what full depth can carry")
     add("--peak", type=positive, metavar="X", help="highest load of any second, likewise")
     add("--cv2", type=positive, metavar="N", help="burstiness of the arrivals: CV^2 of the gaps, 1 is Poisson")
-    add("--mix", nargs="+", metavar="TIER=SHARE", help="who sends how much (default: as the scenario says)")
+    add("--mix", nargs="+", metavar="TIER=SHARE[xTEXTS]", help="who sends how much, as for slo")
     add("--policies", nargs="+", metavar="NAME", help=f"of {policies.KINDS} (default: those of the scenario)")
     add("--replicas", type=count, default=1, metavar="N", help="servers of two workers (%(default)s)")
     add(

@@ -24,10 +24,10 @@ _IDLE_S = 45.0  # Strata hangs up after a minute (--client-seconds)
 
 @dataclass(slots=True, frozen=True)
 class Order:
-    """What to send: request ``i`` is text ``texts[i]`` the way ``ways[i]`` says, at ``due[i]`` seconds."""
+    """What to send: request ``i`` is text ``text[i]`` and those after it, as ``ways[way[i]]`` says, at ``due[i]`` s."""
 
     address: Address
-    ways: Sequence[tuple[str, dict[str, str]]]  # path and headers
+    ways: Sequence[tuple[str, dict[str, str], int]]  # path, headers, and how many texts
     corpus: Sequence[str]
     due: Sequence[float]
     way: Sequence[int]
@@ -37,10 +37,11 @@ class Order:
 
     def requests(self) -> list[bytes]:
         """Ready to be written."""
-        return [
-            self.address.post(self.ways[way][0], {"inputs": self.corpus[text]}, self.ways[way][1])
-            for way, text in zip(self.way, self.text, strict=True)
-        ]
+        return [self._request(*self.ways[way], text) for way, text in zip(self.way, self.text, strict=True)]
+
+    def _request(self, path: str, headers: dict[str, str], count: int, first: int) -> bytes:
+        texts = [self.corpus[(first + i) % len(self.corpus)] for i in range(count)]
+        return self.address.post(path, {"inputs": texts if count > 1 else texts[0]}, headers)
 
     @property
     def connections(self) -> int:

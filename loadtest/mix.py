@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("tiers")
@@ -20,6 +20,12 @@ class Sender:
     share: float  # of all texts
     deadline_s: float  # from the scheduled arrival to the answer
     key: str
+    texts: int = 1  # of each request
+
+    @property
+    def requests(self) -> float:
+        """For each text that is sent by all."""
+        return self.share / self.texts
 
     @property
     def headers(self) -> dict[str, str]:
@@ -28,9 +34,10 @@ class Sender:
 
 
 def senders(tiers: Path, mix: Sequence[str]) -> list[Sender]:
-    """From a tiers file and ``NAME=SHARE`` or ``NAME=SHARE:KEY`` for each tier that sends; tightest deadline first.
+    """From a tiers file and ``NAME=SHARE[xTEXTS][:KEY]`` for each tier that sends; tightest deadline first.
 
-    Shares count relative to one another. A key that is not given is ``loadtest-NAME``. Raises ValueError naming what is
+    Shares of all texts count relative to one another; a request holds so many texts, or one. A key that is not given is
+    ``loadtest-NAME``. Raises ValueError naming what is
     wrong, OSError when the file cannot be read.
     """
     try:
@@ -40,16 +47,19 @@ def senders(tiers: Path, mix: Sequence[str]) -> list[Sender]:
     found = []
     for part in mix:
         name, _, rest = part.partition("=")
-        share, _, key = rest.partition(":")
+        amount, _, key = rest.partition(":")
+        share, by, texts = amount.partition("x")
         if name not in tables:
             raise ValueError(f"--mix {part}: {name!r} is not a tier of {tiers}; those are {', '.join(tables)}")
         if "deadline_ms" not in tables[name]:
             raise ValueError(f"--mix {part}: tier {name!r} has no deadline_ms, so nothing in it can be late")
-        found.append(Sender(name, _positive(share, part), tables[name]["deadline_ms"] / 1e3, key or f"loadtest-{name}"))
+        deadline_s = tables[name]["deadline_ms"] / 1e3
+        size = _whole(texts, part) if by else 1
+        found.append(Sender(name, _positive(share, part), deadline_s, key or f"loadtest-{name}", size))
     if len({sender.tier for sender in found}) < len(found):
         raise ValueError(f"--mix {' '.join(mix)}: a tier is named twice")
     total = sum(sender.share for sender in found)
-    scaled = [Sender(s.tier, s.share / total, s.deadline_s, s.key) for s in found]
+    scaled = [replace(sender, share=sender.share / total) for sender in found]
     return sorted(scaled, key=lambda sender: sender.deadline_s)
 
 
@@ -59,5 +69,11 @@ def _positive(text: str, part: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share < float("inf"):
-        raise ValueError(f"--mix {part}: must be NAME=SHARE or NAME=SHARE:KEY, with a share above 0")
+        raise ValueError(f"--mix {part}: must be NAME=SHARE, NAME=SHARExTEXTS or either with :KEY; a share is above 0")
     return share
+
+
+def _whole(text: str, part: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"--mix {part}: a request holds 1 text or more, as in {part.partition('x')[0]}x32")
+    return int(text)

@@ -119,6 +119,17 @@ SCENARIOS = {
         policies=("elastic",),
         first=(0.99, 11.0),
     ),
+    "many-texts": Scenario(
+        "single texts within 250 ms beside requests of 32 texts within 5 s",
+        60,
+        mean=1.2,
+        cv2=1.0,
+        mix=("interactive=0.6", "bulk=0.6x32"),
+        policies=("full", "half", "elastic"),
+        attainment=0.99,
+        refused=0.01,
+        first=(0.99, 10.0),
+    ),
     "ten-tiers": Scenario(
         "ten tiers of as many deadlines, floors and shares, between quiet and the peak in steps",
         60,

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from strata.loadtest import arrivals, trace
 from strata.loadtest.arrivals import Times
+from strata.loadtest.mix import Sender
 from strata.loadtest.scenarios import Scenario
 
 
 @dataclass(slots=True, frozen=True)
 class Schedule:
-    """Single texts: when, from which tier, and which of the texts."""
+    """Requests: when, from which tier, and which of the texts; what holds several goes on from there."""
 
     seconds: float  # length
     times: Times  # [n], seconds from the start, ascending
@@ -27,11 +28,13 @@ class Schedule:
 
     @classmethod
     def draw(
-        cls, seconds: float, times: Times, shares: Sequence[float], texts: int, random: np.random.Generator
+        cls, seconds: float, times: Times, senders: Sequence[Sender], texts: int, random: np.random.Generator
     ) -> Self:
-        """Each arrival from a random tier by share; texts one after the other, round and round."""
-        tiers = random.choice(len(shares), len(times), p=np.asarray(shares))
-        return cls(seconds, times, tiers, np.arange(len(times)) % texts)
+        """Each arrival from a random tier by what it sends; texts one after the other, round and round."""
+        requests = np.array([sender.requests for sender in senders])
+        tiers = random.choice(len(senders), len(times), p=requests / requests.sum())
+        sizes = np.array([sender.texts for sender in senders])[tiers]
+        return cls(seconds, times, tiers, (np.cumsum(sizes) - sizes) % texts)
 
     def cut(self, parts: int) -> list[Schedule]:
         """About equal parts, each cut at the quietest second near its nominal end, so that few bursts are torn.

@@ -106,7 +106,7 @@ def calls_of(
         asks = [Ask(layers=layers) for layers in policy.layers]
     served = [planner.terms(ask, tiers[sender.tier]) for ask, sender in zip(asks, who, strict=True)]
     return [
-        Call(float(at), (_length(random),), served[tier], caller=who[tier].key)
+        Call(float(at), tuple(_length(random) for _ in range(who[tier].texts)), served[tier], caller=who[tier].key)
         for at, tier in zip(schedule.times, schedule.tiers.tolist(), strict=True)
     ]
 

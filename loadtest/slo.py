@@ -70,7 +70,7 @@ class Trial:
         part = self.segments[number]
         order = Order(
             self.server,
-            [(policy.path(tier), sender.headers) for tier, sender in enumerate(self.senders)],
+            [(policy.path(tier), sender.headers, sender.texts) for tier, sender in enumerate(self.senders)],
             self.texts,
             part.times.tolist(),
             part.tiers.tolist(),
@@ -144,25 +144,29 @@ async def _info(address: Address, sender: Sender) -> Any:
 def plan(scenario: Scenario, capacity: float, mix: Sequence[Sender], texts: int, args: argparse.Namespace) -> Schedule:
     """The schedule that every policy gets. Raises ValueError when the scenario cannot be drawn."""
     random = np.random.default_rng(args.seed)
-    times = arrival_times(scenario, capacity, args.trace, random)
+    requests = capacity * sum(sender.requests for sender in mix)
+    times = arrival_times(scenario, requests, args.trace, random)
     if len(times) == 0:
         raise ValueError(f"--seconds {scenario.seconds:g}: not one request falls into so short a time")
-    return Schedule.draw(scenario.seconds, times, [sender.share for sender in mix], texts, random)
+    return Schedule.draw(scenario.seconds, times, mix, texts, random)
 
 
 def describe(schedule: Schedule, capacity: float, mix: Sequence[Sender], report: Report) -> None:
     """Say what is offered, in multiples of what full depth can carry."""
+    sizes = np.array([sender.texts for sender in mix], float)[schedule.tiers]
     mean, second, tenth = (
-        len(schedule.times) / schedule.seconds / capacity,
-        busiest(schedule.times) / capacity,
-        busiest(schedule.times, 0.1) / capacity,
+        sizes.sum() / schedule.seconds / capacity,
+        busiest(schedule.times, 1.0, sizes) / capacity,
+        busiest(schedule.times, 0.1, sizes) / capacity,
     )
     report.facts["capacity of full depth"] = f"{capacity:.1f} texts/s"
     report.facts["offered"] = (
-        f"{len(schedule.times)} texts in {schedule.seconds:g} s: {mean:.2f} x capacity, "
+        f"{sizes.sum():.0f} texts in {schedule.seconds:g} s: {mean:.2f} x capacity, "
         f"{second:.2f} x in the busiest second, {tenth:.1f} x in the busiest tenth"
     )
-    report.facts["mix"] = ", ".join(f"{s.tier} {s.share:.0%} within {s.deadline_s * 1e3:g} ms" for s in mix)
+    report.facts["mix"] = ", ".join(
+        f"{s.tier} {s.share:.0%}{f' by {s.texts}' if s.texts > 1 else ''} within {s.deadline_s * 1e3:g} ms" for s in mix
+    )
     report.tell(report.facts["offered"])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from strata.loadtest.arrivals import Times, busiest, draw
+from strata.loadtest.mix import Sender
 from strata.loadtest.scenarios import RAMP, SCENARIOS, STEPS
 from strata.loadtest.schedule import Schedule, arrival_times
 
@@ -85,14 +86,24 @@ def test_an_option_the_scenario_has_no_use_for_is_refused() -> None:
 
 
 def test_tiers_send_their_share_and_every_text_is_used() -> None:
-    schedule = Schedule.draw(10.0, np.sort(seeded().uniform(0, 10, 9000)), [0.3, 0.6, 0.1], 1000, seeded())
+    senders = [Sender(name, share, 1.0, name) for name, share in (("a", 0.3), ("b", 0.6), ("c", 0.1))]
+    schedule = Schedule.draw(10.0, np.sort(seeded().uniform(0, 10, 9000)), senders, 1000, seeded())
     assert np.bincount(schedule.tiers) / 9000 == pytest.approx([0.3, 0.6, 0.1], abs=0.02)
     assert np.bincount(schedule.texts).tolist() == [9] * 1000
 
 
+def test_who_sends_many_texts_at_once_sends_as_many_fewer_requests() -> None:
+    senders = [Sender("a", 0.5, 1.0, "a"), Sender("b", 0.5, 1.0, "b", texts=4)]
+    schedule = Schedule.draw(10.0, np.sort(seeded().uniform(0, 10, 5000)), senders, 1000, seeded())
+    assert np.bincount(schedule.tiers) == pytest.approx([4000, 1000], rel=0.1)
+    sizes = np.where(schedule.tiers == 1, 4, 1)
+    assert (np.diff(schedule.texts) % 1000).tolist() == sizes[:-1].tolist(), "each goes on after the one before"
+    assert busiest(np.array([0.1, 1.1]), 1.0, np.array([4.0, 1.0])) == 4
+
+
 def test_parts_hold_every_arrival_once_and_are_cut_where_it_is_quiet() -> None:
     busy = np.sort(np.concatenate([seeded().uniform(a, b, 200) for a, b in ((0, 4), (5, 9), (10, 15))]))
-    schedule = Schedule.draw(15.0, busy, [1.0], 10, seeded())
+    schedule = Schedule.draw(15.0, busy, [Sender("a", 1.0, 1.0, "a")], 10, seeded())
     parts = schedule.cut(3)
     assert [part.seconds for part in parts] == [
         pytest.approx(4, abs=1),

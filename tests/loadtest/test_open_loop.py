@@ -120,11 +120,15 @@ def test_the_generator_is_a_process_of_its_own() -> None:
         return ok(b"[]")
 
     async def use(address: Address) -> OpenRun:
-        ways = [("/embed?layers=1", {"authorization": "Bearer a"}), ("/embed", {})]
+        ways = [("/embed?layers=1", {"authorization": "Bearer a"}, 1), ("/embed", {}, 3)]
         return await generate(Order(address, ways, ["one", "café"], [0.0, 0.1, 0.2], [0, 1, 0], [0, 1, 1], 1.0, 5.0))
 
     run = with_server(answer, use)
-    assert [body.decode() for body in seen] == ['{"inputs": "one"}', '{"inputs": "café"}', '{"inputs": "café"}']
+    assert [body.decode() for body in seen] == [
+        '{"inputs": "one"}',
+        '{"inputs": ["café", "one", "café"]}',
+        '{"inputs": "café"}',
+    ]
     assert [trip.status for trip in run.trips] == [200] * 3
     assert [round(trip.sent, 1) for trip in run.trips] == pytest.approx([0.0, 0.1, 0.2], abs=0.1)
     assert 0 < run.cpu_s < run.took_s

@@ -141,6 +141,8 @@ def test_the_tiers_file_that_ships_is_one_the_server_reads_and_the_keys_are_its(
         (["bulk"], "NAME=SHARE"),
         (["bulk=-1"], "above 0"),
         (["bulk=1", "bulk=2"], "named twice"),
+        (["bulk=1x0"], "1 text or more, as in bulk=1x32"),
+        (["bulk=1x"], "1 text or more"),
     ],
 )
 def test_a_mix_that_makes_no_sense_is_refused(mix: list[str], message: str) -> None:
@@ -153,9 +155,9 @@ def test_shares_are_relative_and_keys_may_be_given(tmp_path: Path) -> None:
     file.write_text(
         '[[tier]]\nname = "b"\ndeadline_ms = 900\n[[tier]]\nname = "a"\ndeadline_ms = 50\n[[tier]]\nname = "c"'
     )
-    assert senders(file, ["b=3:secret", "a=1"]) == [
+    assert senders(file, ["b=3x16:secret", "a=1"]) == [
         Sender("a", 0.25, 0.05, "loadtest-a"),
-        Sender("b", 0.75, 0.9, "secret"),
+        Sender("b", 0.75, 0.9, "secret", 16),
     ]
     with pytest.raises(ValueError, match="no deadline_ms"):
         senders(file, ["c=1"])

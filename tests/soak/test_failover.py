@@ -35,7 +35,7 @@ IMAGES = {
     "slim": (("--backend", "onnxruntime", "--dtype", "float32"), 5.0),
     "cpu": (("--backend", "auto", "--dtype", "auto"), 8.0),
 }
-WAY = ("/embed?budget_ms=2000", {})  # depth may give way while one replica does the work of two
+WAY = ("/embed?budget_ms=2000", {}, 1)  # depth may give way while one replica does the work of two
 
 
 class House:
@@ -76,7 +76,7 @@ class House:
         count = round(LOAD * self.capacity * seconds)
         due = np.sort(random.uniform(0, seconds, count)).tolist()
         text = [i % len(self.texts) for i in range(count)]
-        order = Order(self.address, [WAY], self.texts, due, [0] * count, text, patience_s=30)
+        order = Order(self.address, [WAY], self.texts, due, [0] * count, text, deadline_s=2.0, patience_s=30)
         with ThreadPoolExecutor(1) as thread:
             doing = thread.submit(meanwhile)
             run = asyncio.run(generate(order))
