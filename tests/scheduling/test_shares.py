@@ -60,8 +60,8 @@ def of_many(texts: int, together: int, every_s: float, seconds: float, served: T
 
 def test_many_texts_without_a_deadline_are_run_at_the_pace_of_their_share() -> None:
     """All of such a request was due at once: it took the engine from all others, at full depth (88 % in time)."""
-    singles = poisson(1.2 * FULL_PER_S, 60, terms(EXITS, 0.15, "app"), seed=1)
-    large = of_many(100, 1, 5.0, 50, terms(EXITS, None, "bulk"))
+    singles = poisson(1.2 * FULL_PER_S, 35, terms(EXITS, 0.15, "app"), seed=1)
+    large = of_many(100, 1, 5.0, 25, terms(EXITS, None, "bulk"))
     simulate(singles + large, shares={"app": 1.0, "bulk": 1.0})
     assert in_time(singles) >= 0.999
     assert mean_depth(singles) >= 8.5
