@@ -16,7 +16,7 @@ class Answer:
     layers: int  # as reported by the engine; of the deepest text where each had its own
     dim: int
     tokens: int
-    queue_s: float  # longest wait of its texts before their batch was sent
-    inference_s: float  # longest stay of its texts with the engine
+    queue_s: float  # in which none of its texts was with the engine,
+    inference_s: float  # and in which some were
     depths: tuple[int, ...]  # of each text, where each had its own; else empty
     predicted_s: float  # from arrival to answer, as foreseen when it was let in

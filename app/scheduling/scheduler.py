@@ -298,6 +298,8 @@ class Scheduler:
         now = self._clock()
         running.end()
         self._running.discard(running)
+        for request, _ in running.parts:
+            request.returned(now)
         if isinstance(result, EngineError):
             self._try_again(running.tickets, result)
             return
@@ -313,9 +315,8 @@ class Scheduler:
         for request, count in running.parts:
             own = slice(begin, begin + count)
             begin += count
-            request.inference_s = max(request.inference_s, now - running.sent)
             self._shadow.offer(running.batch.rows[own], result.vectors[own], result.layers[own])
-            if request.settle(running.tickets[own], result.vectors[own], result.layers[own]):
+            if request.settle(running.tickets[own], result.vectors[own], result.layers[own], now):
                 self._answered(request, now)
 
     def _learn(self, running: Running, result: BatchResult, took: float) -> None:

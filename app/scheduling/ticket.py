@@ -67,9 +67,10 @@ class Admitted:
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
     layers: int = -1  # chosen when its first ticket is run, the same for all; -1 before: exit 0 is a depth
     ran: list[int] = field(default_factory=list)  # layers of each text, as the engine reported; -1 before
-    waited_s: float = -1.0  # from when it was admitted until its first text was sent to the engine,
-    queue_s: float = 0.0  # and until its last was
-    inference_s: float = 0.0
+    waited_s: float = -1.0  # from when it was admitted until its first text was sent to the engine
+    batches: int = 0  # that hold texts of it and are with the engine now,
+    since: float = 0.0  # when the first of these was sent,
+    inference_s: float = 0.0  # and seconds in which there were any, before
 
     def fill(self, texts: Sequence[TokenIds]) -> None:
         """Take its texts, all of which wait."""
@@ -137,12 +138,20 @@ class Admitted:
         return (self.worth[self.terms.exits.index(self.layers)],) if self.layers >= 0 else self.worth
 
     def sent(self, now: float) -> None:
-        """Texts of it were sent to the engine."""
-        self.queue_s = now - self.admitted
+        """A batch with texts of it was sent to the engine."""
         if self.waited_s < 0:
-            self.waited_s = self.queue_s
+            self.waited_s = now - self.admitted
+        if not self.batches:
+            self.since = now
+        self.batches += 1
 
-    def settle(self, tickets: Sequence[Ticket], vectors: Vectors, layers: Sequence[int]) -> bool:
+    def returned(self, now: float) -> None:
+        """Such a batch is back, or lost."""
+        self.batches -= 1
+        if not self.batches:
+            self.inference_s += now - self.since
+
+    def settle(self, tickets: Sequence[Ticket], vectors: Vectors, layers: Sequence[int], now: float) -> bool:
         """Take the vectors of some texts; whether they completed the answer. What was run twice is answered once."""
         places = [ticket.index for ticket in tickets]
         count = len(self.ran)
@@ -159,14 +168,15 @@ class Admitted:
                     self.missing -= 1
         if self.missing or self.over:
             return False
+        inference_s = self.inference_s + (now - self.since if self.batches else 0.0)
         self.answer.set_result(
             Answer(
                 self.vectors,
                 max(self.ran),
                 self.terms.dim,
                 self.tokens,
-                self.queue_s,
-                self.inference_s,
+                now - self.admitted - inference_s,
+                inference_s,
                 tuple(self.ran) if self.terms.threshold is not None else (),
                 self.predicted_s,
             )
