@@ -143,7 +143,7 @@ class Embedder:
         if planned.terms.deadline_s is not None:
             exits = planned.served.planner.exits_of(planned.terms.input_type)
             alone = partial(planned.served.scheduler.alone, lengths)
-            check_feasible(planned.terms, planned.ask, exits, len(lengths), alone)
+            check_feasible(planned.terms, planned.ask, exits, len(lengths), alone, planned.context.seconds)
 
     def _record(self, planned: _Planned, answer: Answer, began: float, tokenized: float) -> Embedded:
         """Tell metrics, log and trace where the time went, and the client what was run."""

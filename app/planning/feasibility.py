@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from pathlib import Path
 
 from strata.app.callers.callers import Callers
@@ -10,6 +11,7 @@ from strata.app.callers.tiers_file import TiersError
 from strata.app.planning.plan import Ask, Infeasible, PlanRefused, Terms
 from strata.app.planning.planner import Planner
 
+_ROOM = 1.25  # times what is predicted, which a budget is advised to have
 _SURE = 1.5  # times the deadline: what is nearer may be a slow moment, and is for admission to judge
 
 
@@ -26,10 +28,13 @@ def check_tiers(path: Path, callers: Callers, planner: Planner) -> None:
             raise TiersError(f'{path}: tier "{tier.name}": {error.field}: {error}') from error
 
 
-def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, forecast: Callable[[int], float]) -> None:
+def check_feasible(
+    terms: Terms, ask: Ask, exits: Sequence[int], texts: int, forecast: Callable[[int], float], spent_s: float = 0.0
+) -> None:
     """Raise Infeasible, saying what is possible, where even an idle server would be late.
 
     ``exits``: all that could be allowed. ``forecast``: seconds to run the texts to a depth with nothing else to do.
+    ``spent_s``: since the request came.
     """
     deadline_s = terms.deadline_s
     if deadline_s is None or (needed := forecast(terms.exits[0])) <= _SURE * deadline_s:
@@ -40,7 +45,8 @@ def check_feasible(terms: Terms, ask: Ask, exits: Sequence[int], texts: int, for
         "budget_ms",
         f"{_whose(terms, ask)}, {deadline_s * 1000:g} ms, is too short: the fewest layers these terms allow, "
         f"{terms.exits[0]}, take about {needed * 1000:.1f} ms for {what} with nothing else to do; "
-        "give `budget_ms` at least that" + (f", or allow {', '.join(possible)} layers" if possible else ""),
+        f"give `budget_ms` {ceil(1000 * (spent_s + _ROOM * needed))} or more"
+        + (f", or allow {', '.join(possible)} layers" if possible else ""),
     )
 
 

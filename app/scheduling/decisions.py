@@ -39,6 +39,7 @@ class Entry:
     portion: int = 1 << 30  # texts that are due together,
     pace_s: float = 0.0  # and from one of those that are not to the next
     own_s: float = 0.0  # that it takes a server of its flow's own, where it is within its share
+    alone_s: float = 0.0  # of one that is refused with nothing else to do: what it would take
 
 
 class Decisions:
@@ -133,9 +134,15 @@ class Decisions:
         known = self._learnt.flows.get(flow)
         own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
         snapshot, work, share, (ahead_s, spare_s) = self._arrived(terms, tokens, texts, flow, now)
+        waiting = None
+        if not self.queue and self._pool.idle == self._pool.size:
+            alone_s, costs = self.alone(lengths, terms.exits[0]), snapshot.capacity.costs
+            if (late_s := (1 + costs.spread) * alone_s + snapshot.capacity.lag_s - (due - now)) > 0:
+                return Entry(late_s, True, due, 0.0, alone_s=alone_s)
+        elif not self._time_to_spare(snapshot, texts, tokens, due):
+            waiting = self.queue.columns(snapshot.kept)
         margin = self._learnt.margin(terms.tier, now)
         newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead_s, spare_s, own_rates, age_s, margin)
-        waiting = None if self._time_to_spare(snapshot, texts, tokens, due) else self.queue.columns(snapshot.kept)
         verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.late_s:
             late_s = verdict.late_s if verdict.within else min(verdict.late_s, verdict.beyond_s)

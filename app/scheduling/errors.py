@@ -1,5 +1,7 @@
 """Why an embedding was refused or failed, in the scheduler's words; the API gives them status codes."""
 
+from __future__ import annotations
+
 
 class Overloaded(Exception):  # noqa: N818 - the protocols call it so
     """The queue has no room for the whole request; try again after ``retry_after_s`` seconds."""
@@ -10,7 +12,18 @@ class Overloaded(Exception):  # noqa: N818 - the protocols call it so
 
 
 class TooBusy(Overloaded):
-    """Not even the shallowest exit allowed would be ready by the deadline, given what is queued; refused at once."""
+    """Not even the shallowest exit allowed would be ready by the deadline; refused at once."""
+
+    @classmethod
+    def at(cls, layers: int, late_s: float, alone_s: float) -> TooBusy:
+        """``alone_s``: what the fewest ``layers`` take with nothing else to do, where there is nothing; else 0."""
+        late = f"{1000 * late_s:.{0 if late_s >= 0.01 else 1}f} ms"
+        why = (
+            f"take about {1000 * alone_s:.1f} ms with nothing else to do, {late} more than is left to be sure of it"
+            if alone_s
+            else f"would be ready about {late} too late, given what is queued"
+        )
+        return cls(f"the fewest layers this request may get, {layers}, {why}", late_s)
 
 
 class DeadlinePassed(Exception):  # noqa: N818 - reads as what happened

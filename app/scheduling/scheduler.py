@@ -169,11 +169,7 @@ class Scheduler:
         entry = self._decisions.admit(terms, lengths, arrived, flow)
         if entry.late_s:
             self._metrics.tier_refused(terms.tier, "deadline")
-            raise TooBusy(
-                f"{terms.exits[0]} layers, the least this request may get, would be ready about "
-                f"{1000 * entry.late_s:.0f} ms too late, given what is queued",
-                entry.late_s,
-            )
+            raise TooBusy.at(terms.exits[0], entry.late_s, entry.alone_s)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         request = Admitted(
             answer,

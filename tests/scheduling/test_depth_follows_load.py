@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from strata.app.planning.cost import Load
 from strata.app.planning.plan import Terms
+from strata.app.scheduling.errors import TooBusy
 from strata.loadtest.simulation.engine import Speed
 from strata.loadtest.simulation.traffic import Call, simulate
 from tests.scheduling.callers import EXITS, FULL_PER_S, attainment, mean_depth, poisson, terms
@@ -85,6 +87,27 @@ def test_one_hurried_request_does_not_make_the_others_shallow() -> None:
     assert hurried.in_time
     assert hurried.layers < 12
     assert mean_depth(calls) == 12
+
+
+@pytest.mark.parametrize(("part", "outcome"), [(1.13, "answered"), (0.95, "refused")])
+def test_on_an_idle_server_a_request_is_let_in_where_its_prediction_and_its_error_fit(
+    part: float, outcome: str
+) -> None:
+    alone_s = Speed().seconds(Load.alike(1, 30, 12))
+    calls = [Call(float(at), (30,), terms((12,), part * alone_s)) for at in range(9)]
+    simulate(calls, speed=Speed(noise=0.0))
+    assert {call.outcome for call in calls} == {outcome}
+
+
+def test_why_a_request_is_refused_is_no_queue_where_there_is_none() -> None:
+    busy, idle = TooBusy.at(3, 0.234, 0.0), TooBusy.at(1, 0.0004, 0.0046)
+    assert str(busy) == (
+        "the fewest layers this request may get, 3, would be ready about 234 ms too late, given what is queued"
+    )
+    assert str(idle) == (
+        "the fewest layers this request may get, 1, take about 4.6 ms with nothing else to do, "
+        "0.4 ms more than is left to be sure of it"
+    )
 
 
 def test_overload_is_refused_at_the_door_with_when_to_come_back() -> None:
