@@ -15,7 +15,7 @@ from strata.app.api.limits import RequestLimits
 from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
-from strata.app.planning.feasibility import check_feasible
+from strata.app.planning.feasibility import check_feasible, why_not_deeper
 from strata.app.request_context import RequestContext
 from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.prompts import InputType
@@ -57,7 +57,7 @@ class Chosen(BaseModel):
 
 
 class Alternative(BaseModel):
-    """An exit: what it is worth, what it takes, and why it is ruled out (null: it is not)."""
+    """An exit: what it is worth, what it takes, and why it is ruled out now (null: it is not)."""
 
     layers: int
     quality: float | None
@@ -91,6 +91,7 @@ async def plan(request: Request) -> Response:
     terms = explained.terms
     exits = planner.exits_of(terms.input_type)
     empty = {layers: scheduler.alone(lengths, layers) for layers in exits}
+    queued = {layers: max(empty[layers], scheduler.queued(lengths, layers)) for layers in exits}
     check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
     chosen = scheduler.plan(terms, lengths)
     apart = terms.threshold is not None  # each text at a depth of its own: no more than the deepest is known before
@@ -122,8 +123,9 @@ async def plan(request: Request) -> Response:
                     "layers": layers,
                     **_worth(planner.quality(layers, terms)),
                     "empty_ms": _ms(empty[layers]),
-                    "queued_ms": _ms(max(empty[layers], scheduler.queued(lengths, layers))),
-                    "ruled_out": explained.ruled_out.get(layers),
+                    "queued_ms": _ms(queued[layers]),
+                    "ruled_out": explained.ruled_out.get(layers)
+                    or why_not_deeper(layers, chosen.layers, queued[layers], terms.deadline_s),
                 }
                 for layers in exits
             ],

@@ -50,6 +50,19 @@ def check_feasible(
     )
 
 
+def why_not_deeper(layers: int, chosen: int, seconds: float, deadline_s: float | None) -> str | None:
+    """Why an exit that the terms allow is not what runs now; None: it is no deeper than that.
+
+    ``seconds``: that it would take now.
+    """
+    if layers <= chosen:
+        return None
+    if deadline_s is None:
+        return "what else waits leaves no time for it now"
+    takes = f"takes {1000 * seconds:.1f} ms of {1000 * deadline_s:g} now"
+    return takes if seconds > deadline_s else f"{takes}, and predictions err, and others may come"
+
+
 def check_tokenized(terms: Terms, ask: Ask, needed: float) -> None:
     """Raise Infeasible where even an idle server would be late with the tokens alone, which take ``needed`` seconds."""
     deadline_s = terms.deadline_s

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from httpx import Client, Response
 
+from strata.app.planning.feasibility import why_not_deeper
 from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import series, until
 
@@ -238,6 +239,29 @@ def test_the_plan_tells_the_alternatives_and_why_not(client: Client) -> None:
     assert 0 < rows[1]["empty_ms"] <= rows[4]["empty_ms"]  # so small a model takes no longer for more layers
     assert rows[4]["queued_ms"] >= rows[4]["empty_ms"]
     assert [rows[layers]["quality"] for layers in (1, 2, 4)] == [0.75, 0.875, 1.0]
+
+
+def test_the_plan_tells_which_exits_the_deadline_rules_out(client: Client) -> None:
+    plan = client.get("/plan?texts=8&tokens=128&budget_ms=60000").json()
+    takes = {row["layers"]: row["empty_ms"] for row in plan["alternatives"]}
+    short = client.get(f"/plan?texts=8&tokens=128&budget_ms={0.8 * min(takes.values())}").json()
+    assert short["plan"]["layers"] == 1
+    assert [row["ruled_out"] for row in plan["alternatives"]] == [None, None, None]
+    for row in short["alternatives"][1:]:
+        assert re.fullmatch(r"takes [\d.]+ ms of [\d.]+ now", row["ruled_out"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "deadline_s", "told"),
+    [
+        (0.02, 0.01, "takes 20.0 ms of 10 now"),
+        (0.0095, 0.01, "takes 9.5 ms of 10 now, and predictions err, and others may come"),
+        (0.02, None, "what else waits leaves no time for it now"),
+    ],
+)
+def test_why_an_exit_that_is_allowed_does_not_run_now(seconds: float, deadline_s: float | None, told: str) -> None:
+    assert why_not_deeper(6, 4, seconds, deadline_s) == told
+    assert why_not_deeper(4, 4, seconds, deadline_s) is None
 
 
 @pytest.mark.parametrize(
