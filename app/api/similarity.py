@@ -68,6 +68,9 @@ async def similarity(request: Request) -> Response:
     ask = ask_of(request.scope, body)
     if ask.output_dtype:
         raise Refusal(VALIDATION, "`output_dtype` is of vectors, and the answer here has none", "output_dtype")
+    if ask.layers == "auto":
+        told = '`layers` "auto" gives each sentence a depth of its own, and those do not compare; name one'
+        raise Refusal(VALIDATION, told, "layers")
     sentences = [body.inputs.source_sentence, *body.inputs.sentences]
     embedded = await embedder.embed(request, Texts(sentences, "batch", how), ask)
     vectors = embedded.answer.vectors

@@ -37,6 +37,13 @@ def settling(
     return start_session_server(folder)
 
 
+def test_what_compares_sentences_does_not_give_each_a_depth_of_its_own(settling: RunningServer) -> None:
+    inputs = {"source_sentence": TEXTS[0], "sentences": TEXTS}
+    answer = settling.client.post("/similarity?layers=auto", json={"inputs": inputs})
+    assert answer.status_code == 422
+    assert '`layers` "auto" gives each sentence a depth of its own' in answer.json()["error"]
+
+
 def test_each_text_has_its_own_depth_and_the_vector_of_that_depth(settling: RunningServer) -> None:
     answer = settling.client.post("/embed?layers=auto", json={"inputs": TEXTS})
     assert answer.status_code == 200, answer.text
