@@ -81,6 +81,17 @@ class Encode:
     direction: Direction = "Right"
     prompt_name: str | None = None
     field: str = "inputs"
+    cut: int = 0  # texts that were, once they are tokens
+
+    def place(self, index: int, count: int) -> str:
+        """What the protocol calls one of so many texts."""
+        return f"{self.field}[{index}]" if count > 1 else self.field
+
+    def cut_to(self, limit: int, size: int, place: str) -> None:
+        """Take note that a text is cut. Raises TextRefused where it must not be."""
+        if not self.truncate:
+            raise TextRefused(self.field, f"`{place}` must have less than {limit} tokens. Given: {size}")
+        self.cut += 1
 
 
 @dataclass(slots=True, frozen=True)
@@ -142,16 +153,16 @@ class Tokenizer:
         The prompt is the one named, else the model's own for queries or documents, else the default.
         """
         prompt = self._prompt(how.prompt_name or prompt_for(self.prompts, input_type) or self._default_prompt_name)
+        count = len(inputs)
         for index, given in enumerate(inputs):
             if not given:
-                where = f"{how.field}[{index}]" if len(inputs) > 1 else how.field
-                raise TextRefused(how.field, f"`{where}` cannot be empty", empty=True)
+                raise TextRefused(how.field, f"`{how.place(index, count)}` cannot be empty", empty=True)
         texts = [given for given in inputs if isinstance(given, str)]
         if not texts:
             ids = [given for given in inputs if not isinstance(given, str)]
             self._check_ids(ids, how.field)
             if not prompt:
-                return [self._given(row, how) for row in ids]
+                return [self._given(row, how.place(index, count), how) for index, row in enumerate(ids)]
             texts = [self._rust.decode(row) for row in ids]
         texts = self._cut(texts, how)
         if prompt or self._lowercase:
@@ -161,7 +172,7 @@ class Tokenizer:
             others = iter(await self._tokenized(rest, timeout_s))
             found = [next(others) if ids is None else ids for ids in found]
         return [
-            ids if 0 < len(ids) <= self.max_tokens else self._fitted(ids, index, how)
+            ids if 0 < len(ids) <= self.max_tokens else self._fitted(ids, how.place(index, count), how)
             for index, ids in enumerate(cast(list[TokenIds], found))
         ]
 
@@ -266,23 +277,21 @@ class Tokenizer:
         text = prompt + text
         return text.lower() if self._lowercase else text
 
-    def _fitted(self, ids: TokenIds, index: int, how: Encode) -> TokenIds:
+    def _fitted(self, ids: TokenIds, place: str, how: Encode) -> TokenIds:
         """The ids of one text, cut from the side asked for; special tokens stay."""
         limit, size = self.max_tokens, len(ids)
         if size == 0:
-            raise TextRefused(how.field, f"`{how.field}[{index}]` holds no token of the model's vocabulary")
-        if not how.truncate:
-            raise TextRefused(how.field, f"`{how.field}` must have less than {limit} tokens. Given: {size}")
+            raise TextRefused(how.field, f"`{place}` holds no token of the model's vocabulary")
+        how.cut_to(limit, size, place)
         if how.direction == "Right":
             return np.concatenate([ids[: limit - self._tail], ids[size - self._tail :]])
         return np.concatenate([ids[: self._head], ids[size - limit + self._head :]])
 
-    def _given(self, ids: list[int], how: Encode) -> TokenIds:
+    def _given(self, ids: list[int], place: str, how: Encode) -> TokenIds:
         """Token ids are taken as they are: no special token is added, or kept when they are cut."""
         limit, size = self.max_tokens, len(ids)
         if size > limit:
-            if not how.truncate:
-                raise TextRefused(how.field, f"`{how.field}` must have less than {limit} tokens. Given: {size}")
+            how.cut_to(limit, size, place)
             ids = ids[:limit] if how.direction == "Right" else ids[-limit:]
         return np.array(ids, dtype=np.int32)
 

@@ -19,6 +19,7 @@ _EXPOSED = (
         for name in ("Dim", "Dtype", "Input-Type", "Int8-Range", "Layers", "Model", "Output-Dtype", "Predicted-Ms")
     ),
     *("X-Strata-Quality", "X-Strata-Shape", "X-Strata-Slack-Ms", "X-Strata-Space", "X-Strata-Task", "X-Strata-Tier"),
+    "X-Strata-Truncated",
     *("X-Compute-Characters", "X-Compute-Time", "X-Compute-Tokens", "X-Compute-Type", "X-Total-Time"),
     *("X-Inference-Time", "X-Queue-Time", "X-Tokenization-Time"),
 )

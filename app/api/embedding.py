@@ -157,6 +157,8 @@ class Embedder:
             ("inference", sent, sent + answer.inference_s),
         )
         context.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
+        if texts.how.cut:
+            context.facts["truncated"] = texts.how.cut
         apart = bool(answer.depths)  # each text at a depth of its own
         if planned.caller.key:
             self._metrics.key_answered(planned.caller.own.name, planned.caller.key, len(texts), answer.tokens)
@@ -180,6 +182,7 @@ class Embedder:
             device=served.device,
             dtype=served.dtype,
             characters=sum(map(len, texts.inputs)),
+            cut=texts.how.cut,
             receive_s=began - context.started,
             tokenization_s=tokenized - began,
             context=context,

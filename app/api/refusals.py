@@ -86,7 +86,7 @@ def refusal_of(error: Exception) -> Refusal:
         case TextRefused():
             return Refusal(EMPTY if error.empty else VALIDATION, str(error), error.field)
         case HTTPException(status_code=404):
-            return Refusal(NOT_FOUND, "there is no such path; see /docs")
+            return Refusal(NOT_FOUND, "no such path; /docs has all, as /embed, /v1/embeddings and Cohere's /v2/embed")
         case HTTPException(status_code=405):
             return Refusal(NOT_ALLOWED, "method not allowed", headers=dict(error.headers or {}))
         case _:

@@ -30,6 +30,7 @@ class Embedded:
     device: str
     dtype: str  # of the engine's arithmetic
     characters: int
+    cut: int  # texts of which only the first tokens, or the last, were embedded
     receive_s: float  # until its texts were at hand
     tokenization_s: float
     context: RequestContext
@@ -68,6 +69,8 @@ class Embedded:
             (b"x-queue-time", b"%d" % (answer.queue_s * 1000)),
             (b"x-inference-time", b"%d" % (answer.inference_s * 1000)),
         ]
+        if self.cut:
+            found.append((b"x-strata-truncated", b"%d" % self.cut))
         if self.space is not None:
             found.append((b"x-strata-space", self.space.encode()))
         if self.quality is not None:

@@ -156,11 +156,9 @@ class Planner:
     def _dim(self, ask: Ask) -> int:
         full = self._manifest.full_dim
         dim = full if ask.dim is None else ask.dim
-        if self._any_dim:
-            if not 1 <= dim <= full:
-                raise PlanRefused("dim", f"`dim` (`dimensions`) must be between 1 and {full}. Given: {dim}")
-        elif dim not in self.dims:
-            raise PlanRefused("dim", f"`dim` (`dimensions`) must be one of {_listed(self.dims)}. Given: {dim}")
+        allowed = f"between 1 and {full}" if self._any_dim else f"one of {_listed(self.dims)}"
+        if not (1 <= dim <= full if self._any_dim else dim in self.dims):
+            raise PlanRefused("dim", f"`dim` (`dimensions`, `output_dimension`) must be {allowed}. Given: {dim}")
         return dim
 
     def _candidates(self, ask: Ask, tier: Tier, role: InputType | None) -> tuple[int, ...]:

@@ -190,7 +190,16 @@ def test_too_long_is_refused_where_truncation_is_forbidden(client: Client) -> No
     assert message == f"`inputs` must have less than 160 tokens. Given: {len(tokens(client, text))}"
     message = refused(client.post("/embed", json={"inputs": [5] * 161, "truncate": False}), 422)
     assert message == "`inputs` must have less than 160 tokens. Given: 161"
+    message = refused(client.post("/embed", json={"inputs": ["river", text], "truncate": False}), 422)
+    assert message.startswith("`inputs[1]` must have less than 160 tokens")
     assert embed(client, [5] * 161).shape == (1, 32)
+
+
+def test_how_many_texts_were_cut_is_told(client: Client) -> None:
+    text = "river " * 300
+    for inputs, cut in (([text, "river", text], "2"), ([[5] * 161, [5] * 160], "1"), (text, "1"), (["river"], None)):
+        assert client.post("/embed", json={"inputs": inputs}).headers.get("x-strata-truncated") == cut
+    assert client.post("/v1/embeddings", json={"input": [text]}).headers["x-strata-truncated"] == "1"
 
 
 def test_a_prompt_goes_before_every_text(client: Client) -> None:
