@@ -375,7 +375,9 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily("strata_ready", "1 when requests are accepted", value=float(self.gauges.ready()))
         resident = GaugeMetricFamily(
-            "strata_process_resident_bytes", "Resident memory of each process", labels=["process"]
+            "strata_process_resident_bytes",
+            "Resident memory of each process; what they share counts in each",
+            labels=["process"],
         )
         for process, size in self.gauges.resident_bytes().items():
             resident.add_metric([process], size)

@@ -52,7 +52,7 @@ def _load(state: dict[str, Any]) -> list[tuple[str, Text | str]]:
             "front",
             f"event loop late by {_short(state['event_loop_lag_ms']['p99'])} ms (p99), {state['tokenizer_backlog']} "
             f"requests at the tokenizer, {sum(state['memory_bytes'].values()) / 2**20:.0f} MiB in "
-            f"{len(state['memory_bytes'])} processes",
+            f"{len(state['memory_bytes'])} processes, what they share counted in each",
         ),
     ]
     if failures:
