@@ -21,8 +21,9 @@ from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
-from strata.app.scheduling.snapshot import Snapshot
+from strata.app.scheduling.snapshot import Expected, Snapshot
 from strata.app.scheduling.take_snapshot import Arriving, batch_bounds, take_snapshot
+from strata.app.scheduling.ticket import Admitted
 from strata.app.scheduling.workers import Workers
 
 _TOP = LEVELS - 1
@@ -34,10 +35,8 @@ class Entry:
 
     late_s: float  # 0: it is let in
     within: bool
-    until: float  # when all of it is due
+    due: float  # inf: the queue says when
     predicted_s: float  # from now to the answer
-    portion: int = 1 << 30  # texts that are due together,
-    pace_s: float = 0.0  # and from one of those that are not to the next
     own_s: float = 0.0  # that it takes a server of its flow's own, where it is within its share
     alone_s: float = 0.0  # of one that is refused with nothing else to do: what it would take
 
@@ -63,7 +62,7 @@ class Decisions:
         self._clock = clock
         self._layers = layers
         self._curves = Curves(layers)
-        self.queue = DeadlineQueue(self._curves)
+        self.queue = DeadlineQueue(self._curves, self._date)
         self._level = _TOP  # of price, that the head of the queue was last run at
         self.depth = layers
         self._arriving: Arriving | None = None
@@ -125,7 +124,7 @@ class Decisions:
         """Judge a newcomer, and take note that it came."""
         now, tokens, texts = self._clock(), sum(lengths), len(lengths)
         if terms.deadline_s is None:
-            return self._unhurried(terms, lengths, arrived, flow)
+            return self._unhurried(terms, lengths, flow)
         due = arrived + terms.deadline_s
         asked, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size, self._pool.idle)
         if late_s := self._refused.late_s(asked, tokens, due - now, now, moment):
@@ -133,7 +132,8 @@ class Decisions:
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
         own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
-        snapshot, work, share, (ahead_s, spare_s) = self._arrived(terms, tokens, texts, flow, now)
+        snapshot, work, share = self._arrived(terms, tokens, texts, flow, now)
+        ahead_s, spare_s = self._learnt.before(flow, terms.deadline_s, now)
         waiting = None
         if not self.queue and self._pool.idle == self._pool.size:
             alone_s, costs = self.alone(lengths, terms.exits[0]), snapshot.capacity.costs
@@ -151,43 +151,70 @@ class Decisions:
         own_s = verdict.own_s if verdict.within else 0.0
         if own_s:
             self._learnt.promised(flow, terms.deadline_s, own_s, now)
-        expected_s = self._expected(snapshot, terms, lengths, due, due - now)
+        expected_s = self._expected(snapshot, terms, lengths, self.queue.due_by(due), due - now)
         return Entry(0.0, verdict.within, due, expected_s, own_s=own_s)
 
-    def _unhurried(self, terms: Terms, lengths: Sequence[int], arrived: float, flow: Flow) -> Entry:
-        """Let in a newcomer without a deadline: it is due when a server of its own would be done with it.
+    def _unhurried(self, terms: Terms, lengths: Sequence[int], flow: Flow) -> Entry:
+        """Let in a newcomer without a deadline."""
+        now, tokens, texts = self._clock(), sum(lengths), len(lengths)
+        snapshot, work, _ = self._arrived(terms, tokens, texts, flow, now)
+        capacity, own = snapshot.capacity, self.queue.flow_tokens[flow] + tokens
+        # Flows of work without a deadline take turns: what waits of another is before this one as far as it is no more.
+        before = own - tokens + sum(min(held, own) for name, held in self.queue.flow_tokens.items() if name != flow)
+        latest_s = self._policy.patience_s + work * own / tokens / (self._unhurried_part(flow) * capacity.workers)
+        seconds = self._expected(snapshot, terms, lengths, (before / capacity.bounds.text_tokens, before), math.inf)
+        if self.queue:
+            seconds = max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s))
+        return Entry(0.0, True, math.inf, seconds)
 
-        A batch of it after another is: as one, it would take the engine from all others when it is.
+    def _date(self, request: Admitted, last: float | None) -> float:
+        """When the next portion of the first of its flow's line is due: as much as a batch takes, at the pace of a
+        server of the flow's own, and spread over its patience.
         """
-        now, texts = self._clock(), len(lengths)
-        snapshot, work, share, (ahead_s, _) = self._arrived(terms, sum(lengths), texts, flow, now)
-        capacity, patience_s = snapshot.capacity, self._policy.patience_s
-        own_s = work / (max(min(share, self._policy.unhurried_share), 1e-3) * capacity.workers)
-        self._learnt.promised(flow, None, own_s, now)
-        until = arrived + patience_s + ahead_s + own_s
-        batches = forecast.batches(lengths, terms.exits[-1], capacity.costs, capacity.bounds) if texts > 1 else 1
-        portion, pace_s = math.ceil(texts / batches), (patience_s + own_s) / texts
-        predicted_s = self._expected(snapshot, terms, lengths, until, math.inf)
-        return Entry(0.0, True, until, predicted_s, portion, pace_s if batches > 1 else 0.0, own_s)
+        now, costs, bounds = self._clock(), self._learnt.cost.costs, self._bounds()
+        texts, layers = len(request.waiting), request.exits[-1]
+        workers = max(1, self._pool.size)
+        own_s = costs.row(request.waiting_tokens, texts, layers, bounds) / (
+            self._unhurried_part(request.flow) * workers
+        )
+        spread_s = max(0.0, request.arrived + self._policy.patience_s - now)
+        request.pace_s = (own_s + spread_s) / texts
+        if texts > 1:
+            lengths = [len(ticket.tokens) for ticket in request.waiting]
+            request.portion = math.ceil(texts / forecast.batches(lengths, layers, costs, bounds))
+        else:
+            request.portion = 1
+        # Who ran on what nobody wanted lets those pass who come with a deadline, and owes no more than that.
+        expected = self._arriving.expected if self._arriving else ()
+        ahead_s = max((kind.deadline_s for kind in expected if kind.deadline_s < math.inf), default=0.0)
+        begins = now if last is None else min(max(last, now - self._policy.unhurried_lag_s), now + ahead_s)
+        return begins + request.portion * request.pace_s
 
-    def _arrived(
-        self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float
-    ) -> tuple[Snapshot, float, float, tuple[float, float]]:
-        """Take note of a newcomer: the moment, its work at its floor, its share, and what a server of its own has."""
+    def _unhurried_part(self, flow: Flow) -> float:
+        """Of the engine, for a flow's work without a deadline: of its share what its tier's hurried work leaves."""
+        expected = self._arriving.expected if self._arriving else ()
+        kinds = [kind for kind in expected if kind.tier == flow[0]]
+        hurried = sum(kind.rates[1] * kind.floor_work for kind in kinds if kind.deadline_s < math.inf)
+        tier = kinds[0].share * max(1, self._pool.size) if kinds else 1.0
+        part = self._share(flow, expected) * max(self._policy.unhurried_least, 1 - hurried / tier)
+        return max(min(part, self._policy.unhurried_share), 1e-3)
+
+    def _arrived(self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float) -> tuple[Snapshot, float, float]:
+        """Take note of a newcomer: the moment, its work at its floor, and its share."""
         snapshot = self.snapshot()
         work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
         self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
-        return snapshot, work, self._share(flow, snapshot), self._learnt.before(flow, terms.deadline_s, now)
+        return snapshot, work, self._share(flow, snapshot.expected)
 
-    def _share(self, flow: Flow, snapshot: Snapshot) -> float:
+    def _share(self, flow: Flow, expected: Sequence[Expected]) -> float:
         """The part of the engine that is a flow's own: its tier's, by the callers that are active in it."""
-        tier = next((kind.share for kind in snapshot.expected if kind.tier == flow[0]), None)
+        tier = next((kind.share for kind in expected if kind.tier == flow[0]), None)
         if tier is None:
             shares = self._learnt.shares
             own = shares.get(flow[0], 1.0)
-            tier = own / (own + sum(shares.get(kind.tier, 1.0) for kind in snapshot.expected))
+            tier = own / (own + sum(shares.get(kind.tier, 1.0) for kind in expected))
         callers = {caller for name, caller in self.queue.flows if name == flow[0]} | {flow[1]}
         return tier / len(callers)
 
@@ -217,40 +244,46 @@ class Decisions:
         )
 
     def behind(self, terms: Terms, lengths: Sequence[int]) -> float:
-        """Seconds to the answer at these terms, behind what waits."""
-        return self._expected(self.snapshot(), terms, lengths, math.inf, math.inf)
+        """Seconds to the answer at these terms, behind all that waits."""
+        return self._expected(self.snapshot(), terms, lengths, (self.queue.texts, self.queue.tokens), math.inf)
 
-    def _expected(self, snapshot: Snapshot, terms: Terms, lengths: Sequence[int], due: float, slack_s: float) -> float:
-        """Seconds to the answer of a newcomer, at the present price: quick, and near enough."""
+    def _expected(
+        self,
+        snapshot: Snapshot,
+        terms: Terms,
+        lengths: Sequence[int],
+        before: tuple[float, float],
+        slack_s: float,
+    ) -> float:
+        """Seconds to the answer of a newcomer, at the present price: quick, and near enough.
+
+        ``before``: texts and tokens that go first.
+        """
         capacity, queue = snapshot.capacity, self.queue
         if not queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack_s, snapshot)
             return self.alone(lengths, layers) + capacity.lag_s
         row = self._curves.row(terms.exits, terms.shares)
         layers = int(row[self._level if queue else _TOP])
-        texts, tokens = queue.due_by(due)
-        before = capacity.costs.row(tokens, max(1.0, texts), self.depth, capacity.bounds)
+        texts, tokens = before
+        work = capacity.costs.row(tokens, max(1.0, texts), self.depth, capacity.bounds)
         own = max(capacity.costs.row(sum(lengths), len(lengths), layers, capacity.bounds), 0.0)
         if not texts:
             return capacity.running_s / capacity.workers + self.alone(lengths, layers) + capacity.lag_s
-        seconds = capacity.finish_one(before, own)
-        return seconds if slack_s < math.inf else self._behind_those_to_come(seconds, due - snapshot.now, snapshot)
+        return capacity.finish_one(work, own)
 
-    def _behind_those_to_come(self, seconds: float, due_s: float, snapshot: Snapshot) -> float:
-        """Seconds to an answer of ``seconds`` if nobody came: who comes before it and is due sooner goes first.
+    def _behind_those_to_come(self, seconds: float, snapshot: Snapshot) -> float:
+        """Of what takes ``seconds`` if nobody came: when those with a deadline go first who come before it is done.
 
-        At the present depth, and no longer than until it is due itself.
+        At the present depth.
         """
         taken = before = 0.0
         for kind in snapshot.expected:
-            if kind.deadline_s < min(due_s, seconds):
+            if kind.deadline_s < seconds:
                 part = kind.rates[0] * kind.work(min(max(self.depth, kind.floor), kind.top)) / snapshot.capacity.workers
                 taken += part
                 before += part * kind.deadline_s
-        if not taken:
-            return seconds
-        later = (seconds - before) / (1 - taken) if taken < 1 else math.inf
-        return max(seconds, min(later, due_s, self._policy.patience_s))
+        return (seconds - before) / (1 - taken) if taken < 1 else math.inf
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
         """What a request on these terms would get if it came now."""

@@ -147,10 +147,6 @@ class Arrivals:
         found.deadline_s, found.curve = deadline_s or inf, curve
 
 
-def _kind(deadline_s: float | None) -> float:
-    return inf if deadline_s is None else _step(deadline_s)
-
-
 @lru_cache(maxsize=256)
 def _step(deadline_s: float) -> int:
     return round(_OCTAVE * log2(deadline_s))
@@ -199,24 +195,24 @@ class Learnt:
                 self._deadlines = {at: w / self._weight for at, w in self._deadlines.items() if w > 1e-4 * self._weight}
                 self._weight = 1.0
 
-    def before(self, flow: Flow, deadline_s: float | None, now: float) -> tuple[float, float]:
+    def before(self, flow: Flow, deadline_s: float, now: float) -> tuple[float, float]:
         """`OwnServer.before`, of a flow's."""
         server = self._servers.get(flow)
-        return server.before(_kind(deadline_s), now) if server else (0.0, inf)
+        return server.before(_step(deadline_s), now) if server else (0.0, inf)
 
-    def promised(self, flow: Flow, deadline_s: float | None, seconds: float, now: float) -> None:
+    def promised(self, flow: Flow, deadline_s: float, seconds: float, now: float) -> None:
         """Work was let in that takes a server of the flow's own so many seconds."""
         server = self._servers.get(flow)
         if server is None:
             if len(self._servers) >= _MOST_FLOWS:
                 self._servers = {name: other for name, other in self._servers.items() if not other.idle(now)}
             server = self._servers[flow] = OwnServer(now)
-        server.promise(_kind(deadline_s), seconds, now + (deadline_s or inf))
+        server.promise(_step(deadline_s), seconds, now + deadline_s)
 
-    def given_back(self, flow: Flow, deadline_s: float | None, seconds: float) -> None:
+    def given_back(self, flow: Flow, deadline_s: float, seconds: float) -> None:
         """Of that so much will not be run: who asked for it left, or it was given up."""
         if server := self._servers.get(flow):
-            server.give_back(_kind(deadline_s), seconds)
+            server.give_back(_step(deadline_s), seconds)
 
     def nobody_waits(self) -> None:
         """The engine is idle: what was used when nobody else wanted it is not held against anyone."""

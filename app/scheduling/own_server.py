@@ -21,7 +21,7 @@ class OwnServer:
     def before(self, kind: float, now: float) -> tuple[float, float]:
         """Seconds until a newcomer is begun; and that it may take at most, or what is due later would be late.
 
-        ``kind``: the shorter the deadline, the less; inf without one.
+        ``kind``: the shorter the deadline, the less.
         """
         self._run(now)
         before, spare, done = 0.0, inf, 0.0

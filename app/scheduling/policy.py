@@ -30,7 +30,9 @@ class Policy:
     others_begin: float = 0.85  # the same while its flow begins: others may begin with it,
     begins_s: float = 0.75  # which is known by then
     patience_s: float = 10.0  # a request without a deadline is due so long after it came, at the soonest
-    unhurried_share: float = 0.5  # of the engine, the most that work without a deadline is promised
+    unhurried_share: float = 0.5  # of the engine, the most that a flow's work without a deadline is promised,
+    unhurried_least: float = 0.1  # and of its share at least, whatever its tier sends with one
+    unhurried_lag_s: float = 1.0  # of its pace that it catches up, if it was kept waiting
     room_share: float = 8.0  # times the room left in the queue that one of several callers may fill
     hopeless: float = 0.75  # of the predicted time: what has less left cannot be in time any more
 

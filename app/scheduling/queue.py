@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.learnt import Flow
 from strata.app.scheduling.ticket import Admitted, Ticket
+from strata.app.scheduling.unhurried import Unhurried
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +31,7 @@ class Columns:
     curves: npt.NDArray[np.intp]  # rows of `Curves`
     kept: Floats  # layers that its tier's share carries: they are not taken for those beyond theirs; 0: none
     within: npt.NDArray[np.bool_]  # let in within its share: goes first when there is not time for all
-    later: Floats  # texts of it that are due later,
+    later: Floats  # texts of its flow that are due later, where it has no deadline,
     paces: Floats  # and seconds from one to the next
 
     def __len__(self) -> int:
@@ -87,13 +89,16 @@ _DUE, _DEADLINE, _TOKENS, _TEXTS, _FLOOR, _CURVE, _TIER, _WITHIN, _LATER, _PACE 
 class DeadlineQueue:
     """Requests ordered by due time; a request whose caller left, or that is over, is not in it.
 
+    ``date``: of `Unhurried`, when what has no deadline is due.
+
     What decisions need of them is kept in one array, so that neither a newcomer nor a decision over a thousand
     requests converts a thousand numbers first. Those at the end are not in it until a decision needs them: on a server
     with time to spare none does.
     """
 
-    def __init__(self, curves: Curves) -> None:
+    def __init__(self, curves: Curves, date: Callable[[Admitted, float | None], float]) -> None:
         self._curves = curves
+        self._unhurried = Unhurried(date)
         self.requests: list[Admitted] = []
         self._dues: list[float] = []
         self._table = np.zeros((10, 64))
@@ -104,7 +109,6 @@ class DeadlineQueue:
         self.tokens = 0
         self.flows: Counter[Flow] = Counter()  # texts that wait, of each,
         self.flow_tokens: Counter[Flow] = Counter()  # and tokens
-        self._paced = 0  # requests not all of which is due together
 
     def __bool__(self) -> bool:
         return bool(self.requests)
@@ -117,25 +121,18 @@ class DeadlineQueue:
         """Put a request with its waiting tickets in its place."""
         if self._curves.full():
             self.forget_curves()
-        at = self.place(request.due)
-        self.requests.insert(at, request)
-        self._dues.insert(at, request.due)
-        self._count(request, 1)
-        if at < self._written:
-            self._make_room(self._written + 1)
-            self._table[:, at + 1 : self._written + 1] = self._table[:, at : self._written]
-            self._written += 1
-            self._write(at)
+        if request.deadline == inf:
+            self._unhurried.join(request)
+        self._insert(request)
+        self._line_changed(request)
 
     def remove(self, request: Admitted) -> bool:
         """Take a request out, wherever it is; whether it was there."""
-        at = bisect_left(self._dues, request.due)
-        while at < len(self._dues) and self._dues[at] == request.due:  # of those due together the first leave first
-            if self.requests[at] is request:
-                self._delete(at)
-                return True
-            at += 1
-        return False
+        found = self._take_out(request)
+        if found and request.deadline == inf:
+            self._unhurried.leave(request)
+            self._line_changed(request)
+        return found
 
     def columns(self, kept: Mapping[str, float]) -> Columns:
         """The columns until the queue changes; ``kept``: layers that tiers keep."""
@@ -158,7 +155,7 @@ class DeadlineQueue:
     def due_by(self, time: float) -> tuple[float, float]:
         """(Texts, tokens) that are due by a time, and go before what is due later."""
         table = self._first(self.place(time))
-        if not self._paced:
+        if not self._unhurried:
             tokens, texts = np.add.reduce(table[_TOKENS : _TEXTS + 1], axis=1).tolist()
             return texts, tokens
         due = table[_TEXTS] + np.clip((time - table[_DUE]) / np.maximum(table[_PACE], 1e-9), 0.0, table[_LATER])
@@ -175,36 +172,92 @@ class DeadlineQueue:
     def take(self, chosen: Iterable[tuple[Admitted, int, int]]) -> list[Ticket]:
         """Take the first ``count`` tickets of requests, which get the depth ``layers``: (request, count, layers)."""
         taken: list[Ticket] = []
+        touched: list[Admitted] = []
         for request, count, layers in chosen:
-            self.remove(request)
+            self._take_out(request)
             request.layers = layers
             taken += request.take(count)
+            touched.append(request)
+            if not request.waiting and request.deadline == inf:
+                self._unhurried.leave(request)
+        for request in touched:
             if request.waiting:
-                self.add(request)
+                if request is self._unhurried.first(request.flow):
+                    self._unhurried.redate(request)
+                self._insert(request)
+        for request in touched:
+            self._line_changed(request)
         return taken
 
     def put_back(self, tickets: Iterable[Ticket]) -> None:
         """Put tickets back in front of what their requests still have waiting."""
         for ticket in tickets:
             request = ticket.request
-            self.remove(request)
+            self._take_out(request)
             request.put_back(ticket)
-            self.add(request)
+            if request.deadline == inf and (former := self._unhurried.come_back(request)):
+                self._take_out(former)
+                self._unhurried.undate(former)
+                self._insert(former)
+            self._insert(request)
+            self._line_changed(request)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take one ticket out: it was answered meanwhile."""
         request = ticket.request
-        listed = self.remove(request)
+        listed = self._take_out(request)
         request.withdraw(ticket)
         if listed and request.waiting:
-            self.add(request)
+            self._insert(request)
+        elif listed and request.deadline == inf:
+            self._unhurried.leave(request)
+        self._line_changed(request)
 
     def drain(self) -> list[Admitted]:
         """Take everything out."""
         everything = list(self.requests)
         while self.requests:
             self._delete(len(self.requests) - 1)
+        self._unhurried.clear()
         return everything
+
+    def _line_changed(self, request: Admitted) -> None:
+        """Of its flow something came or left that has no deadline: the first of the line is due, and all behind it."""
+        if request.deadline < inf:
+            return
+        if first := self._unhurried.undated(request.flow):
+            self._take_out(first)
+            self._unhurried.redate(first)
+            self._insert(first)
+        elif (first := self._unhurried.first(request.flow)) and (at := self._find(first)) < self._written:
+            self._table[_LATER, at] = self._unhurried.texts[request.flow] - self._table[_TEXTS, at]
+
+    def _find(self, request: Admitted) -> int:
+        """Where a request is; past the end if it is not there."""
+        at = bisect_left(self._dues, request.due)
+        while at < len(self._dues) and self._dues[at] == request.due:  # of those due together the first leave first
+            if self.requests[at] is request:
+                return at
+            at += 1
+        return len(self._dues)
+
+    def _insert(self, request: Admitted) -> None:
+        at = self.place(request.due)
+        self.requests.insert(at, request)
+        self._dues.insert(at, request.due)
+        self._count(request, 1)
+        if at < self._written:
+            self._make_room(self._written + 1)
+            self._table[:, at + 1 : self._written + 1] = self._table[:, at : self._written]
+            self._written += 1
+            self._write(at)
+
+    def _take_out(self, request: Admitted) -> bool:
+        at = self._find(request)
+        if at == len(self._dues):
+            return False
+        self._delete(at)
+        return True
 
     def _delete(self, at: int) -> None:
         self.departures += 1
@@ -225,6 +278,7 @@ class DeadlineQueue:
         request = self.requests[at]
         texts = len(request.waiting)
         now = min(texts, request.portion)
+        first = request.deadline == inf and request is self._unhurried.first(request.flow)
         self._table[:, at] = (
             request.due,
             request.deadline,
@@ -234,13 +288,14 @@ class DeadlineQueue:
             self._curves.number(request.exits, request.quality),
             self._tiers.setdefault(request.flow[0], len(self._tiers)),
             request.within,
-            texts - now,
+            self._unhurried.texts[request.flow] - now if first else 0,
             request.pace_s,
         )
 
     def _count(self, request: Admitted, sign: int) -> None:
         texts = len(request.waiting)
-        self._paced += sign * (request.pace_s > 0)
+        if request.deadline == inf:
+            self._unhurried.count(request, sign * texts)
         self.texts += sign * texts
         self.tokens += sign * request.waiting_tokens
         self.flows[request.flow] += sign * texts

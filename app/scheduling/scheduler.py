@@ -177,7 +177,7 @@ class Scheduler:
             flow,
             normalize,
             arrived,
-            entry.until,
+            entry.due,
             arrived + terms.deadline_s if terms.deadline_s else math.inf,
             now - arrived + entry.predicted_s * self._learnt.correction(terms.tier, behind, len(texts)),
             entry.within,
@@ -186,7 +186,7 @@ class Scheduler:
             entry.predicted_s,
             behind,
         )
-        request.portion, request.pace_s, request.own_s = entry.portion, entry.pace_s, entry.own_s
+        request.own_s = entry.own_s
         request.fill(texts)
         return request
 
@@ -358,7 +358,7 @@ class Scheduler:
 
     def _withdraw(self, request: Admitted) -> None:
         """Take a request out; what of it was not run is not held against its caller."""
-        if self._queue.remove(request):
+        if self._queue.remove(request) and request.terms.deadline_s:
             self._learnt.given_back(request.flow, request.terms.deadline_s, request.own_left_s)
 
     def _give_up(self, request: Admitted, why: str) -> None:

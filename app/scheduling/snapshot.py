@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,8 @@ class Snapshot:
         floors = keeps = 0.0
         for kind in self.expected:
             work = kind.rates[1] * kind.floor_work
+            if kind.deadline_s == inf:  # what comes of it beyond its part waits for capacity that nobody wants
+                work = min(work, self.policy.unhurried_share * kind.share * self.capacity.workers)
             floors += work
             keeps += kind.rates[1] * kind.work(max(kind.floor, self.kept.get(kind.tier, 0.0))) - work
             loads[kind.tier] = loads.get(kind.tier, 0.0) + work / (kind.share * self.capacity.workers)

@@ -47,7 +47,7 @@ class Admitted:
     flow: Flow  # tier, and the caller in it
     normalize: bool
     arrived: float
-    until: float  # when all of it is due: its deadline, or for those who have none what their share promises
+    due: float  # its place in the queue: its deadline, or for those who have none when the next portion of it is due
     deadline: float  # inf where there is none
     predicted_s: float  # from arrival to answer, as foreseen when it was let in
     within: bool  # let in within its share
@@ -61,7 +61,7 @@ class Admitted:
     waiting_squares: int = 0  # tokens squared, of each text
     tokens: int = 0
     portion: int = 1 << 30  # texts of it that are due together: all, where it has a deadline,
-    pace_s: float = 0.0  # and from one text to the next of those that are not
+    pace_s: float = 0.0  # and from one text to the next of its flow where it has none
     own_s: float = 0.0  # that all of it takes a server of its flow's own
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself
@@ -116,11 +116,6 @@ class Admitted:
     def own_left_s(self) -> float:
         """Of `own_s`, what its waiting texts take."""
         return self.own_s * self.waiting_tokens / self.tokens
-
-    @property
-    def due(self) -> float:
-        """Its place in the queue: when the next portion of it is due."""
-        return self.until - self.pace_s * max(0, len(self.waiting) - self.portion)
 
     @property
     def over(self) -> bool:

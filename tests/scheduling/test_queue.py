@@ -11,18 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.app.scheduling.curves import Curves
+from strata.app.scheduling.learnt import Flow
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.ticket import Admitted
 from tests.scheduling.callers import terms
 
 
-def request(due: float, lengths: list[int], portion: int = 1 << 30, pace_s: float = 0.0) -> Admitted:
+def request(due: float, lengths: list[int], deadline: float = 0.0, flow: Flow = ("default", "")) -> Admitted:
     loop = asyncio.new_event_loop()
-    made = Admitted(loop.create_future(), terms(), ("default", ""), True, 0.0, due, inf, 0.0, True, (None,) * 8)
+    deadline = deadline or due
+    made = Admitted(loop.create_future(), terms(), flow, True, 0.0, due, deadline, 0.0, True, (None,) * 8)
     loop.close()
-    made.portion, made.pace_s = portion, pace_s
     made.fill([np.zeros(n, np.int32) for n in lengths])
     return made
+
+
+def by_fours(first: Admitted, last: float | None) -> float:
+    """Four texts are due at a time, a second later than those before."""
+    first.portion, first.pace_s = min(4, len(first.waiting)), 0.25
+    return (last or 0.0) + 1.0
 
 
 requests = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 50), min_size=1, max_size=5)), max_size=30)
@@ -30,7 +37,7 @@ requests = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 50), mi
 
 @given(requests, st.randoms(use_true_random=False))
 def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int]]], random: Random) -> None:
-    queue = DeadlineQueue(Curves(12))
+    queue = DeadlineQueue(Curves(12), by_fours)
     waiting: list[Admitted] = []
     for due, lengths in made:
         one = request(float(due), lengths)
@@ -63,28 +70,76 @@ def test_order_and_counts_hold_under_any_sequence(made: list[tuple[int, list[int
         )
 
 
-def test_of_a_request_that_is_due_portion_by_portion_the_queue_counts_what_is_due() -> None:
-    queue = DeadlineQueue(Curves(12))
-    paced, other = request(10.0, [10] * 20, portion=4, pace_s=0.5), request(1.5, [7])
-    queue.add(paced)
-    queue.add(other)
-    assert paced.due == 2.0
-    assert [queue.requests, (queue.texts, queue.tokens)] == [[other, paced], (21, 207)]
-    assert [queue.due_by(time) for time in (1.9, 2.0, 3.0, 99.0)] == [(1, 7), (5, 47), (7, 67), (21, 207)]
+def test_of_a_line_without_a_deadline_the_queue_counts_what_is_due() -> None:
+    queue = DeadlineQueue(Curves(12), by_fours)
+    first, second, other = request(inf, [10] * 20, inf), request(inf, [10] * 6, inf), request(0.5, [7])
+    for one in (first, second, other):
+        queue.add(one)
+    assert queue.requests == [other, first, second]
+    assert (first.due, queue.texts, queue.tokens) == (1.0, 27, 267)
+    assert [queue.due_by(time) for time in (0.9, 1.0, 3.0, 99.0)] == [(1, 7), (5, 47), (13, 127), (27, 267)]
     columns = queue.columns({})
-    assert (columns.texts.tolist(), columns.tokens.tolist()) == ([1, 4], [7, 40])
-    assert [columns.due_by(time)[1] for time in (2.0, 3.0, 99.0)] == [0, 2, 16]
+    assert (columns.texts.tolist(), columns.tokens.tolist()) == ([1, 4, 6], [7, 40, 60])
+    assert [columns.due_by(time)[1] for time in (1.0, 3.0, 99.0)] == [0, 8, 22], "the second request's are among these"
 
-    taken = queue.take([(paced, 3, 12)])
-    assert (paced.due, queue.requests) == (3.5, [other, paced]), "the next are due later"
+    taken = queue.take([(first, 4, 12)])
+    assert (first.due, queue.requests) == (2.0, [other, first, second])
     queue.put_back(taken)
-    assert paced.due == 2.0
-    queue.take([(paced, 18, 12)])
-    assert (paced.due, queue.due_by(99.0)) == (10.0, (3, 27))
+    assert (first.due, len(first.waiting)) == (2.0, 20)
+    queue.take([(first, 20, 12)])
+    assert queue.requests == [other, second]
+    assert second.due == 3.0, "it is the first of the line now"
+    assert queue.due_by(99.0) == (7, 67)
+    assert queue.remove(second)
+    assert not queue.remove(second)
+    assert queue.due_by(99.0) == (1, 7)
+
+
+def test_each_flow_has_a_line_of_its_own() -> None:
+    queue = DeadlineQueue(Curves(12), by_fours)
+    mine = [request(inf, [10], inf, ("default", "me")) for _ in range(3)]
+    yours = request(inf, [10], inf, ("default", "you"))
+    for one in (*mine, yours):
+        queue.add(one)
+    assert queue.requests == [mine[0], yours, mine[1], mine[2]]
+    queue.take([(mine[0], 1, 12)])
+    assert queue.requests == [yours, mine[1], mine[2]]
+    assert mine[1].due == 2.0
+    assert queue.drain() == [yours, mine[1], mine[2]]
+    again = request(inf, [10], inf, ("default", "me"))
+    queue.add(again)
+    assert again.due == 1.0, "a line that was empty begins anew"
+
+
+@given(requests, st.randoms(use_true_random=False))
+def test_lines_hold_under_any_sequence(made: list[tuple[int, list[int]]], random: Random) -> None:
+    queue = DeadlineQueue(Curves(12), by_fours)
+    waiting: list[Admitted] = []
+    for caller, lengths in made:
+        one = request(inf, lengths, inf, ("default", str(caller % 3)))
+        queue.add(one)
+        waiting.append(one)
+        for _ in range(random.randrange(3)):
+            if not queue:
+                break
+            chosen = [(r, random.randrange(1, len(r.waiting) + 1), 6) for r in queue.requests[: random.randrange(1, 4)]]
+            taken = queue.take(chosen)
+            back = [ticket for ticket in taken if random.random() < 0.3]
+            queue.put_back(back)
+            for ticket in back:
+                if random.random() < 0.5:
+                    queue.withdraw(ticket)
+        if queue and random.random() < 0.2:
+            queue.remove(random.choice(queue.requests))
+        assert [r.due for r in queue.requests] == sorted(r.due for r in queue.requests)
+        assert queue.texts == sum(len(r.waiting) for r in queue.requests)
+        assert sum(queue.flows.values()) == queue.texts
+        assert queue.due_by(1e11)[0] == queue.texts, "all of each line is due some time, once"
+        assert sum(r.due < 1e9 for r in queue.requests) >= len(queue.flows), "each line has one that is due"
 
 
 def test_equal_deadlines_are_served_in_order_of_arrival() -> None:
-    queue = DeadlineQueue(Curves(12))
+    queue = DeadlineQueue(Curves(12), by_fours)
     made = [request(1.0, [4]) for _ in range(5)]
     for one in made:
         queue.add(one)

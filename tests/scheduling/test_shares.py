@@ -68,6 +68,34 @@ def test_many_texts_without_a_deadline_are_run_at_the_pace_of_their_share() -> N
     assert max(call.seconds for call in large) < 10.5
 
 
+def test_callers_without_a_deadline_have_their_tiers_share_together() -> None:
+    """Each was promised a part of it as large as when it came: of the other tier 62 % were in time."""
+    app = poisson(0.4 * FULL_PER_S, 25, terms(EXITS, 0.15, "app"), seed=1)
+    bulk = [Call(2 + 0.01 * i, (30,) * 150, terms((12,), None, "bulk"), caller=f"caller{i}") for i in range(16)]
+    simulate(app + bulk, shares={"app": 1.0, "bulk": 1.0})
+    assert in_time(app) >= 0.99
+    assert mean_depth(app) >= 9.5
+    assert max(call.seconds for call in bulk) < 1.2 * 16 * 150 / (0.5 * FULL_PER_S), "as fast as half of the engine"
+
+
+def test_what_was_let_in_by_an_idle_engine_is_run_at_the_share_of_now() -> None:
+    """Its tier was alone when it came, and kept half of the engine from one with nine tenths: 97 % in time."""
+    bulk = [Call(0.5, (35,) * 200, terms((12,), None, "bulk"), leaves_after=30.0) for _ in range(40)]
+    app = poisson(FULL_PER_S, 25, terms(EXITS, 0.5, "app"), seed=1, start=5)
+    simulate(bulk + app, shares={"app": 9.0, "bulk": 1.0})
+    assert in_time(app) == 1.0
+    assert mean_depth(app) >= 11
+
+
+def test_of_one_caller_queries_keep_their_depth_beside_documents_without_a_deadline() -> None:
+    """All of these counted as load that lasts, though they wait for capacity that nobody wants: 6.3 layers."""
+    queries = poisson(0.3 * FULL_PER_S, 25, terms(EXITS, 0.15), seed=1)
+    documents = poisson(0.9 * FULL_PER_S, 25, terms((12,), None), seed=2)
+    simulate(queries + documents)
+    assert in_time(queries) >= 0.99
+    assert mean_depth(queries) >= 8
+
+
 @pytest.mark.parametrize(("texts", "every_s", "deadline_s"), [(32, 5.0, 2.0), (8, 1.25, 0.5)])
 def test_of_one_caller_what_has_little_time_does_not_wait_for_what_has_more(
     texts: int, every_s: float, deadline_s: float
