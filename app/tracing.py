@@ -12,6 +12,8 @@ from threading import Timer
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
+from strata import extras
+
 if TYPE_CHECKING:
     from strata.app.request_context import RequestContext
 
@@ -36,7 +38,7 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise TracingError("--traces: needs more packages: pip install 'strata-embed[otel]'") from error
+            raise TracingError(f"--traces: {extras.needs(extras.OTEL)}") from error
         named = Resource({SERVICE_NAME: "strata"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
         self._exporter = OTLPSpanExporter()

@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
+from strata import extras
 from strata.arguments import count, exits, positive, positives, whole
 from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
@@ -20,7 +21,8 @@ from strata.loadtest.scenarios import SCENARIOS
 if TYPE_CHECKING:
     from strata.loadtest.figures import Figure
 
-# A closer look at a name: the module that measures it has ``async measure(args, report) -> list[Figure]``.
+# A closer look at a name: the module that measures it has ``async measure(args, report) -> list[Figure]``. What it
+# needs of the extra it imports with itself and not later: what is missing is told before anything is made.
 _BENCHMARKS = {
     "depth": "time at fewer layers as a share of full depth",
     "overhead": "throughput through the server as a share of the bare engine's",
@@ -52,8 +54,14 @@ def run(args: argparse.Namespace) -> int:
     from strata.loadtest.connection import LoadError
     from strata.loadtest.report import Report
 
+    try:
+        module = importlib.import_module(f"strata.loadtest.{args.benchmark}")
+    except ModuleNotFoundError as error:
+        if (name := (error.name or "strata").partition(".")[0]) == "strata":
+            raise
+        print(f"strata loadtest {args.benchmark} {extras.needs(extras.LOADTEST, [name])}", file=sys.stderr)
+        return 1
     report = Report(args.benchmark, {name: value for name, value in vars(args).items() if name != "command"})
-    module = importlib.import_module(f"strata.loadtest.{args.benchmark}")
     try:
         figures = asyncio.run(_stoppable(module.measure(args, report)))
     except asyncio.CancelledError:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from usearch.index import Index
 
 from strata.loadtest.connection import Address, Connection, LoadError, Response
 from strata.loadtest.docstrings import docstring_set
@@ -36,13 +36,11 @@ class SearchIndex:
 
     data: RetrievalSet
     space: str
-    index: Any  # usearch's
+    index: Index
 
     @classmethod
     async def build(cls, address: Address, data: RetrievalSet) -> SearchIndex:
         """Embed every document through the server. Raises LoadError where it fails, or its vectors do not compare."""
-        from usearch.index import Index
-
         texts = [text or " " for text in data.documents.values()]
         connection = await Connection.open(address)
         parts, spaces = [], set()

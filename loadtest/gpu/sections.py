@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from strata import extras
 from strata.app.engine.backends import torch_backend
 from strata.app.engine.encoder import Backend, Encoder
 from strata.loadtest.closed_loop import run_for
@@ -168,6 +169,9 @@ class Run:
 
     def beside(self) -> None:
         """sentence-transformers on the same device, tokenizing included."""
+        if missing := extras.missing_of(("sentence_transformers",)):
+            print(f"beside {extras.needs(extras.TRAIN, missing)}", flush=True)
+            return
         from sentence_transformers import SentenceTransformer
 
         kind = {"torch_dtype": torch.bfloat16}

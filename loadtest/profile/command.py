@@ -7,7 +7,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-from strata import terminal
+from strata import extras, terminal
 from strata.arguments import count, counts, server
 from strata.model_store.profiling.benchmarks import add_benchmark_arguments
 
@@ -80,11 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure; the exit status: 1 when something cannot be measured, or with ``--check`` differs."""
-    import importlib.util
-
-    missing = [name for name in ("scipy", "tqdm", "matplotlib", "httpx") if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"strata profile needs {', '.join(missing)}: pip install 'strata-embed[train]'", file=sys.stderr)
+    if missing := extras.missing_of(("scipy", "tqdm", "matplotlib", "httpx")):
+        print(f"strata profile {extras.needs(extras.TRAIN, missing)}", file=sys.stderr)
         return 1
     from strata.app.engine.link import EngineError
     from strata.model_store.bundle.registry import NotFoundError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from strata import __version__
+from strata import __version__, extras
 from strata.arguments import count, counts, exits, positive, whole
 from strata.model_store.bundle.manifest import NAME, NAME_TOLD
 from strata.model_store.bundle.strict import first_fault
@@ -87,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or go on from the work folder's checkpoint, then measure and write the model. Returns the exit status."""
-    if importlib.util.find_spec("sentence_transformers") is None:
-        print("strata train needs more packages: pip install 'strata-embed[train]'", file=sys.stderr)
+    if missing := extras.missing_of(("sentence_transformers",)):
+        print(f"strata train {extras.needs(extras.TRAIN, missing)}", file=sys.stderr)
         return 1
     try:
         work = args.work or Path(f"{args.output}.work")
@@ -117,7 +116,7 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
 
 def has_onnx() -> bool:
     """Whether a bundle can be finished here."""
-    return importlib.util.find_spec("onnx") is not None
+    return not extras.missing_of(("onnx",))
 
 
 def _train(args: argparse.Namespace, work: Path) -> None:
