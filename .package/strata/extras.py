@@ -11,7 +11,12 @@ TRAIN, LOADTEST, OTEL = "train", "loadtest", "otel"
 def needs(extra: str, missing: Iterable[str] = ()) -> str:
     """What a command says that lacks packages of an extra."""
     named = ", ".join(missing)
-    return f"needs more packages{f' ({named})' if named else ''}: pip install 'strata-embed[{extra}]'"
+    return f"needs more packages{f' ({named})' if named else ''}: {install(extra)}"
+
+
+def install(extra: str) -> str:
+    """The command that brings an extra."""
+    return f"pip install 'strata-embed[{extra}]'"
 
 
 def missing_of(packages: Iterable[str]) -> list[str]:

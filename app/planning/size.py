@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strata import terminal
+from strata import extras, terminal
 from strata.model_store.bundle import latency, registry
 from strata.model_store.bundle.bundle import WEIGHTS, read_manifest
 from strata.model_store.bundle.latency import LatencyProfile
@@ -32,7 +32,7 @@ def size(model: str | None, load: Demand) -> dict[str, Any]:
     if not known:
         raise LookupError(
             f"{manifest.name} has no latency profile on this machine ({latency.machine()}); make one: "
-            f"strata profile {model or registry.DEFAULT} --no-agreement"
+            f"strata profile {model or registry.DEFAULT} --no-agreement (its packages: {extras.install(extras.TRAIN)})"
         )
     profile = known[0]
     lengths = sorted({timing.tokens for timing in profile.timings})

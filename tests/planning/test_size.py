@@ -78,5 +78,6 @@ def test_what_was_not_measured_is_said_with_the_way_on(
     error = capsys.readouterr().err
     assert error.startswith("strata plan: tiny has no latency profile on this machine")
     assert f"strata profile {tiny_bundle}" in error
+    assert "pip install 'strata-embed[train]'" in error
     assert main(["plan", "--size", "--model", "nothing"]) == 1
     assert "no model 'nothing'" in capsys.readouterr().err
