@@ -17,6 +17,7 @@ from io import TextIOWrapper
 from types import ModuleType
 
 from strata import PLACE, __version__
+from strata.parser import Parser
 
 # Command -> (module with add_arguments(parser) and run(arguments) -> exit status, what it does). Only the chosen
 # command's module is imported, so that `strata serve` never pays for training and no command pays for another.
@@ -30,7 +31,10 @@ COMMANDS = {
     "profile": ("strata.loadtest.profile.command", "measure what a model is worth at every exit"),
     "sets": ("strata.model_store.profiling.sets_command", "make retrieval sets from pairs kept out of training"),
     "train": ("strata.model_store.training.command", "train a 2D Matryoshka model"),
-    "loadtest": ("strata.loadtest.command", "measure a running server"),
+    "loadtest": (
+        "strata.loadtest.command",
+        "measure a running server",
+    ),
 }
 
 
@@ -64,7 +68,7 @@ def _let_go_of_stdout() -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="strata",
         description="Elastic embedding server: the first N layers of a 2D Matryoshka encoder.",
         formatter_class=argparse.RawDescriptionHelpFormatter,  # which leaves the version's line whole

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from difflib import get_close_matches
 
 PREFIX = "STRATA_"
@@ -19,6 +20,18 @@ def is_link(name: str, value: str) -> bool:
     A Service called strata puts STRATA_PORT=tcp://10.96.0.12:80 into every container of its namespace.
     """
     return bool(_LINK_VALUE.match(value)) and name.upper().endswith("_PORT")
+
+
+def by_variable(message: str, flags: Container[str]) -> str:
+    """The message with STRATA_PORT in the place of --port where a variable set the option and no flag did."""
+    set_here = {name.upper() for name, value in os.environ.items() if value}
+
+    def named(flag: re.Match[str]) -> str:
+        option = flag[1].replace("-", "_")
+        variable = PREFIX + option.upper()
+        return variable if option not in flags and variable in set_here else flag[0]
+
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", named, message)
 
 
 def remarks(environment: Mapping[str, str], options: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ def check_fits(settings: Settings, tiers: Tiers, bundle: Path) -> None:
     if prompt is not None and prompt not in manifest.prompts:
         known = f"must be one of {', '.join(manifest.prompts)}" if manifest.prompts else "leave it out"
         which = "the prompts of" if manifest.prompts else "there are no prompts in"
-        raise SettingsError(f"--default-prompt-name {prompt}: {known}, {which} `{manifest.name}`")
+        raise SettingsError(f"--default-prompt-name: {known}, {which} `{manifest.name}`. Given: {prompt}")
     try:
         planner = Planner(manifest, manifest.name, allow_untrained=settings.allow_untrained, task=settings.task)
     except ValueError as error:

@@ -14,6 +14,7 @@ from strata.app import hangup, listening, settings
 from strata.app.callers.tiers_file import TiersError
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import EnginePool
+from strata.app.environment import by_variable
 from strata.app.listening import Listener
 from strata.model_store.bundle import registry
 
@@ -36,11 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
             pool.launch()  # the engine's processes import for seconds; so does what follows
             return _serve(options, pool, listeners)
         except registry.NotFoundError as error:
-            return _refused(f"--model: {error}")
+            return _refused(f"--model: {error}", arguments)
         except TiersError as error:
-            return _refused(f"--tiers {error}")
+            return _refused(f"--tiers {error}", arguments)
         except (settings.SettingsError, EngineError) as error:
-            return _refused(str(error))
+            return _refused(str(error), arguments)
 
 
 def _end_at_a_signal(begun: ExitStack) -> None:
@@ -69,8 +70,8 @@ def _serve(options: settings.Settings, pool: EnginePool, listeners: Sequence[Lis
         raise settings.SettingsError(str(error)) from error
 
 
-def _refused(message: str) -> int:
+def _refused(message: str, given: argparse.Namespace) -> int:
     from strata.terminal import one_line
 
-    print(f"strata serve: {one_line(message)}", file=sys.stderr)
+    print(f"strata serve: {one_line(by_variable(message, vars(given)))}", file=sys.stderr)
     return 2

@@ -13,8 +13,9 @@ from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_valid
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from strata.app.allowed import allowed
 from strata.app.engine.options import FAITHFUL, EngineOptions
-from strata.app.environment import PREFIX, is_link
+from strata.app.environment import PREFIX, by_variable, is_link
 
 ENV_PREFIX = PREFIX
 
@@ -246,26 +247,27 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.operations_port and self.operations_port == self.port and self.uds is None:
             raise ValueError(
-                f"operations_port {self.operations_port} is port itself: give another, or leave it out to have "
+                f"--operations-port: {self.operations_port} is --port itself; give another, or leave it out to have "
                 "everything on one port"
             )
         if self.api_key is not None and self.tiers is not None:
-            raise ValueError("api_key and tiers are both given: put the key into the tiers file (strata keys new)")
+            raise ValueError("--api-key and --tiers are both given: put the key into the tiers file (strata keys new)")
         threads, cores = (self.workers or 1) * (self.threads or 1), os.cpu_count() or 1
         if threads > _THREADS_A_CORE * cores:
             raise ValueError(
-                f"workers and threads: {threads} threads in all are more than {_THREADS_A_CORE} for each of this "
+                f"--workers and --threads: {threads} threads in all are more than {_THREADS_A_CORE} for each of this "
                 f"machine's {cores} cores"
             )
         if self.max_queue_texts <= self.max_client_batch_size:
             raise ValueError(
-                f"max_queue_texts {self.max_queue_texts} is not more than max_client_batch_size "
-                f"{self.max_client_batch_size}: the largest request could never be accepted (/similarity adds a text)"
+                f"--max-queue-texts: must be more than the {self.max_client_batch_size} of --max-client-batch-size, "
+                "as the largest request could never be accepted (/similarity adds a text). "
+                f"Given: {self.max_queue_texts}"
             )
         if self.payload_memory < self.payload_limit:
             raise ValueError(
-                f"payload_memory {self.payload_memory} is less than payload_limit {self.payload_limit}: "
-                "the largest body could never be read"
+                f"--payload-memory: must be at least the {self.payload_limit} of --payload-limit, as the largest body "
+                f"could never be read. Given: {self.payload_memory}"
             )
         return self
 
@@ -297,14 +299,19 @@ def from_arguments(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:
-            raise SettingsError(first["msg"].removeprefix("Value error, ")) from error
-        name = str(first["loc"][0])
-        place = "--" + name.replace("_", "-") if name in flags else ENV_PREFIX + name.upper()
-        message = first["msg"].removeprefix("Value error, ")
-        shown = "" if name == "api_key" else f" (given: {first['input']!r})"
-        raise SettingsError(f"{place}: {message}{shown}") from error
+        raise SettingsError(by_variable(_told(error), flags)) from error
+
+
+def _told(error: ValidationError) -> str:
+    """The first fault of an option, or of several together, in a line; options are named by their flags."""
+    first = error.errors()[0]
+    own = first["msg"].removeprefix("Value error, ") if first["type"] == "value_error" else None
+    if not first["loc"]:
+        return own or first["msg"]
+    name = str(first["loc"][0])
+    message = own or allowed(Settings.model_json_schema()["properties"][name])
+    shown = "" if name == "api_key" else f". Given: {first['input']}"
+    return f"--{name.replace('_', '-')}: {message}{shown}"
 
 
 def _choices(field: FieldInfo) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 from strata import extras
-from strata.arguments import count, exits, positive, positives, whole
+from strata.arguments import at_least_0, count, exits, positive, positives, whole
 from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
 from strata.loadtest.scenarios import SCENARIOS
@@ -158,7 +158,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--replicas", type=count, default=1, metavar="N", help="servers of two workers (%(default)s)")
     add(
         "--front-ms",
-        type=float,
+        type=at_least_0,
         default=0.5,
         metavar="MS",
         help="of the workers' cores, for each request (%(default)s)",

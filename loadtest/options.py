@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from strata.arguments import count, server
+from strata.parser import Parser
 
 if TYPE_CHECKING:
     from strata.loadtest.connection import Address
@@ -74,6 +75,6 @@ def served_folder(args: argparse.Namespace) -> Path:
     from strata.app import settings
     from strata.model_store.bundle import registry
 
-    parser = argparse.ArgumentParser()
+    parser = Parser(prog="strata serve")
     settings.add_arguments(parser)
     return registry.find(settings.from_arguments(vars(parser.parse_args(args.serve_options))).model or registry.DEFAULT)

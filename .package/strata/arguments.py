@@ -46,6 +46,13 @@ def positive(text: str) -> float:
     return value
 
 
+def at_least_0(text: str) -> float:
+    """A number, 0 or more, that is not infinite."""
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text) is None:
+        raise ArgumentTypeError(f"must be a number, 0 or more. Given: {text}")
+    return float(text)
+
+
 def positives(text: str) -> tuple[float, ...]:
     """Some of them, with commas between them."""
     return tuple(positive(part) for part in text.split(","))

@@ -38,8 +38,8 @@ class OpenChoices:
         """Raise EngineError where the torch that is installed cannot use the device."""
         if self.device != "cpu" and not torch_has_cuda():
             raise EngineError(
-                f"device {self.device}: the torch that is installed was built without CUDA; install one that has it, "
-                "or leave the device to auto"
+                f"--device: {self.device} needs CUDA, and the torch that is installed was built without CUDA; "
+                "install one that has it, or leave it to auto"
             )
 
     def device_at(self, place: int) -> str:
@@ -53,7 +53,7 @@ class OpenChoices:
             gpus = 1 if ":" in self.device else max(gpu_count(), 1)
             if workers and workers > gpus:
                 have = f"{self.device} is one GPU" if gpus == 1 else f"there are {gpus} GPUs"
-                raise EngineError(f"workers: {workers} asked, but {have}, and each takes one worker")
+                raise EngineError(f"--workers: {have}, and each takes one worker. Given: {workers}")
             return workers or gpus, threads or 1
         cores = usable_cores()
         if threads is None:
@@ -75,12 +75,12 @@ class OpenChoices:
             pairs = [(b, d) for b, d in pairs if d != "int8" or b == theirs]
             if not pairs:
                 raise EngineError(
-                    "dtype int8 is not available (on torch it runs on a CPU, by scales that this bundle lacks; measure "
-                    f"them: strata models calibrate {self._bundle.name})"
+                    "--dtype: int8 is not available (on torch it runs on a CPU, by scales that this bundle lacks; "
+                    f"measure them: strata models calibrate {self._bundle.name})"
                 )
         if not pairs:
             have = "; ".join(f"{b}: {', '.join(known[b])}" for b in backends) or "neither backend is installed"
-            raise EngineError(f"dtype {options.dtype} is not available ({have})")
+            raise EngineError(f"--dtype: {options.dtype} is not available on {self.device} ({have})")
         return pairs
 
     def _torch_has_int8(self) -> bool:

@@ -26,7 +26,7 @@ class Figures:
         self._default = task
         self.dtype: str | None = manifest.quality.dtype if manifest.quality else None  # that the figures are of
         if task is not None and task not in self.tasks(None):
-            raise ValueError(f"--task {task}: {self._told(self.tasks(None))}")
+            raise ValueError(f"--task: {self._told(self.tasks(None))}. Given: {task}")
 
     @property
     def known(self) -> tuple[str, ...]:

@@ -97,7 +97,10 @@ def _scrape(url: str) -> Sample:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.1 to 3600")
+        raise argparse.ArgumentTypeError(f"must be a number from 0.1 to 3600. Given: {text}")
     return value

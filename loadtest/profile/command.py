@@ -121,12 +121,12 @@ def _check_options(args: argparse.Namespace) -> None:
 def _output_types(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     if not set(names) <= {"int8", "binary"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not int8, binary or both")
+        raise argparse.ArgumentTypeError(f"must be int8, binary or both, with a comma between. Given: {text}")
     return names
 
 
 def _precisions(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     if not set(names) <= {"float32", "bfloat16", "int8"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of float32, bfloat16 and int8")
+        raise argparse.ArgumentTypeError(f"must be of float32, bfloat16 and int8, with commas between. Given: {text}")
     return tuple(sorted(names, key="int8".__eq__))  # int8 is told beside another

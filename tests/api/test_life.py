@@ -145,7 +145,7 @@ def test_a_dtype_that_the_backend_lacks_is_refused_before_anything_listens(tiny_
     command = [sys.executable, "-P", "-m", "strata.app.cli", *serve]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert result.returncode == 2
-    assert result.stderr.strip() == "strata serve: dtype bfloat16 is not available (onnxruntime: float32, int8)"
+    assert result.stderr == "strata serve: --dtype: bfloat16 is not available on cpu (onnxruntime: float32, int8)\n"
 
 
 def test_an_engine_that_cannot_start_ends_the_server_with_the_reason(

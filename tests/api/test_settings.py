@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from strata.app.cli import main
 from strata.app.settings import Settings, SettingsError, add_arguments, from_arguments
 
 
@@ -67,7 +68,7 @@ def test_switches_can_be_turned_off_and_on(monkeypatch: pytest.MonkeyPatch) -> N
         (("--threads", "1000000000"), "1000000000 threads in all"),
         (("--workers", "50000", "--threads", "50000"), "2500000000 threads in all"),
         (("--drain-seconds", "-1"), "--drain-seconds"),
-        (("--max-queue-texts", "5"), "max_queue_texts"),
+        (("--max-queue-texts", "5"), "--max-queue-texts: must be more than the 1024 of --max-client-batch-size"),
     ],
 )
 def test_a_bad_flag_is_named(flags: tuple[str, ...], place: str) -> None:
@@ -101,3 +102,54 @@ def test_the_front_imports_neither_torch_nor_transformers_nor_onnxruntime() -> N
     check = f"import sys, strata.app.server; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-P", "-c", check], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("serve --dtype int4", "serve: --dtype: must be one of auto, float32, bfloat16, float16, int8. Given: int4"),
+        ("serve --workers 0", "serve: --workers: must be a whole number, 1 or more. Given: 0"),
+        ("serve --port x", "serve: --port: must be a whole number from 0 to 65535. Given: x"),
+        ("serve --min-cosine 2", "serve: --min-cosine: must be a number above 0 and at most 1. Given: 2"),
+        ("serve --writers -1", "serve: --writers: must be a whole number, 0 or more. Given: -1"),
+        ("serve --shadow-share 2", "serve: --shadow-share: must be a number from 0 to 1. Given: 2"),
+        ("serve --bogus", "serve: --bogus: not known here; `strata serve --help` tells what is"),
+        ("serve --model", "serve: --model: needs a value"),
+        ("serve --log-requests=3", "serve: --log-requests/--no-log-requests: takes no value. Given: 3"),
+        ("keys new foo", "keys new: foo: not known here; `strata keys new --help` tells what is"),
+        ("keys", "keys: missing: ACTION"),
+        ("loadtest slo --faults x", "loadtest slo: --faults: must be one of kill, stop. Given: x"),
+        ("top --every x", "top: --every: must be a number from 0.1 to 3600. Given: x"),
+    ],
+)
+def test_what_cannot_be_is_one_line_that_names_it_and_what_can(
+    arguments: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(arguments.split())
+    except SystemExit as end:
+        status = int(str(end.code))
+    assert (status, capsys.readouterr().err) == (2, f"strata {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("STRATA_UI", "maybe", "STRATA_UI: must be true or false (on or off, yes or no, 1 or 0). Given: maybe"),
+        ("STRATA_WORKERS", "0", "STRATA_WORKERS: must be a whole number, 1 or more. Given: 0"),
+        (
+            "STRATA_MAX_QUEUE_TEXTS",
+            "5",
+            "STRATA_MAX_QUEUE_TEXTS: must be more than the 1024 of --max-client-batch-size",
+        ),
+        ("STRATA_MODEL", "nowhere", "STRATA_MODEL: no model 'nowhere'"),
+    ],
+)
+def test_a_variable_that_cannot_be_is_named_in_the_place_of_the_flag(
+    variable: str, value: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert main(["serve"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"strata serve: {line}")
+    assert told.count("\n") == 1

@@ -69,7 +69,7 @@ def refused(*flags: str, **env: str) -> str:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--port", "18080", "--operations-port", "18080"), "operations_port 18080 is port itself: give another"),
+        (("--port", "18080", "--operations-port", "18080"), "--operations-port: 18080 is --port itself; give another"),
         (("--host", "203.0.113.7", "--insecure"), "--host: 203.0.113.7 is no address of this machine"),
         (
             ("--host", "no.such.host.invalid", "--insecure"),
@@ -83,8 +83,8 @@ def refused(*flags: str, **env: str) -> str:
         (("--served-model-name", "two\nlines"), "--served-model-name: must be one line"),
         (("--served-model-name", "tab\there"), "--served-model-name: must be one line"),
         (("--served-model-name", " "), "--served-model-name: must be one line"),
-        (("--client-seconds", "inf"), "--client-seconds: Input should be a finite number"),
-        (("--drain-seconds", "inf"), "--drain-seconds: Input should be a finite number"),
+        (("--client-seconds", "inf"), "--client-seconds: must be a number above 0. Given: inf"),
+        (("--drain-seconds", "inf"), "--drain-seconds: must be a number above 0. Given: inf"),
         (("--root-path", "strata"), "--root-path: must be a path that begins with a slash"),
         (("--root-path", "/a/../b"), "without the steps . and .."),
         (("--root-path", "/a/."), "without the steps . and .."),
@@ -95,13 +95,16 @@ def refused(*flags: str, **env: str) -> str:
         (("--host", "ff02::1", "--insecure"), "is an address of many machines"),
         (("--cors-origin", "example.org"), "--cors-origin: must be * or origins"),
         (("--api-key", "secret key"), "--api-key: must be printable ASCII"),
-        (("--api-key", "k", "--tiers", "t.toml"), "api_key and tiers are both given"),
+        (("--api-key", "k", "--tiers", "t.toml"), "--api-key and --tiers are both given"),
         (("--tiers", "/nowhere.toml", "--port", "0"), "--tiers /nowhere.toml: No such file"),
         (("--model", "nowhere", "--port", "0"), "--model: no model 'nowhere'"),
         (("--uds", "/nowhere/strata.sock"), "--uds: /nowhere/strata.sock: No such file"),
         (("--uds", "/dev/null"), "is no socket; give another path"),
         (("--uds", "/tmp/" + "x" * 120), "too long"),
-        (("--dtype", "bfloat16", "--port", "0"), "dtype bfloat16 is not available"),
+        (
+            ("--dtype", "bfloat16", "--port", "0"),
+            "--dtype: bfloat16 is not available on cpu (onnxruntime: float32",
+        ),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value)[:40].replace("\n", "|"),
 )
@@ -114,8 +117,8 @@ def test_what_cannot_be_is_told_in_a_line_and_leaves_no_process(flags: tuple[str
 @pytest.mark.parametrize(
     ("options", "tiers", "told"),
     [
-        ({"task": "sorting"}, "", "--task sorting: must be one of similarity"),
-        ({"default_prompt_name": "title"}, "", "--default-prompt-name title: must be one of query, passage"),
+        ({"task": "sorting"}, "", "--task: must be one of similarity"),
+        ({"default_prompt_name": "title"}, "", "--default-prompt-name: must be one of query, passage"),
         ({}, "min_quality = 95", "`min_quality` 95 of tier `a` is out of reach at 32 dims"),
         ({}, "min_quality = 95", "it is a share: 0.95 is 95 %"),
         ({}, "min_layers = 5", "`min_layers` of tier `a` must be between 1 and 4"),
@@ -139,8 +142,8 @@ def test_what_the_model_cannot_do_is_told_before_anything_listens(tiny_bundle: P
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
     edit_json(copy / MANIFEST_NAME, prompts={}, quality=None)
     asked = ("--model", str(copy), "--port", "0")
-    assert refused(*asked, "--default-prompt-name", "query").startswith("strata serve: --default-prompt-name query: ")
-    assert "--task similarity: cannot be named: `tiny` was not measured" in refused(*asked, "--task", "similarity")
+    assert refused(*asked, "--default-prompt-name", "query").startswith("strata serve: --default-prompt-name: ")
+    assert "--task: cannot be named: `tiny` was not measured" in refused(*asked, "--task", "similarity")
     tiers = tmp_path / "tiers.toml"
     tiers.write_text('[[tier]]\nname = "a"\nmin_layers = 9\n')
     assert f'--tiers {tiers}: tier "a": min_layers: ' in refused(*asked, "--tiers", str(tiers))
@@ -181,14 +184,14 @@ def test_a_tiers_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["cuda", "cuda:99"])
 def test_a_gpu_that_torch_was_not_built_for_is_refused_before_anything_starts(device: str) -> None:
     line = refused("--device", device, "--backend", "torch", "--port", "0")
-    assert f"device {device}: the torch that is installed was built without CUDA" in line
+    assert f"--device: {device} needs CUDA, and the torch that is installed was built without CUDA" in line
 
 
 def test_a_second_start_on_the_port_is_refused_and_the_first_serves_on(server: RunningServer) -> None:
     port = str(server.port)
     assert f"--port: {port} is in use on 127.0.0.1" in refused("--port", port)
     assert f"--operations-port: {port} is in use" in refused("--port", "0", "--operations-port", port)
-    assert f"--port: {port} is in use" in refused(STRATA_PORT=port)
+    assert f"STRATA_PORT: {port} is in use" in refused(STRATA_PORT=port)
     assert server.client.get("/ready").status_code == 200
 
 

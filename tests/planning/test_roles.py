@@ -73,7 +73,7 @@ def test_request_tier_and_server_name_the_task_in_that_order() -> None:
     assert told(terms(planner=server, layers=1)) == [("search", 61.0)]
     assert told(terms(planner=server, layers=1, tier=similar)) == [("similarity", 75.0)]
     assert "one of similarity, search. Given: sorting" in refused("task", task="sorting")
-    with pytest.raises(ValueError, match="--task sorting: must be one of similarity, search"):
+    with pytest.raises(ValueError, match=r"--task: must be one of similarity, search\. Given: sorting"):
         Planner(searching_manifest(), MODEL, task="sorting")
 
 
