@@ -33,7 +33,7 @@ COMMANDS = {
     "train": ("strata.model_store.training.command", "train a 2D Matryoshka model"),
     "loadtest": (
         "strata.loadtest.command",
-        "measure a running server",
+        "run benchmarks of speed, depth, deadlines and size",
     ),
 }
 

@@ -44,6 +44,11 @@ PEERS = ("infinity", "torch", "openvino", "openvino-int8")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmarks and their options."""
+    parser.description = (
+        "Benchmarks, one for each promise about speed, depth, deadlines and size. Most start a server of their own and "
+        "stop it; depth, slo and search also take the --url of a running one; simulate computes; pictures and diagrams "
+        "draw."
+    )
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
     for name, summary in _BENCHMARKS.items():
         _ADD[name](benchmarks.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + "."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from strata.app.cli import main
+from strata.loadtest import command
 from strata.loadtest.family import has_mapped, measure_memory
 from tests.conftest import RunningServer
 
@@ -56,6 +58,17 @@ def test_the_help_imports_nothing_heavy() -> None:
     assert shown.strip() == "[]"
 
 
+def test_the_help_says_which_benchmarks_take_a_running_server() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert parser._subparsers is not None
+    benchmarks = parser._subparsers._group_actions[0].choices
+    assert isinstance(benchmarks, dict)
+    taking = [name for name, each in benchmarks.items() if "--url" in each.format_help()]
+    assert sorted(taking) == ["depth", "search", "slo"]
+    assert "depth, slo and search also take the --url of a running one" in (parser.description or "")
+
+
 def test_memory_is_that_of_the_whole_family(server: RunningServer) -> None:
     memory = measure_memory(server.process.pid)
     assert memory.processes >= 2
@@ -64,9 +77,9 @@ def test_memory_is_that_of_the_whole_family(server: RunningServer) -> None:
 
 
 def test_told_to_end_it_stops_the_server_it_started(tiny_bundle: Path) -> None:
-    command = [sys.executable, "-P", "-m", "strata.app.cli", "loadtest", "depth", "--rounds", "1000"]
+    told_to_end = [sys.executable, "-P", "-m", "strata.app.cli", "loadtest", "depth", "--rounds", "1000"]
     process = subprocess.Popen(
-        [*command, "--", "--model", str(tiny_bundle), *_SMALL_SERVER], stderr=subprocess.PIPE, text=True
+        [*told_to_end, "--", "--model", str(tiny_bundle), *_SMALL_SERVER], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     assert "warm-up" in process.stderr.readline()  # the server is up
