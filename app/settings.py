@@ -95,7 +95,10 @@ class Settings(BaseSettings):
         _HTTP, None, "Unix socket to listen on in the place of host and port; its folder says who may connect", "PATH"
     )
     root_path: str = _option(
-        _HTTP, "", "path under which a proxy serves this, with or without taking it off: /strata", "PATH"
+        _HTTP,
+        "",
+        "path under which a proxy serves this, with or without taking it off, as /strata (default: none)",
+        "PATH",
     )
     cors_origin: str | None = _option(
         _HTTP, None, "origins whose pages may call this from a browser, with commas between; * is every one", "ORIGIN"
@@ -319,7 +322,7 @@ def _choices(field: FieldInfo) -> tuple[str, ...]:
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    default = "" if field.default is None else f" (default: {_shown(field.default)})"
+    default = "" if field.default in (None, "") else f" (default: {_shown(field.default)})"
     return f"{field.description}{default} [{ENV_PREFIX}{name.upper()}]".replace("%", "%%")
 
 

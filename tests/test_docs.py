@@ -57,6 +57,7 @@ def test_every_option_is_on_its_page(client: Client) -> None:
     page = client.get("/guide/options.md").text
     for name in Settings.model_fields:
         assert f"`--{name.replace('_', '-')}`" in page
+    assert "``" not in page, "a default that is nothing"
 
 
 def test_every_series_is_on_its_page(client: Client) -> None:

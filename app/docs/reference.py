@@ -25,7 +25,7 @@ def options() -> str:
         if extra["group"] != group:
             group = str(extra["group"])
             lines += [f"\n## {group}\n", "| flag | default | what |", "| --- | --- | --- |"]
-        default = "" if field.default is None else f"`{_shown(field.default)}`"
+        default = "" if field.default in (None, "") else f"`{_shown(field.default)}`"
         flag = "--" + name.replace("_", "-")
         lines.append(f"| `{flag}` | {default} | {_cell(field.description or '')} |")
     return "\n".join(lines) + "\n"

@@ -47,6 +47,7 @@ def test_every_option_is_in_the_help_with_its_variable(name: str) -> None:
     text = parser.format_help()
     assert "--" + name.replace("_", "-") in text
     assert f"STRATA_{name.upper()}" in text
+    assert "(default: )" not in text
 
 
 def test_switches_can_be_turned_off_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
