@@ -66,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
             raise
         print(f"strata loadtest {args.benchmark} {extras.needs(extras.LOADTEST, [name])}", file=sys.stderr)
         return 1
+    if getattr(args, "url", None) and args.serve_options:
+        told = f"{' '.join(args.serve_options)}: options of a server that is started; --url is of one that runs"
+        print(f"strata loadtest {args.benchmark}: {told}", file=sys.stderr)
+        return 2
     report = Report(args.benchmark, {name: value for name, value in vars(args).items() if name != "command"})
     try:
         figures = asyncio.run(_stoppable(module.measure(args, report)))

@@ -184,7 +184,16 @@ _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in 
 _OURS, _X = (b"x-strata-", b"x-strata_", b"x_strata-", b"x_strata_"), ord("x")
 _NAMES = frozenset(_OPTIONS)
 _IN_THE_BODY = frozenset(
-    {"normalize", "truncate", "truncation", "truncation_direction", "prompt_name", "encoding_format", "embedding_types"}
+    {
+        "normalize",
+        "truncate",
+        "truncation",
+        "truncation_direction",
+        "prompt_name",
+        "encoding_format",
+        "embedding_types",
+        "max_tokens",
+    }
 )
 _AS_IT_IS = {"normalize": True, "encoding_format": "float", "embedding_types": ["float"]}  # asked for or not
 _NOTHING = Ask()
@@ -275,6 +284,27 @@ def _option_of(header: bytes) -> str:
     if "_" in written:  # read here, it would be dropped by the first proxy on the way
         raise Refusal(VALIDATION, f"`{written}` is no header here; the name is {_HEADER_NAMES[name]}", name)
     return name
+
+
+def refuse_asks(scope: Scope, body: BaseModel | None = None) -> None:
+    """Refuse options where no text is embedded, and fields of the body in the query. Raises Refusal.
+
+    Headers pass: a client that has them set sends them with all that it asks.
+    """
+    extra, fields = (body.model_extra or {}, type(body).model_fields) if body else ({}, {})
+    for name, _ in parse_qsl(header_text(scope["query_string"]), keep_blank_values=True):
+        if name in fields:
+            raise Refusal(VALIDATION, f"`{name}` is read in the body alone", name)
+        _refuse_ask(name)
+    for name, value in extra.items():
+        if value is not None and value != _AS_IT_IS.get(name):
+            _refuse_ask(name)
+
+
+def _refuse_ask(name: str) -> None:
+    refuse_misspelt((name,), _NAMES)
+    if name in _NAMES or name in _IN_THE_BODY:
+        raise Refusal(VALIDATION, f"`{name}` is no option here: no text is embedded", name)
 
 
 def _refuse_dropped(extra: Mapping[str, Any], known: frozenset[str]) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.ask import size_of
+from strata.app.api.ask import refuse_asks, size_of
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
@@ -80,6 +80,7 @@ class NowAnswer(BaseModel):
 @router.get("/now", openapi_extra={"parameters": _DOCS}, responses=answers(NowAnswer, 401, 422))
 async def now(request: Request) -> Response:
     """Load, depth, times against deadlines, tiers and queue of the last seconds, one sample a second."""
+    refuse_asks(request.scope)
     lifecycle: Lifecycle = request.app.state.lifecycle
     recorder: Recorder = request.app.state.recorder
     seconds = size_of(request.scope, "seconds", _USUAL, KEPT)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from strata import __version__
+from strata.app.api.ask import refuse_asks
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
 from strata.app.api.responses import json_response
@@ -47,9 +48,10 @@ async def metrics(request: Request) -> Response:
     return Response(found.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-@router.get("/info", responses={503: TEI_ERRORS[503]})
+@router.get("/info", responses={422: TEI_ERRORS[422], 503: TEI_ERRORS[503]})
 async def info(request: Request) -> Response:
     """The model, what it was trained and measured for, what runs it and why, and the limits."""
+    refuse_asks(request.scope)
     lifecycle: Lifecycle = request.app.state.lifecycle
     content = described(lifecycle.opened(), request.app.state.settings, request.app.state.tiers)
     return json_response(content | {"state": lifecycle.state})

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from strata.app.api.ask import refuse_asks
 from strata.app.api.body import IdLists, Ids, OneError, Strings, listed, read
 from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.limits import RequestLimits
@@ -32,7 +33,7 @@ router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 class TokenizeRequest(BaseModel):
     """Texts to tokenize."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     inputs: Annotated[str | Strings, OneError("must be a string or a list of strings")]
     add_special_tokens: Annotated[bool, Field(description="With the tokens the model puts around a text.")] = True
@@ -42,7 +43,7 @@ class TokenizeRequest(BaseModel):
 class DecodeRequest(BaseModel):
     """Token ids to turn back into texts."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     ids: Annotated[Ids | IdLists, OneError("must be a list of token ids or a list of lists of token ids")]
     skip_special_tokens: bool = True
@@ -68,6 +69,7 @@ _DECODE_DOCS = body_docs(DecodeRequest, examples={"one text": {"ids": [101, 2784
 async def tokenize(request: Request) -> Response:
     """The tokens of each text, uncut, and where each lies in it; of at most 200,000 characters in all."""
     body = await read(request, TokenizeRequest)
+    refuse_asks(request.scope, body)
     inputs, _ = listed(body.inputs)
     _check_length(inputs, "inputs", "characters")
     with _admitted(request, len(inputs), "inputs") as tokenizer:
@@ -83,6 +85,7 @@ async def tokenize(request: Request) -> Response:
 async def decode(request: Request) -> Response:
     """The texts that token ids stand for; at most 200,000 in all."""
     body = await read(request, DecodeRequest)
+    refuse_asks(request.scope, body)
     ids, _ = listed(body.ids)
     _check_length(ids, "ids", "ids")
     with _admitted(request, len(ids), "ids") as tokenizer:

@@ -13,6 +13,10 @@ from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
 from strata.arguments import count, positive, server, share
 
 _TIMEOUT_S = 30
+_URL = "http://127.0.0.1:8080"
+_RATE, _CORES, _BUSY = 100.0, 2, 0.6
+_SIZING = frozenset({"model", "rate", "cores", "busy"})
+_WRONG = 2  # the exit status where options cannot be
 _ASKS = {
     "budget-ms": "milliseconds from arrival to answer",
     "min-quality": "least share of full quality",
@@ -33,9 +37,7 @@ _ASKS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the address and what may be asked; an API key is read from STRATA_KEY."""
     parser.epilog = f"An API key is read from the environment variable {KEY}."
-    parser.add_argument(
-        "--url", type=server, default="http://127.0.0.1:8080", help="of the server (default: %(default)s)"
-    )
+    parser.add_argument("--url", type=server, help=f"of the server (default: {_URL})")
     for name, text in _ASKS.items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=text)
     sizing = parser.add_argument_group(
@@ -43,22 +45,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sizing.add_argument("--size", action="store_true", help="say it, for texts of --tokens")
     sizing.add_argument("--model", metavar="NAME", help="a name from `strata models list` (default: the built-in one)")
-    sizing.add_argument("--rate", type=positive, default=100.0, metavar="N", help="texts a second (%(default)s)")
-    sizing.add_argument("--cores", type=count, default=2, metavar="N", help="of a replica (%(default)s)")
-    sizing.add_argument(
-        "--busy", type=share, default=0.6, metavar="X", help="share of the time a core may work (%(default)s)"
-    )
+    sizing.add_argument("--rate", type=positive, metavar="N", help=f"texts a second ({_RATE:g})")
+    sizing.add_argument("--cores", type=count, metavar="N", help=f"of a replica ({_CORES})")
+    sizing.add_argument("--busy", type=share, metavar="X", help=f"share of the time a core may work ({_BUSY})")
     parser.add_argument("--json", action="store_true", help="print the server's answer as it came")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan; 1 when the server refuses or cannot be reached, with its reason."""
+    """Print the plan; 1 when the server refuses or cannot be reached, with its reason, 2 for options that cannot be."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    asks = {option: name for option in _ASKS if (name := option.replace("-", "_")) in given}
     if arguments.size:
+        for option in [*["url"] * ("url" in given), *asks]:
+            if option != "tokens":
+                return _refused(f"--{option}: goes without --size, as no server is asked", _WRONG)
         return _size(arguments)
-    given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in _ASKS}
-    query = urlencode({name: value for name, value in given.items() if value is not None})
+    for option in _SIZING & given.keys():
+        return _refused(f"--{option}: goes with --size alone", _WRONG)
+    query = urlencode({name: given[name] for name in asks.values()})
     try:
-        plan = _plan(arguments.url, query)
+        plan = _plan(arguments.url or _URL, query)
     except NotAnsweredError as error:
         return _refused(str(error))
     if arguments.json:
@@ -84,9 +90,10 @@ def _size(arguments: argparse.Namespace) -> int:
 
     tokens = arguments.tokens or "32"
     if not tokens.isdecimal() or int(tokens) < 1:
-        return _refused("--tokens must be 1 or more")
+        return _refused(f"--tokens: must be a whole number, 1 or more. Given: {tokens}", _WRONG)
+    rate, busy, cores = arguments.rate or _RATE, arguments.busy or _BUSY, arguments.cores or _CORES
     try:
-        found = size.size(arguments.model, size.Demand(arguments.rate, int(tokens), arguments.busy, arguments.cores))
+        found = size.size(arguments.model, size.Demand(rate, int(tokens), busy, cores))
     except (LookupError, ValueError) as error:
         return _refused(str(error))
     if arguments.json:
@@ -131,6 +138,6 @@ def _share(quality: float | None) -> str:
     return "-" if quality is None else f"{quality:.3f}"
 
 
-def _refused(message: str) -> int:
+def _refused(message: str, status: int = 1) -> int:
     print(f"strata plan: {message}", file=sys.stderr)
-    return 1
+    return status

@@ -82,3 +82,35 @@ def test_malformed_comparisons_are_refused(client: Client, inputs: object, statu
     response = client.post("/similarity", json={"inputs": inputs})
     assert response.status_code == status
     assert set(response.json()) == {"error", "error_type"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "told"),
+    [
+        ("POST", "/tokenize?layers=3", {"inputs": "a"}, "`layers` is no option here: no text is embedded"),
+        (
+            "POST",
+            "/tokenize?add_special_tokens=false",
+            {"inputs": "a"},
+            "`add_special_tokens` is read in the body alone",
+        ),
+        ("POST", "/tokenize", {"inputs": "a", "truncate": True}, "`truncate` is no option here: no text is embedded"),
+        ("POST", "/decode?dims=3", {"ids": [5]}, "`dims` is no option here; the name is `dim`"),
+        ("POST", "/decode", {"ids": [5], "layers": 3}, "`layers` is no option here: no text is embedded"),
+        ("POST", "/similarity?normalize=false", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, "body alone"),
+        ("POST", "/v2/embed?max_tokens=5", {"texts": ["a"]}, "`max_tokens` is read in the body alone"),
+        ("GET", "/now?tier=default", None, "`tier` is no option here: no text is embedded"),
+        ("GET", "/info?dim=16", None, "`dim` is no option here: no text is embedded"),
+    ],
+)
+def test_options_where_nobody_reads_them_are_refused(
+    client: Client, method: str, path: str, body: object, told: str
+) -> None:
+    response = client.request(method, path, json=body)
+    assert response.status_code in (400, 422)
+    assert told in response.text
+    plain = path.partition("?")[0]
+    asked = {"inputs": "a"} if plain == "/tokenize" else {"ids": [5]} if plain == "/decode" else body
+    # Headers that a client has set are sent with all that it asks; names of somebody else's pass.
+    answer = client.request(method, f"{plain}?trace=1", json=asked, headers={"X-Strata-Layers": "2"})
+    assert answer.status_code == 200

@@ -81,3 +81,18 @@ def test_what_was_not_measured_is_said_with_the_way_on(
     assert "pip install 'strata-embed[train]'" in error
     assert main(["plan", "--size", "--model", "nothing"]) == 1
     assert "no model 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--rate", "5"], "--rate: goes with --size alone"),
+        (["--size", "--budget-ms", "5"], "--budget-ms: goes without --size, as no server is asked"),
+        (["--size", "--url", "127.0.0.1:1"], "--url: goes without --size, as no server is asked"),
+    ],
+)
+def test_options_of_the_other_way_to_ask_are_refused(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *options]) == 2
+    assert capsys.readouterr().err == f"strata plan: {told}\n"
