@@ -14,6 +14,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from strata.app.unix_connection import UnixConnection
+
 _PROC = Path("/proc")
 _LISTENING_TCP, _LISTENING_UNIX = "0A", "00010000"  # the state of one, the flags of the other
 _TIMEOUT_S = 1.0
@@ -102,20 +104,9 @@ def _tcp_place(address: str, port: str) -> str:
     return f"[{host}]:{int(port, 16)}" if ":" in host else f"{host}:{int(port, 16)}"
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_TIMEOUT_S)
-        self.sock.connect(self._path)
-
-
 def _answers(place: str) -> bool:
     if "/" in place:
-        connection: http.client.HTTPConnection = _UnixConnection(place)
+        connection: http.client.HTTPConnection = UnixConnection(place, timeout=_TIMEOUT_S)
     else:
         connection = http.client.HTTPConnection(place, timeout=_TIMEOUT_S)
     try:

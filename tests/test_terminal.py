@@ -18,7 +18,7 @@ from threading import Thread
 import pytest
 
 from strata.app.cli import main
-from strata.arguments import count, counts, exits, positive, positives, server, share
+from strata.arguments import count, counts, exits, positive, positives, server, server_or_socket, share
 from strata.model_store.bundle import latency, registry
 from tests.model_store.folders import edit_json
 from tests.tiny_models import tiny_sentence_model
@@ -207,6 +207,9 @@ def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -
         (positive, "0.5", 0.5),
         (server, "127.0.0.1:8080", "http://127.0.0.1:8080"),
         (server, "https://example.org/strata/", "https://example.org/strata"),
+        (server_or_socket, "127.0.0.1:8080", "http://127.0.0.1:8080"),
+        *((server_or_socket, text + "/s", "unix:/s") for text in ("unix:", "unix://", "http://unix:")),
+        *((server, text, None) for text in ("unix:/s", "http://unix:/s")),
         (counts, "3, 6,12", (3, 6, 12)),
         (exits, "0,6", (0, 6)),
         (positives, "0.5,2", (0.5, 2.0)),

@@ -7,6 +7,8 @@ from argparse import ArgumentTypeError
 from math import isfinite
 from urllib.parse import urlsplit
 
+SOCKET = "unix:"  # before the path of a Unix socket, in the place of an address
+
 
 def count(text: str) -> int:
     """A whole number, 1 or more."""
@@ -74,6 +76,16 @@ def server(text: str) -> str:
         known = known and not (parts.username or parts.query or parts.fragment or re.search(r"[\s\0-\x1f\x7f]", url))
     except ValueError:  # a port or a bracket that is none
         known = None
+    if re.match("(http://)?unix:", text):
+        raise ArgumentTypeError(
+            f"must be an address with host and port, as a Unix socket is not asked here. Given: {text}"
+        )
     if not known:
         raise ArgumentTypeError(f"must be the address of a server, as http://127.0.0.1:8080. Given: {text}")
     return url.rstrip("/")
+
+
+def server_or_socket(text: str) -> str:
+    """The address of a server, or ``unix:`` and the path of the socket of its --uds."""
+    path = re.sub("^(http://)?unix:(//(?=/))?", "", text)
+    return server(text) if path == text else SOCKET + path

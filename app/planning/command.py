@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from strata import terminal
 from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
-from strata.arguments import count, positive, server, share
+from strata.arguments import count, positive, server_or_socket, share
 
 _TIMEOUT_S = 30
 _URL = "http://127.0.0.1:8080"
@@ -37,7 +37,9 @@ _ASKS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the address and what may be asked; an API key is read from STRATA_KEY."""
     parser.epilog = f"An API key is read from the environment variable {KEY}."
-    parser.add_argument("--url", type=server, help=f"of the server (default: {_URL})")
+    parser.add_argument(
+        "--url", type=server_or_socket, help=f"of the server, or unix:PATH of its --uds (default: {_URL})"
+    )
     for name, text in _ASKS.items():
         parser.add_argument(f"--{name}", metavar="VALUE", help=text)
     sizing = parser.add_argument_group(

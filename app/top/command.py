@@ -12,7 +12,7 @@ from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
 from strata.app.top.reading import Sample, Window
 from strata.app.top.screen import screen
 from strata.app.top.state import state
-from strata.arguments import server
+from strata.arguments import server_or_socket
 
 _TIMEOUT_S = 10
 
@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"An API key is read from the environment variable {KEY}."
     parser.add_argument(
         "--url",
-        type=server,
+        type=server_or_socket,
         default="http://127.0.0.1:8080",
-        help="of the server, or of its operations port (default: %(default)s)",
+        help="of the server, or of its operations port, or unix:PATH of its --uds (default: %(default)s)",
     )
     parser.add_argument("--every", type=_seconds, default=2.0, metavar="SECONDS", help="between looks (default: 2)")
     parser.add_argument("--once", action="store_true", help="look for one such time, print it and end")

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from strata.app.callers.tiers_file import TiersError
+from strata.app.cli import main
 from strata.app.engine.devices import torch_has_cuda
 from strata.app.fitting import check_fits
 from strata.app.listening import beyond_this_machine, bind
@@ -286,7 +287,9 @@ def test_a_name_with_several_addresses_is_listened_to_at_all_of_them(
             pass
 
 
-def test_a_unix_socket_is_served_and_taken_away(start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_unix_socket_is_served_and_taken_away(
+    start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "strata.sock"
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))
@@ -295,6 +298,10 @@ def test_a_unix_socket_is_served_and_taken_away(start_server: ServerFactory, tin
     assert path.stat().st_mode & 0o777 == 0o666
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://strata") as client:
         assert len(client.post("/embed", json={"inputs": "river"}).json()[0]) == 32
+        assert main(["plan", "--url", f"unix:{path}"]) == 0
+        assert main(["top", "--url", f"http://unix:{path}", "--once", "--every", "0.1"]) == 0
+        assert main(["plan", "--url", f"unix:{path}.not"]) == 1
+        assert capsys.readouterr().err == f"strata plan: unix:{path}.not: No such file or directory\n"
         refused_line = refused("--uds", str(path))
         assert f"--uds: {path} is in use" in refused_line
         assert client.post("/embed", json={"inputs": ""}).status_code == 400
