@@ -12,6 +12,9 @@ from urllib.parse import urljoin
 import pytest
 from httpx import Client
 
+from strata.app.api import refusals
+from strata.app.api.told_headers import OF_ALL, OF_VECTORS
+from strata.app.api.told_refusals import WHEN
 from strata.app.cli import COMMANDS, main
 from strata.app.docs.pages import PAGES, html
 from strata.app.settings import Settings
@@ -75,7 +78,23 @@ def test_every_route_is_on_its_page(client: Client) -> None:
     assert schema["paths"]
     for path, methods in schema["paths"].items():
         for method in methods:
-            assert f"## {method.upper()} {path}\n" in page
+            same = "The same answers at `" + f"{method.upper()} {path}" + "`"
+            assert f"## {method.upper()} {path}\n" in page or same in page
+            body = methods[method].get("requestBody", {}).get("content", {}).get("application/json", {})
+            for name, field in body.get("schema", {}).get("properties", {}).items():
+                assert field.get("description"), f"{path}: {name}"
+    for hidden in ("POST /", "POST /embeddings", "GET /v1/models/{name}"):
+        assert hidden in page
+    assert page.count("| `budget_ms` |") == 1, "options are told once"
+    assert "null" not in re.sub(r" or null", "", page)
+
+
+def test_every_header_of_an_answer_and_every_refusal_is_on_the_page_of_the_api() -> None:
+    told = {name.lower() for names in OF_VECTORS | OF_ALL for name in names.split(", ")}
+    for file in ("responses", "output", "gateway"):
+        source = (ROOT / "app" / "api" / f"{file}.py").read_text(encoding="utf-8")
+        assert set(re.findall(r'\(\s*b"((?:x|server)-[a-z0-9-]+)",', source)) <= told, file
+    assert set(WHEN) == {kind for kind in vars(refusals).values() if isinstance(kind, refusals.Kind)}
 
 
 def test_an_unknown_page_names_those_there_are(client: Client) -> None:

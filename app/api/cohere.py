@@ -20,6 +20,7 @@ from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.output import base64_rows, check_output, fragment, headers, numbers
 from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
+from strata.app.api.told_headers import OPENAPI
 from strata.app.planning.plan import Ask
 from strata.app.tokenizer import Encode
 from strata.model_store.bundle.output_types import OutputType, coarsest
@@ -43,13 +44,13 @@ _INPUT_TYPES: dict[str, InputType | None] = {
 class CohereRequest(ElasticBody):
     """Cohere's request. `model` is accepted whatever it says: one model is served."""
 
-    texts: Strings | None = None
+    texts: Annotated[Strings | None, Field(description="The texts; this or `inputs`.")] = None
     inputs: Annotated[
         Annotated[list[dict[str, Any]], FirstError()] | None,
         Field(description='The same as `texts`, each as `{"content": [{"type": "text", "text": "..."}]}`.'),
     ] = None
-    images: list[str] | None = None
-    model: str | None = None
+    images: Annotated[list[str] | None, Field(description="Refused: this model embeds texts.")] = None
+    model: Annotated[str | None, Field(description="Anything: one model is served.")] = None
     embedding_types: Annotated[
         Annotated[list[EmbeddingType], FirstError()] | None,
         Field(description="One or several; base64 is that of float. Default: float."),
@@ -109,10 +110,13 @@ def _part(part: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
+Number = float  # whose name a field of the next takes
+
+
 class CohereEmbeddings(BaseModel):
     """Vectors, one list a type that was asked for."""
 
-    float: list[list[float]] | None = None
+    float: list[list[Number]] | None = None
     int8: list[list[int]] | None = None
     uint8: list[list[int]] | None = None
     binary: list[list[int]] | None = None
@@ -144,7 +148,9 @@ _DOCS = body_docs(
 )
 
 
-@router.post("/v2/embed", openapi_extra=_DOCS, responses={200: {"model": CohereAnswer}, **COHERE_ERRORS})
+@router.post(
+    "/v2/embed", openapi_extra=_DOCS, responses={200: {"model": CohereAnswer, "headers": OPENAPI}, **COHERE_ERRORS}
+)
 async def embed_by_type(request: Request) -> Response:
     """Embed texts once, and tell the vectors in every type that is asked for."""
     embedder: Embedder = request.app.state.embedder

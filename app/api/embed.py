@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,8 @@ from strata.app.api.negotiation import preferred
 from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import JSON, RAW, json_response, raw_response
+from strata.app.api.told_headers import OPENAPI
+from strata.app.docs.api_page import SAME_AS
 from strata.app.headers import header_values
 from strata.app.tokenizer import Encode
 
@@ -55,7 +57,7 @@ class TextOptions(BaseModel):
 class EmbedRequest(TextOptions, OutputOptions, ElasticBody):
     """Texts to embed: one string or many, or token ids of the model's own vocabulary, taken as they are."""
 
-    inputs: Inputs
+    inputs: Annotated[Inputs, Field(description="One text, several, or token ids of one or of several.")]
     normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
 
 
@@ -73,7 +75,10 @@ _RAW_DOCS = {
 }
 
 
-@router.post("/embed", openapi_extra=_DOCS, responses={200: {"model": list[list[float]], **_RAW_DOCS}, **TEI_ERRORS})
+_ANSWERS: dict[int | str, Any] = {200: {"model": list[list[float]], **_RAW_DOCS, "headers": OPENAPI}, **TEI_ERRORS}
+
+
+@router.post("/embed", openapi_extra=_DOCS, responses=_ANSWERS)
 async def embed_texts(request: Request) -> Response:
     """Embed texts with the first `layers` layers, as vectors of length `dim`.
 
@@ -97,4 +102,4 @@ async def embed_texts(request: Request) -> Response:
 
 
 # TEI answers here too, and Hugging Face's InferenceClient posts to the bare address.
-router.add_api_route("/", embed_texts, methods=["POST"], include_in_schema=False)
+router.add_api_route("/", embed_texts, methods=["POST"], openapi_extra={**_DOCS, SAME_AS: "/embed"}, responses=_ANSWERS)

@@ -8,9 +8,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from strata.app.api.ask import QUERY_DOCS
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import NOT_FOUND, Refusal
+from strata.app.api.told_headers import OF_ALL, OF_VECTORS
+from strata.app.api.told_refusals import WHEN
 from strata.app.docs import pages, reference
+from strata.app.docs.api_page import ApiPage
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)
 
@@ -47,10 +51,25 @@ async def page(request: Request) -> Response:
 
 def _markdown(slug: str, request: Request) -> str:
     if slug == "api":
-        return reference.api(request.app.openapi())
+        return ApiPage(request.app.openapi(), QUERY_DOCS, OF_VECTORS | OF_ALL, _refusals()).markdown()
     if slug in _MADE:
         return _MADE[slug]()
     return pages.markdown(slug)
+
+
+def _refusals() -> list[tuple[str, ...]]:
+    """By status, as the page has them."""
+    return [
+        (
+            str(kind.status),
+            kind.reason,
+            when,
+            "" if kind.openai_status == kind.status else str(kind.openai_status),
+            kind.error_type,
+            f"`{kind.openai_code}`",
+        )
+        for kind, when in sorted(WHEN.items(), key=lambda row: row[0].status)
+    ]
 
 
 def _page(slug: str, request: Request) -> Response:

@@ -16,10 +16,13 @@ from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.output import OutputOptions, apart, check_output, headers, numbers, written
-from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, VALIDATION, Refusal
+from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, VALIDATION, OpenAIError, Refusal
 from strata.app.api.responses import json_response
+from strata.app.api.told_headers import OPENAPI
+from strata.app.docs.api_page import SAME_AS
 from strata.app.headers import header_values
 from strata.app.lifecycle import Lifecycle
+from strata.model_store.bundle.registry import DEFAULT
 
 router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
 
@@ -27,11 +30,11 @@ router = APIRouter(route_class=PlainRoute, tags=["OpenAI"])
 class EmbeddingsRequest(TextOptions, OutputOptions, ElasticBody):
     """OpenAI's request. `model` is accepted whatever it says: one model is served, and the answer names it."""
 
-    input: Inputs
-    model: str | None = None
+    input: Annotated[Inputs, Field(description="One text, several, or token ids of one or of several.")]
+    model: Annotated[str | None, Field(description="Anything: one model is served, and the answer names it.")] = None
     normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
     truncation: Annotated[bool | None, Field(description="The same as `truncate`, as Voyage calls it.")] = None
-    user: str | None = None
+    user: Annotated[str | None, Field(description="Anything: it is read and forgotten.")] = None
 
 
 class Embedding(BaseModel):
@@ -84,7 +87,19 @@ _DOCS = body_docs(
 )
 
 
-@router.post("/v1/embeddings", openapi_extra=_DOCS, responses={200: {"model": EmbeddingsAnswer}, **OPENAI_ERRORS})
+_ANSWERS: dict[int | str, Any] = {200: {"model": EmbeddingsAnswer, "headers": OPENAPI}, **OPENAI_ERRORS}
+_NOT_READY: dict[int | str, Any] = {401: OPENAI_ERRORS[401], 503: OPENAI_ERRORS[503]}
+_NAME_DOCS = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "The model's name, as `GET /v1/models` tells it.",
+    "example": DEFAULT,
+}
+
+
+@router.post("/v1/embeddings", openapi_extra=_DOCS, responses=_ANSWERS)
 async def create_embeddings(request: Request) -> Response:
     """Embed texts; `dimensions` is the length of the vectors, `layers` how many layers run."""
     embedder: Embedder = request.app.state.embedder
@@ -112,16 +127,30 @@ async def create_embeddings(request: Request) -> Response:
     return json_response(content, partial(headers, served, embedded, kind))
 
 
-router.add_api_route("/embeddings", create_embeddings, methods=["POST"], include_in_schema=False)
+router.add_api_route(
+    "/embeddings",
+    create_embeddings,
+    methods=["POST"],
+    openapi_extra={**_DOCS, SAME_AS: "/v1/embeddings"},
+    responses=_ANSWERS,
+)
 
 
-@router.get("/v1/models", responses={200: {"model": Models}})
+@router.get("/v1/models", responses={200: {"model": Models}, **_NOT_READY})
 async def list_models(request: Request) -> Response:
     """The served model."""
     return json_response({"object": "list", "data": [_model(request)]})
 
 
-@router.get("/v1/models/{name:path}", responses={200: {"model": Model}}, include_in_schema=False)
+@router.get(
+    "/v1/models/{name:path}",
+    openapi_extra={"parameters": [_NAME_DOCS]},
+    responses={
+        200: {"model": Model},
+        404: {"model": OpenAIError, "description": "Another model is served"},
+        **_NOT_READY,
+    },
+)
 async def get_model(request: Request) -> Response:
     """The served model, by its name."""
     model = _model(request)

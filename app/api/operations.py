@@ -13,7 +13,7 @@ from strata import __version__
 from strata.app.api.ask import refuse_asks
 from strata.app.api.docs import PlainRoute
 from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
-from strata.app.api.responses import json_response
+from strata.app.api.responses import JSON, json_response
 from strata.app.lifecycle import Lifecycle
 from strata.app.metrics import Metrics
 from strata.app.ports import Ports
@@ -24,14 +24,22 @@ from strata.model_store.bundle.quality import Quality, Side
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 
+_INFO = (
+    "As text-embeddings-inference has it, then exits, dims, quality by task, tiers, engine and where the model is from"
+)
 
-@router.get("/health", responses={200: {"description": "The process answers"}})
+
+def _status(word: str, meaning: str) -> dict[str, Any]:
+    return {"description": meaning, "content": {JSON: {"example": {"status": word}}}}
+
+
+@router.get("/health", responses={200: _status("alive", "The process answers")})
 async def health(request: Request) -> Response:
     """Liveness: whether the process answers. Never waits for the engine; whether it can embed is `/ready`."""
     return json_response({"status": "alive"})
 
 
-@router.get("/ready", responses={200: {"description": "Requests are served"}, 503: TEI_ERRORS[503]})
+@router.get("/ready", responses={200: _status("ready", "Requests are served"), 503: TEI_ERRORS[503]})
 async def ready(request: Request) -> Response:
     """Readiness: loaded, warm, engine alive, not draining. 503 with the reason otherwise."""
     lifecycle: Lifecycle = request.app.state.lifecycle
@@ -48,7 +56,7 @@ async def metrics(request: Request) -> Response:
     return Response(found.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-@router.get("/info", responses={422: TEI_ERRORS[422], 503: TEI_ERRORS[503]})
+@router.get("/info", responses={200: {"description": _INFO}, 422: TEI_ERRORS[422], 503: TEI_ERRORS[503]})
 async def info(request: Request) -> Response:
     """The model, what it was trained and measured for, what runs it and why, and the limits."""
     refuse_asks(request.scope)

@@ -33,7 +33,6 @@ _WRONG = "invalid_request_error"
 VALIDATION = Kind("Validation", 422, 400, _WRONG, "invalid_value", "validation")
 BATCH_SIZE = Kind("Validation", 422, 400, _WRONG, "invalid_value", "batch_size")
 EMPTY = Kind("Empty", 400, 400, _WRONG, "empty_input", "empty")
-TOKENIZER = Kind("Tokenizer", 422, 400, _WRONG, "invalid_value", "tokenizer")
 TOO_LARGE = Kind("Validation", 413, 413, _WRONG, "request_too_large", "payload")
 ENCODED = Kind("Validation", 415, 415, _WRONG, "unsupported_encoding", "encoding")
 UNAUTHORIZED = Kind("Unauthorized", 401, 401, _WRONG, "invalid_api_key", "unauthorized")

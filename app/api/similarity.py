@@ -16,8 +16,13 @@ from strata.app.api.embed import TextOptions
 from strata.app.api.embedding import Embedder, Texts
 from strata.app.api.refusals import EMPTY, TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
+from strata.app.api.told_headers import OPENAPI
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
+
+
+_COMPARED = "`source_sentence`, the text that is compared, and `sentences`, those it is compared with."
+_PARAMETERS = "`truncate`, `truncation_direction` and `prompt_name`, as `/embed` has them."
 
 
 class Comparison(BaseModel):
@@ -25,8 +30,8 @@ class Comparison(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    source_sentence: str
-    sentences: Strings
+    source_sentence: Annotated[str, Field(description="The one that is compared.")]
+    sentences: Annotated[Strings, Field(description="Those it is compared with.")]
 
 
 class Parameters(TextOptions):
@@ -38,8 +43,8 @@ class Parameters(TextOptions):
 class SimilarityRequest(ElasticBody):
     """Sentences to compare."""
 
-    inputs: Comparison
-    parameters: Annotated[Parameters | None, Field(description="How the sentences become tokens.")] = None
+    inputs: Annotated[Comparison, Field(description=_COMPARED)]
+    parameters: Annotated[Parameters | None, Field(description=_PARAMETERS)] = None
 
 
 _DOCS = body_docs(
@@ -54,7 +59,9 @@ _DOCS = body_docs(
 )
 
 
-@router.post("/similarity", openapi_extra=_DOCS, responses={200: {"model": list[float]}, **TEI_ERRORS})
+@router.post(
+    "/similarity", openapi_extra=_DOCS, responses={200: {"model": list[float], "headers": OPENAPI}, **TEI_ERRORS}
+)
 async def similarity(request: Request) -> Response:
     """Cosine similarity of one sentence to each of the others, all embedded at the same depth."""
     embedder: Embedder = request.app.state.embedder

@@ -35,7 +35,11 @@ class TokenizeRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    inputs: Annotated[str | Strings, OneError("must be a string or a list of strings")]
+    inputs: Annotated[
+        str | Strings,
+        OneError("must be a string or a list of strings"),
+        Field(description="One text, or several."),
+    ]
     add_special_tokens: Annotated[bool, Field(description="With the tokens the model puts around a text.")] = True
     prompt_name: Annotated[str | None, Field(description="Prompt put before every text.")] = None
 
@@ -45,8 +49,14 @@ class DecodeRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    ids: Annotated[Ids | IdLists, OneError("must be a list of token ids or a list of lists of token ids")]
-    skip_special_tokens: bool = True
+    ids: Annotated[
+        Ids | IdLists,
+        OneError("must be a list of token ids or a list of lists of token ids"),
+        Field(description="The token ids of one text, or of several."),
+    ]
+    skip_special_tokens: Annotated[bool, Field(description="Without the tokens that the model puts around a text.")] = (
+        True
+    )
 
 
 class SimpleToken(BaseModel):

@@ -79,7 +79,7 @@ def html(slug: str, text: str, root: str) -> str:
     tokens = parser.parse(text)
     for opening, inline in pairwise(tokens):
         if opening.type == "heading_open":
-            opening.attrSet("id", _anchor(inline.content))
+            opening.attrSet("id", anchor(inline.content))
         for child in inline.children or ():
             if child.type == "text":
                 child.content = _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", child.content)
@@ -97,12 +97,13 @@ def html(slug: str, text: str, root: str) -> str:
     return _SHELL.format(title=escape(PAGES[slug]), root=root, links=links, body=body)
 
 
-def _anchor(heading: str) -> str:
+def anchor(heading: str) -> str:
+    """What a link to a heading ends in."""
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
 def _link(target: str, root: str) -> str:
     """Links between pages name their files, so that they work where the Markdown is read, too."""
-    page, mark, anchor = target.partition("#")
+    page, mark, place = target.partition("#")
     slug = page.removesuffix(".md")
-    return f"{root}guide/{slug}{mark}{anchor}" if page.endswith(".md") and slug in PAGES else target
+    return f"{root}guide/{slug}{mark}{place}" if page.endswith(".md") and slug in PAGES else target
