@@ -61,12 +61,9 @@ def _refusals() -> list[tuple[str, ...]]:
     """By status, as the page has them."""
     return [
         (
-            str(kind.status),
-            kind.reason,
+            f"{kind.reason}, {kind.error_type}, {kind.openai_code}",
+            ", ".join(dict.fromkeys((str(kind.status), str(kind.openai_status)))),
             when,
-            "" if kind.openai_status == kind.status else str(kind.openai_status),
-            kind.error_type,
-            f"`{kind.openai_code}`",
         )
         for kind, when in sorted(WHEN.items(), key=lambda row: row[0].status)
     ]

@@ -22,8 +22,15 @@ OF_VECTORS = {
     "X-Strata-Predicted-Ms": "milliseconds from arrival to answer that were foreseen when the request was let in",
     "X-Strata-Slack-Ms": "milliseconds that were left of the deadline, where there is one",
     "Server-Timing": "milliseconds of receive, tokenize, queue, inference and in all",
-    "x-compute-type, x-compute-time, x-compute-characters, x-compute-tokens, x-total-time, x-tokenization-time, "
-    "x-queue-time, x-inference-time": "as text-embeddings-inference tells them, times in whole milliseconds",
+    # text-embeddings-inference's:
+    "X-Compute-Type": "what the engine runs on: cpu, cuda or cuda:N",
+    "X-Compute-Characters": "characters of the texts",
+    "X-Compute-Tokens": "tokens that were run",
+    "X-Compute-Time": "whole milliseconds from arrival to answer",
+    "X-Total-Time": "the same",
+    "X-Tokenization-Time": "whole milliseconds of it that the tokenizer took",
+    "X-Queue-Time": "those in the queue",
+    "X-Inference-Time": "those in the engine",
 }
 OF_ALL = {
     "X-Request-Id": "the request's own, or one that is made: the log has it",
@@ -31,7 +38,5 @@ OF_ALL = {
 }
 
 OPENAPI: dict[str, Any] = {
-    name: {"description": told, "schema": {"type": "string"}}
-    for names, told in OF_VECTORS.items()
-    for name in names.split(", ")
+    name: {"description": told, "schema": {"type": "string"}} for name, told in OF_VECTORS.items()
 }

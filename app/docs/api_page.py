@@ -17,7 +17,8 @@ The body of a refusal is in the protocol of the path:
 
 ```json
 {"error": "`layers` must be one of 1, 2, 3. Given: 99", "error_type": "Validation"}
-{"error": {"message": "...", "type": "invalid_request_error", "param": "layers", "code": "invalid_value"}}
+{"error": {"message": "...", "type": "invalid_request_error", "param": "layers",
+           "code": "invalid_value"}}
 {"message": "..."}
 ```
 
@@ -71,13 +72,13 @@ class ApiPage:
                 ((f"`{name}`", kind_of(o["schema"]), o["description"]) for name, o in self._options.items()),
             ),
             "\n## Headers of the answer\n",
-            *_table(("header", "what it says"), ((_names(names), told) for names, told in self._headers.items())),
+            *_table(("header", "what it says"), ((f"`{name}`", told) for name, told in self._headers.items())),
             "\n## Status codes and refusals\n",
             "What is refused is refused whole; all but 424, 500 and 504 before anything is run. Each route names those "
-            "that it gives; 404 and 405 are of paths. A reason is the label of `te_request_failure` in the metrics.\n",
-            *_table(
-                ("status", "reason", "when", "OpenAI's, Cohere's", "`error_type`", "OpenAI's `code`"), self._refusals
-            ),
+            "that it gives; 404 and 405 are of paths. Of two status codes the second is "
+            "OpenAI's and Cohere's. A refusal is told as the label `err` of `te_request_failure` in the metrics, as "
+            "`error_type` of text-embeddings-inference's protocol, and as `code` of OpenAI's.\n",
+            *_table(("told as", "status", "when"), self._refusals),
             _ERRORS,
         ]
         return "\n".join(lines) + "\n"
@@ -159,10 +160,6 @@ class ApiPage:
 
 def _first_sentence(route: dict[str, Any]) -> str:
     return " ".join(str(route.get("description", "")).split()).split(". ")[0].rstrip(".")
-
-
-def _names(names: str) -> str:
-    return ", ".join(f"`{name}`" for name in names.split(", "))
 
 
 def _example(method: str, path: str, parameters: Iterable[dict[str, Any]], body: dict[str, Any]) -> str:
