@@ -165,15 +165,24 @@ def test_a_deadline_that_passes_says_what_would_fit(
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_a_server_that_is_gone_is_told_and_found_again(
-    opened: Opener, start_server: ServerFactory, tiny_bundle: Path
+def test_a_server_that_is_gone_is_told_and_what_answers_then(
+    opened: Opener, start_server: ServerFactory, tiny_bundle: Path, searching: Path
 ) -> None:
     server = start_server(tiny_bundle)
     with opened(server, "#/try?layers=1", expected="ERR_CONNECTION_REFUSED|503") as seen:
         page = seen.page
+        state = page.locator("#state")
         expect(page.locator(".map table")).to_have_count(3)
+        expect(state).to_have_text(re.compile("^ready .* 1 worker$"))
         server.stop()
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
-        start_server(tiny_bundle, "--port", str(server.port))
+        expect(state).to_have_text("no answer")
+        second = start_server(tiny_bundle, "--port", str(server.port), "--workers", "2")
         expect(page.locator(".map caption").nth(1)).to_have_text("similarity at 2 layers")
+        expect(state).to_have_text(re.compile("^ready .* 2 workers$"))
+        second.stop()
+        start_server(searching, "--port", str(server.port))  # no request has failed meanwhile
+        page.get_by_role("link", name="Model").click()
+        expect(page.locator("#model")).to_contain_text("searching@")
+        expect(page.locator(".facts")).to_contain_text("searching, revision")

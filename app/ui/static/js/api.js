@@ -20,6 +20,11 @@ export class Refused extends Error {
   }
 }
 
+let heard = () => {};
+
+/** Call `listener({found, serving, model})` after each request: whether a server answered, whether it serves, and what. */
+export const onAnswer = (listener) => (heard = listener);
+
 async function ask(url, options = {}) {
   const headers = new Headers(options.headers);
   if (key()) headers.set("Authorization", `Bearer ${key()}`);
@@ -27,10 +32,12 @@ async function ask(url, options = {}) {
   try {
     answer = await fetch(url, { ...options, headers });
   } catch {
+    heard({ found: false });
     throw new Refused(0, "The server does not answer.");
   }
+  const told = answer.ok ? {} : await answer.json().catch(() => ({}));
+  heard({ found: true, serving: told.error_type !== "Unhealthy", model: answer.headers.get("X-Strata-Model") });
   if (answer.ok) return answer;
-  const told = await answer.json().catch(() => ({}));
   const after = Number(answer.headers.get("Retry-After")) || null;
   throw new Refused(answer.status, told.error ?? `HTTP ${answer.status}`, after);
 }

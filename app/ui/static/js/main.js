@@ -1,17 +1,21 @@
 // The frame around the views: what is served, which view is shown, theme and keys.
 
 import * as address from "./address.js";
-import { info, Refused } from "./api.js";
-import { h, plural } from "./dom.js";
+import { info, onAnswer, Refused } from "./api.js";
+import { h } from "./dom.js";
+import { nameOf, tellServed, tellState } from "./head.js";
 import { notice } from "./notice.js";
 
 const VIEWS = ["try", "search", "model", "now"];
-const LOOK_AGAIN_MS = 1000; // while the model loads
+const LOOK_AGAIN_MS = 1000; // while the model loads, or no server is found
 const content = document.getElementById("content");
-const made = {};
+let made = {};
 let served = null;
 let shown = null;
 let attempt = 0;
+let outdated = false; // whether the head may be: nothing answered, or nothing that could be read
+let looking = false;
+let later = null;
 
 async function start() {
   const mine = ++attempt;
@@ -19,31 +23,57 @@ async function start() {
     served = await info();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    tell(error.status === 401 ? "needs a key" : "no answer", true);
+    tellRefused(error);
     return content.replaceChildren(notice(error, start));
   }
   if (mine !== attempt) return;
-  const engine = served.engine;
-  document.getElementById("model").textContent = `${served.model_id}@${served.model_sha}`;
-  const facts = engine ? [engine.backend, engine.dtype, engine.device, plural(engine.workers, "worker")] : [];
-  tell([served.state, ...facts].join(" · "), served.state !== "ready");
-  if (!engine) {
+  tellServed(served);
+  if (!served.engine) {
     content.replaceChildren(
       h("p", { class: "loading" }, `The model is ${served.state}. This page looks again every second.`),
     );
     setTimeout(start, LOOK_AGAIN_MS);
     return;
   }
-  if (served.warning && !document.getElementById("warning")) {
-    content.before(h("p", { id: "warning", class: "warning", role: "note" }, served.warning));
-  }
   await show();
 }
 
-function tell(text, bad) {
-  const state = document.getElementById("state");
-  state.textContent = text;
-  state.classList.toggle("bad", bad);
+function tellRefused(error) {
+  tellState(error.status === 401 ? "needs a key" : "no answer", true);
+}
+
+/** The head follows the last answer. Where that may come from another start of the server, it is asked what it serves. */
+function heard({ found, serving, model }) {
+  if (!served?.engine) return; // `start` tells
+  if (!found) {
+    outdated = true;
+    tellState("no answer", true);
+  } else if (outdated || !serving || (model && model !== nameOf(served))) look();
+}
+
+/** Ask what is served now, until it is ready; the views are made anew where it is something else. */
+async function look() {
+  if (!served?.engine || looking) return;
+  looking = true;
+  clearTimeout(later);
+  try {
+    const found = await info();
+    outdated = false;
+    tellServed(found);
+    if (found.state !== "ready") later = setTimeout(look, LOOK_AGAIN_MS);
+    else if (JSON.stringify(found) !== JSON.stringify(served)) {
+      served = found;
+      made = {};
+      await show();
+    }
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    outdated = true;
+    tellRefused(error);
+    if (error.status === 0) later = setTimeout(look, LOOK_AGAIN_MS);
+  } finally {
+    looking = false;
+  }
 }
 
 /** Show the view that the address names; it is made at its first showing. */
@@ -105,7 +135,12 @@ themeButton.addEventListener("click", () => {
   shown?.themed?.();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown?.themed?.());
-addEventListener("hashchange", show);
+document.addEventListener("visibilitychange", () => document.hidden || look());
+addEventListener("hashchange", () => {
+  show();
+  look();
+});
 addEventListener("keydown", pressed);
 nameTheme();
+onAnswer(heard);
 start();
