@@ -103,6 +103,12 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(
     with opened(server, "#/try", expected="401") as seen:
         page = seen.page
         expect(page.get_by_role("alert")).to_contain_text("A key is needed")
+        page.get_by_label("Key").fill(f"\u201c{GOLD}\u201d")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("the character \u201c (U+201C)")
+        page.evaluate("sessionStorage.setItem('strata.key', '\u201c')")
+        page.reload()
+        expect(page.get_by_role("alert")).to_contain_text("A key is needed")
         page.get_by_label("Key").fill("sk-wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("not known")

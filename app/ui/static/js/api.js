@@ -8,8 +8,18 @@ export const operations = page.root;
 export const base = page.apiPort ? `${location.protocol}//${location.hostname}:${page.apiPort}${page.root}` : page.root;
 export const address = page.apiPort ? base : location.origin + page.root;
 
-export const key = () => sessionStorage.getItem(KEY);
+/** The key that is kept; one that cannot be sent is forgotten. */
+export function key() {
+  const kept = sessionStorage.getItem(KEY);
+  if (kept === null || unsendable(kept) === null) return kept;
+  sessionStorage.removeItem(KEY);
+  return null;
+}
+
 export const keep = (given) => sessionStorage.setItem(KEY, given);
+
+/** The first character of a key that no header can carry, or null. */
+export const unsendable = (given) => given.match(/[^\t\x20-\x7e\x80-\xff]/u)?.[0] ?? null;
 
 /** The server did not do what was asked; `status` 0: it did not answer. */
 export class Refused extends Error {

@@ -1,6 +1,6 @@
 // What is shown where there is nothing to show: refused, unreachable, loading, without a key.
 
-import { keep, key } from "./api.js";
+import { keep, key, unsendable } from "./api.js";
 import { h, plural } from "./dom.js";
 
 /** A notice for a refusal. `again` asks anew; `more` are further lines. */
@@ -59,9 +59,16 @@ function countDown(node, place, seconds, again) {
 
 function keyForm(error, again) {
   const field = h("input", { type: "password", name: "key", autocomplete: "off", required: true, size: 36 });
+  const wrong = h("p", { class: "warning", role: "status" });
   const submit = (event) => {
     event.preventDefault();
-    keep(field.value.trim());
+    const given = field.value.trim();
+    const character = unsendable(given);
+    if (character !== null) {
+      wrong.textContent = `A key cannot be sent with the character ${named(character)} in it. It may have come with what was copied.`;
+      return field.select();
+    }
+    keep(given);
     again();
   };
   return h(
@@ -75,6 +82,13 @@ function keyForm(error, again) {
       h("label", {}, "Key", field),
       h("button", { class: "main" }, "Use this key"),
     ),
+    wrong,
     h("p", { class: "small" }, "It is kept for this tab, and forgotten when the tab is closed."),
   );
+}
+
+/** A character as it is seen, and by its number, since some are not seen. */
+function named(character) {
+  const number = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return /\p{C}/u.test(character) ? `U+${number}` : `${character} (U+${number})`;
 }
