@@ -48,7 +48,7 @@ class InFlight:
 
     def _enter(self) -> asyncio.Task[Any]:
         if len(self._tasks) >= self._most_requests:
-            message = f"{self._most_requests} requests are in progress; no more are accepted"
+            message = f"as many requests are in progress as are accepted: {self._most_requests}"
             raise Overloaded(message, _RETRY_S)
         task = asyncio.current_task()
         assert task is not None

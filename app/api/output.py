@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strata.app.api.refusals import VALIDATION, Refusal
 from strata.app.api.responses import Embedded
+from strata.app.counted import counted
 from strata.app.planning.plan import Ask
 from strata.app.served import Served
 from strata.app.writers import Writers
@@ -60,7 +61,9 @@ def numbers(served: Served, embedded: Embedded, kind: OutputType, field: str) ->
         for row, layers in enumerate(answer.depths or (answer.layers,) * count):
             found = table.ranges.get(layers, {}).get(answer.dim)
             if found is None:
-                message = f"`{field}` {kind}: no range was calibrated for {layers} layers and {answer.dim} dims"
+                message = (
+                    f"`{field}` {kind}: no range was calibrated for {counted(layers, 'layer')} and {answer.dim} dims"
+                )
                 raise Refusal(VALIDATION, message, field)
             ranges[row] = found
     return quantized(answer.vectors, kind, ranges)

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from strata import terminal
 from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
+from strata.app.counted import counted
 from strata.arguments import count, positive, server_or_socket, share
 
 _TIMEOUT_S = 30
@@ -125,7 +126,8 @@ def _show(plan: dict[str, Any]) -> None:
                 ("asked", f"tier {terms['tier']}, deadline {deadline}, {plan['texts']} x {plan['tokens']} tokens"),
                 (
                     "now",
-                    f"{chosen['layers']} layers, {chosen['dim']} dims{told_as}, quality {_share(chosen['quality'])}"
+                    f"{counted(chosen['layers'], 'layer')}, {chosen['dim']} dims{told_as}, "
+                    f"quality {_share(chosen['quality'])}"
                     f"{' (' + chosen['task'] + ')' if chosen['task'] else ''}, "
                     f"predicted {chosen['predicted_ms']:.1f} ms",
                 ),

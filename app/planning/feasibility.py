@@ -8,6 +8,7 @@ from pathlib import Path
 
 from strata.app.callers.callers import Callers
 from strata.app.callers.tiers_file import TiersError
+from strata.app.counted import counted
 from strata.app.planning.plan import Ask, Infeasible, PlanRefused, Terms
 from strata.app.planning.planner import Planner
 
@@ -39,14 +40,15 @@ def check_feasible(
     deadline_s = terms.deadline_s
     if deadline_s is None or (needed := forecast(terms.exits[0])) <= _SURE * deadline_s:
         return
-    possible = [str(layers) for layers in exits if layers < terms.exits[0] and forecast(layers) <= deadline_s]
+    shallower = (layers for layers in exits if layers < terms.exits[0] and forecast(layers) <= deadline_s)
+    possible = ", ".join(str(layers) for layers in shallower)
     what = "this text" if texts == 1 else f"these {texts} texts"
     raise Infeasible(
         "budget_ms",
         f"{_whose(terms, ask)}, {deadline_s * 1000:g} ms, is too short: the fewest layers these terms allow, "
         f"{terms.exits[0]}, take about {needed * 1000:.1f} ms for {what} with nothing else to do; "
         f"give `budget_ms` {ceil(1000 * (spent_s + _ROOM * needed))} or more"
-        + (f", or allow {', '.join(possible)} layers" if possible else ""),
+        + (f", or allow {counted(possible, 'layer')}" if possible else ""),
     )
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import inf
 
 from strata.app.callers.tier import Exits, Tier
+from strata.app.counted import counted
 from strata.app.planning.figures import Figures
 from strata.app.planning.plan import Ask, PlanRefused, Terms
 from strata.app.planning.space import parse_space, space_id
@@ -105,7 +106,7 @@ class Planner:
             left.keep([chosen], f"no deadline: the {which} allowed is run")
         else:
             for layers, better in self.figures.beaten(tuple(left.exits), dim, task, role).items():
-                left.rule_out(layers, f"measurably worse than {better} layers, which take less time")
+                left.rule_out(layers, f"measurably worse than {counted(better, 'layer')}, in more time")
         quality = tuple(self.figures.worth(layers, dim, task, role, ask.output_dtype) for layers in left.exits)
         terms = Terms(
             exits=tuple(left.exits),
@@ -220,8 +221,8 @@ class Planner:
             raise PlanRefused(
                 "min_quality",
                 f"`min_quality` {floor:g}{whose} is out of reach at {dim} dims{as_type}: "
-                f"the best of the exits allowed has {shares[best]:.4f} of {worths[best].task}, at {best} layers"
-                + ("; it is a share: 0.95 is 95 %" if floor >= _A_PERCENTAGE else ""),
+                f"the best of the exits allowed has {shares[best]:.4f} of {worths[best].task}, "
+                f"at {counted(best, 'layer')}" + ("; it is a share: 0.95 is 95 %" if floor >= _A_PERCENTAGE else ""),
             )
         left.keep(
             [layers for layers in left.exits if shares.get(layers, -inf) >= floor],
@@ -232,7 +233,8 @@ class Planner:
     def _pin(self, left: _Left, layers: int, *, documents: bool) -> None:
         if layers not in left.exits and documents:
             why = left.ruled_out.get(layers, "not trained")
-            raise PlanRefused("layers", f"documents run {layers} layers unless `layers` says otherwise ({why})")
+            usual = f"documents run {counted(layers, 'layer')} unless `layers` says otherwise"
+            raise PlanRefused("layers", f"{usual} ({why})")
         if layers not in left.exits:
             why = f" ({left.ruled_out[layers]})" if layers in left.ruled_out else ""
             raise PlanRefused("layers", f"`layers` must be one of {_listed(left.exits)}. Given: {layers}{why}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strata.app.counted import counted
 from strata.app.planning.cost import BatchBounds
 from strata.app.planning.plan import Plan, Terms
 from strata.app.scheduling import forecast
@@ -110,7 +111,7 @@ class Decisions:
         others = any(known != flow for known in self._learnt.flows)  # who is not here now may come next
         held = queue.flows.get(flow, 0) + texts
         if texts > left or queue.tokens + tokens > limits.max_queue_tokens:
-            whose = f"the queue holds {queue.texts} texts"
+            whose = f"the queue holds {counted(queue.texts, 'text')}"
         elif others and held > self._policy.room_share * (left - texts):
             whose = f"this caller holds {held - texts} of the {queue.texts} texts in the queue"
         else:

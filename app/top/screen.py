@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from strata.app.counted import counted
 from strata.terminal import facts, table
 
 _BAR = 30  # characters of a full bar
@@ -77,7 +78,8 @@ def _depths(state: dict[str, Any]) -> list[RenderableType]:
     for layers, share in run.items():
         bar = "#" * max(1, round(_BAR * share))
         aimed = "  <- aimed at" if int(layers) == state["layers_aimed_at"] else ""
-        lines.append(Text.assemble(f"{layers:>3} layers ", (f"{bar:<{_BAR}}", "cyan"), f" {_percent(share):>5}{aimed}"))
+        depth = f"{counted(layers, 'layer'):>10} "
+        lines.append(Text.assemble(depth, (f"{bar:<{_BAR}}", "cyan"), f" {_percent(share):>5}{aimed}"))
     return lines if run else ["", Text("no texts in this window", "dim")]
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.app.callers.tier import DEFAULT, Tier
-from strata.app.planning.plan import Ask, PlanRefused, Terms
+from strata.app.planning.feasibility import check_feasible
+from strata.app.planning.plan import Ask, Infeasible, PlanRefused, Terms
 from strata.app.planning.planner import Planner
 from strata.model_store.bundle.quality import Worth
 from tests.planning.conftest import SCORES, paper_manifest
@@ -181,3 +182,10 @@ def test_a_space_pins_depth_and_length_of_this_model_only() -> None:
     assert "`layers` is 4" in refused("space", space=f"{MODEL}/2x16", layers=4)
     assert "min_layers" in refused("space", space=f"{MODEL}/2x16", min_layers=4)
     assert "1, 2, 3, 4, 6" in refused("space", space=f"{MODEL}/5x16")
+
+
+@pytest.mark.parametrize(("deadline_s", "told"), [(0.02, "or allow 1 layer$"), (0.03, "or allow 1, 2 layers$")])
+def test_what_a_short_deadline_would_allow_is_told_in_words(deadline_s: float, told: str) -> None:
+    terms = Terms(exits=(6,), dim=64, quality=(None,), deadline_s=deadline_s)
+    with pytest.raises(Infeasible, match=told):
+        check_feasible(terms, Ask(budget_ms=1000 * deadline_s), (1, 2, 6), 1, lambda layers: layers / 75)

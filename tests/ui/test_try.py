@@ -86,12 +86,16 @@ def test_a_budget_lets_the_server_choose(opened: Opener, server: RunningServer) 
 
 
 def test_no_text_and_a_wrong_one_are_told(opened: Opener, server: RunningServer) -> None:
-    with opened(server, "#/try?tier=nothing") as seen:
+    with opened(server, "#/try?tier=nothing", expected="422") as seen:
         page = seen.page
         page.locator("textarea").fill("")
         expect(page.locator(".maps")).to_contain_text("Write two texts or more")
         page.locator("textarea").fill("one\ntwo")
         expect(page.locator(".map table").first.locator("tbody tr")).to_have_count(2)
+        page.route("**/embed", lambda route: route.fulfill(status=422, json={"error": "`dim` must be less"}))
+        page.get_by_role("slider", name="dim").press("ArrowLeft")
+        expect(page.get_by_role("alert")).to_contain_text("dim must be less")
+        expect(page.get_by_role("alert").locator("code")).to_have_text("dim")
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab(
@@ -157,15 +161,20 @@ def test_a_deadline_that_passes_says_what_would_fit(
     opened: Opener, start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
     server = start_server(tiny_bundle)
-    with opened(server, "#/try?layers=1", expected="503|504") as seen:
+    # Documents run every layer, whatever is queued, unless a depth is named.
+    with opened(server, "#/try?layers=1&role=document", expected="503|504") as seen:
         page = seen.page
         expect(page.locator(".map table")).to_have_count(3)
         with ThreadPoolExecutor(1) as elsewhere, server.engine_held():
             elsewhere.submit(server.client.post, "/embed", json={"inputs": "what the engine is held with"})
             page.wait_for_timeout(200)
-            page.get_by_label("or budget").select_option("100")
-            expect(page.get_by_role("alert")).to_contain_text(
-                re.compile("What would fit now: |Nothing fits in 100 ms now")
+            page.get_by_label("or budget").select_option("20")
+            told = page.get_by_role("alert")
+            expect(told).to_contain_text(
+                re.compile("What would fit now: 4 layers|Nothing fits in 20 ms now: .* 4 layers")
+            )
+            expect(told.get_by_role("heading")).to_have_text(
+                re.compile("^(No answer by the deadline|Refused at once, rather than answered late)$")
             )
         page.get_by_role("button", name="Ask again").click()
         expect(page.get_by_role("alert")).to_have_count(0)

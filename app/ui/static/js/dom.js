@@ -31,6 +31,11 @@ export function ms(value) {
   return `${digits(value)} ms`;
 }
 
+/** Milliseconds that somebody asked for: no digit is added to them. */
+export function given(value) {
+  return value === null || value === undefined ? "–" : `${Number(value.toFixed(1))} ms`;
+}
+
 /** The number of `ms` alone. */
 export function digits(value) {
   return value < 9.95 ? value.toFixed(1) : String(Math.round(value));
@@ -51,6 +56,11 @@ export function change(value) {
   const text = cosine(Math.abs(value));
   if (text === ".00") return text;
   return (value < 0 ? "−" : "+") + text;
+}
+
+/** A message of the server's: what stands between backticks there is code here. */
+export function worded(text) {
+  return text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 }
 
 export function plural(count, word) {

@@ -1,7 +1,7 @@
 // What is shown where there is nothing to show: refused, unreachable, loading, without a key.
 
 import { keep, key, unsendable } from "./api.js";
-import { h, plural } from "./dom.js";
+import { h, plural, worded } from "./dom.js";
 
 /** A notice for a refusal. `again` asks anew; `more` are further lines. */
 export function notice(error, again, more = []) {
@@ -12,7 +12,7 @@ export function notice(error, again, more = []) {
     "div",
     { class: "notice", role: "alert" },
     h("h2", {}, title),
-    h("p", {}, text),
+    h("p", {}, worded(text)),
     more,
     wait,
     h("div", {}, h("button", { type: "button", click: again }, "Ask again")),
@@ -34,7 +34,7 @@ function words(error) {
     case 503:
       return ["Refused at once, rather than answered late", error.message];
     case 504:
-      return ["The deadline passed while it waited", error.message];
+      return ["No answer by the deadline", error.message];
     case 424:
     case 500:
       return ["The engine failed on this", error.message];
@@ -75,7 +75,7 @@ function keyForm(error, again) {
     "div",
     { class: "notice", role: "alert" },
     h("h2", {}, key() ? "This key is not known here" : "A key is needed"),
-    h("p", { class: "small" }, error.message),
+    h("p", { class: "small" }, worded(error.message)),
     h(
       "form",
       { submit },

@@ -1,6 +1,6 @@
 // Five small time series with one time axis, drawn by uPlot (vendored: see vendor/).
 
-import { computed, h, ms } from "./dom.js";
+import { computed, given, h, ms } from "./dom.js";
 
 const HEIGHT = 92;
 const AXIS = 20; // more, for the chart that carries the time axis
@@ -11,7 +11,7 @@ function charts(info) {
   const times = (s) => [
     ["p50", ms(s?.p50_ms)],
     ["p99", ms(s?.p99_ms)],
-    ["deadline", ms(s?.deadline_ms)],
+    ["deadline", given(s?.deadline_ms)],
     ["p50 foreseen", ms(s?.predicted_p50_ms)],
   ];
   return [

@@ -4,7 +4,7 @@ import * as address from "../address.js";
 import * as api from "../api.js";
 import { legend, lineChart, makeNumbers, ticks } from "../chart.js";
 import { nearest } from "../depth.js";
-import { digits, h, ms, percent, plural } from "../dom.js";
+import { digits, h, ms, percent, plural, worded } from "../dom.js";
 import { notice } from "../notice.js";
 import { agreementTable, surface } from "../surface.js";
 import { facts } from "../facts.js";
@@ -90,7 +90,7 @@ export function make(info, parameters) {
     const at = (layers, d) => share(info, name, layers, d, side === "queries");
     const rows = side === "queries" ? info.query_exits : info.exits;
     if (known.length) table.replaceChildren(surface(rows, info.dims, at), h("p", { class: "small" }, `Of ${setsOf(info, name)}.`));
-    else table.replaceChildren(h("p", { class: "muted" }, "The quality of this model was not measured: `strata profile` does."));
+    else table.replaceChildren(h("p", { class: "muted" }, worded("The quality of this model was not measured: `strata profile` does.")));
     agreement.replaceChildren(...agreementTable(info));
   }
 

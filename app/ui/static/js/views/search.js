@@ -4,7 +4,7 @@ import * as address from "../address.js";
 import * as api from "../api.js";
 import { lineChart, makeNumbers, ticks } from "../chart.js";
 import { makeDepth, nearest } from "../depth.js";
-import { h, ms, plural, settled } from "../dom.js";
+import { h, ms, plural, settled, worded } from "../dom.js";
 import { openLibrary } from "../library.js";
 import { makeLists } from "../lists.js";
 import { notice } from "../notice.js";
@@ -151,7 +151,7 @@ export function make(info, parameters) {
       }
     } catch (error) {
       if (!(error instanceof api.Refused)) throw error;
-      curve.append(h("p", { class: "small warning" }, `The curve ends here: ${error.message}`));
+      curve.append(h("p", { class: "small warning" }, "The curve ends here: ", worded(error.message)));
     }
     measuring = false;
   }
