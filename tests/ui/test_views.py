@@ -106,6 +106,10 @@ def test_now_moves_while_it_is_seen(opened: Opener, server: RunningServer) -> No
             server.client.post("/embed?layers=2", json={"inputs": "something to see"})
         depth = page.get_by_role("img", name="depth")
         expect(depth).to_have_attribute("aria-label", re.compile("most often 2 layers, mean 2.0 layers"))
+        expect(page.get_by_role("img", name="requests a second")).to_have_attribute(
+            "aria-label", re.compile("answered 0")
+        )
+        expect(page.get_by_role("img", name="in time")).to_have_attribute("aria-label", re.compile("default \u2013"))
         page.get_by_role("link", name="Model").click()
         expect(page.locator(".chart .mark")).to_have_count(3)
         looks = len(seen.asked("/now"))

@@ -5,7 +5,7 @@ import { computed, given, h, ms } from "./dom.js";
 const HEIGHT = 92;
 const AXIS = 20; // more, for the chart that carries the time axis
 
-/** What each chart shows: its lines by sample, and the figures at its right edge. */
+/** What each chart shows: its lines by sample, and the figures of the last one at its right edge. */
 function charts(info) {
   const deep = (samples) => [...new Set(samples.flatMap((s) => Object.keys(s.layers).map(Number)))].sort((a, b) => a - b);
   const times = (s) => [
@@ -42,7 +42,7 @@ function charts(info) {
       name: "in time, by tier",
       unit: "%",
       lines: (samples) => tierLines(samples),
-      figures: (s) => Object.keys(s?.tiers ?? {}).map((name) => [name, shareInTime(s, name)]).map(([name, share]) => [name, share === null ? "–" : `${Math.round(share)} %`]),
+      figures: (s, samples) => tierNames(samples).map((name) => [name, inPercent(shareInTime(s, name))]),
     },
     {
       name: "queue, texts",
@@ -84,9 +84,13 @@ function stacked(depths, layers) {
 
 const TIER_DASHES = [undefined, [6, 3], [2, 3], [10, 3, 2, 3]];
 
+/** All that were asked for in the time shown: a line keeps its name when its tier falls silent. */
+const tierNames = (samples) => [...new Set(samples.flatMap((s) => Object.keys(s.tiers)))];
+
+const inPercent = (share) => (share === null ? "–" : `${Math.round(share)} %`);
+
 function tierLines(samples) {
-  const names = [...new Set(samples.flatMap((s) => Object.keys(s.tiers)))];
-  return names.map((name, i) => line(name, (s) => shareInTime(s, name), i ? "--ink" : "--accent", false, TIER_DASHES[i % 4]));
+  return tierNames(samples).map((name, i) => line(name, (s) => shareInTime(s, name), i ? "--ink" : "--accent", false, TIER_DASHES[i % 4]));
 }
 
 /** Of what a tier asked for in a second: answered in time, in per cent. */
@@ -118,7 +122,7 @@ export function makeSeries(info) {
       if (chart.drawn !== kind) make(chart, lines, kind);
       chart.plot?.setData(data, false);
       chart.plot?.setScale("x", { min: end - seconds, max: end });
-      tell(chart, samples.at(-1), lines);
+      tell(chart, samples, lines);
     }
   }
 
@@ -155,8 +159,8 @@ export function makeSeries(info) {
     );
   }
 
-  function tell(chart, sample, lines) {
-    const said = chart.figures(sample);
+  function tell(chart, samples, lines) {
+    const said = chart.figures(samples.at(-1), samples);
     const key = (name) => {
       const drawn = lines.find((line) => line.name === name);
       return drawn && h("span", { class: drawn.dash ? "swatch dashed" : "swatch", style: { color: `var(${drawn.colour})` } });
