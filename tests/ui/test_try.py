@@ -31,6 +31,9 @@ def test_the_maps_show_the_cosines_of_the_answers(opened: Opener, server: Runnin
                 assert shown == pytest.approx(vectors[i] @ vectors[j], abs=0.0051)
         expect(seen.page.locator(".times .small")).to_contain_text("3 texts")
         expect(seen.page.locator(".figures")).to_contain_text("time, measured")
+        expect(seen.page.locator(".figures + p")).to_have_text(
+            "Similarity: a share of the score of tiny at full depth."
+        )
 
 
 def test_arrows_move_depth_and_dim_and_the_address_follows(opened: Opener, server: RunningServer) -> None:

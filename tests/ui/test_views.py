@@ -46,6 +46,7 @@ def test_search_ranks_as_the_vectors_do_and_indexes_once(opened: Opener, server:
     with opened(server, "#/search?layers=1&dim=16") as seen:
         page = seen.page
         expect(page.locator(".curve .mark")).to_have_count(3)
+        expect(page.locator(".curve figcaption")).to_contain_text("what answers a query comes first")
         for layers in (1, 4):
             shown = page.locator(".curve .mark title", has_text=f"{layers} layer").first.text_content() or ""
             assert float(shown.split(": ")[1]) == pytest.approx(measured_ndcg10(server, layers, 16), abs=0.0051)

@@ -5,7 +5,12 @@ import { digits, h } from "./dom.js";
 import { share, tasks } from "./quality.js";
 
 export function makeFigures(info) {
-  const node = h("dl", { class: "figures" });
+  const list = h("dl", { class: "figures" });
+  const known = tasks(info);
+  const ofWhat = known.length
+    ? `${capital(listed(known))}: a share of the score of ${info.quality.share_of}.`
+    : "The quality of this model was not measured.";
+  const node = h("div", {}, list, h("p", { class: "small" }, ofWhat));
   let foreseen = new Map(); // milliseconds with nothing else to do, by layers
   let planned = "";
   const figures = { node, tokens: 32, foresee, plan, measured, forget };
@@ -22,7 +27,7 @@ export function makeFigures(info) {
   }
 
   function forget() {
-    node.replaceChildren();
+    list.replaceChildren();
   }
 
   /** Ask what each depth would take for such texts; once for each kind. */
@@ -41,18 +46,16 @@ export function makeFigures(info) {
   }
 
   function draw(layers, dim, time, how) {
-    const shares = tasks(info).map((task) => {
+    const shares = known.map((task) => {
       const found = share(info, task, layers, dim);
       return found && figure((found * 100).toFixed(1), "%", task);
     });
-    const none = tasks(info).length ? null : h("p", { class: "muted" }, "The quality of this model was not measured.");
-    node.replaceChildren(
+    list.replaceChildren(
       ...[
         time === null
           ? figure("–", "ms", "time")
           : figure(how === "foreseen" ? `≈ ${digits(time)}` : digits(time), "ms", `time, ${how}`, how),
         ...shares,
-        none,
       ].filter(Boolean),
     );
   }
@@ -63,3 +66,6 @@ export function makeFigures(info) {
 function figure(text, unit, name, kind = "") {
   return h("div", { class: kind }, h("dt", {}, name), h("dd", {}, text, h("span", { class: "unit" }, ` ${unit}`)));
 }
+
+const listed = (names) => names.join(names.length > 2 ? ", " : " and ");
+const capital = (text) => text[0].toUpperCase() + text.slice(1);

@@ -180,7 +180,7 @@ export function make(info, parameters) {
         width: 420,
         height: 240,
       }),
-      h("figcaption", {}, missing ? `Measuring: ${missing} of ${exits.length} depths to go.` : "Documents at full depth, grades 1 and 2."),
+      h("figcaption", {}, missing ? `Measuring: ${missing} of ${exits.length} depths to go.` : "At 1, what answers a query comes first, then what helps. Passages stay at full depth."),
     );
   }
 
