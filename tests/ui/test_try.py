@@ -36,6 +36,19 @@ def test_the_maps_show_the_cosines_of_the_answers(opened: Opener, server: Runnin
         )
 
 
+def test_what_moved_is_the_difference_of_the_numbers_shown(opened: Opener, server: RunningServer) -> None:
+    with opened(server, "#/try?layers=2&dim=16") as seen:
+        cells = seen.page.locator(".map tbody")
+        expect(cells).to_have_count(3)
+        full, chosen, moved = (
+            [float(text.replace("\u2212", "-")) for text in cells.nth(i).locator("td:not(.same)").all_inner_texts()]
+            for i in range(3)
+        )
+        assert moved == pytest.approx([b - a for a, b in zip(full, chosen, strict=True)], abs=1e-6)
+        before, after = re.findall(r"-?\d?\.\d\d", seen.page.get_by_role("status").last.inner_text())
+        assert abs(float(after) - float(before)) == pytest.approx(max(map(abs, moved)), abs=1e-6)
+
+
 def test_arrows_move_depth_and_dim_and_the_address_follows(opened: Opener, server: RunningServer) -> None:
     with opened(server, "#/try?layers=2&dim=16") as seen:
         page = seen.page

@@ -3,7 +3,7 @@
 import * as address from "../address.js";
 import * as api from "../api.js";
 import { makeDepth, nearest } from "../depth.js";
-import { h, plural, settled } from "../dom.js";
+import { cosine, h, plural, settled } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
 import { makeFigures } from "../figures.js";
 import { differenceMap, similarityMap } from "../heatmap.js";
@@ -175,8 +175,8 @@ export function make(info, parameters) {
   function draw(lines, found, reference) {
     if (budget.value !== "") depth.show({ layers: found.layers });
     figures.measured(found, found.layers);
-    const here = pairwise(found.vectors);
-    const there = pairwise(reference.vectors);
+    const here = shown(found);
+    const there = shown(reference);
     const moved = here.map((row, i) => row.map((value, j) => value - there[i][j]));
     const outer = [...here, ...there].flat();
     const low = Math.floor(Math.min(...outer) * 20) / 20;
@@ -218,6 +218,9 @@ export function make(info, parameters) {
   return { node, depth, text: texts.field, restore };
 }
 
+/** Cosines of each with each as the maps have them, in hundredths: what moved is the difference of what is seen. */
+const shown = ({ vectors }) => pairwise(vectors).map((row) => row.map((value) => Math.round(100 * value) / 100));
+
 const same = (a, b) => a.length === b.length && a.every((text, i) => text === b[i]);
 
 function select(options, changed) {
@@ -234,6 +237,7 @@ function mostMoved(here, there, moved, found, reference) {
   let [a, b] = [0, Math.min(1, moved.length - 1)];
   moved.forEach((row, i) => row.forEach((value, j) => i < j && Math.abs(value) > Math.abs(moved[a][b]) && ([a, b] = [i, j])));
   if (a === b) return "";
-  const [from, to] = [there[a][b].toFixed(2), here[a][b].toFixed(2)];
+  if (!moved[a][b]) return "No pair of texts moved by a hundredth.";
+  const [from, to] = [cosine(there[a][b]), cosine(here[a][b])];
   return `Texts ${a + 1} and ${b + 1} moved the most: ${from} at ${plural(reference.layers, "layer")}, ${to} at ${found.layers}.`;
 }
