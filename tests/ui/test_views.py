@@ -118,6 +118,30 @@ def test_now_moves_while_it_is_seen(opened: Opener, server: RunningServer) -> No
         assert len(seen.asked("/now")) == looks
 
 
+def test_many_texts_and_few_keep_their_place(opened: Opener, server: RunningServer) -> None:
+    hint = "Scroll sideways for the rest."
+    with opened(server, f"#/try?texts={'%0A'.join(f'text {i}' for i in range(40))}", width=390) as seen:
+        page = seen.page
+        expect(page.get_by_text(hint).first).to_be_visible()
+        field, numbers = page.locator("textarea"), page.locator(".gutter")
+        assert field.evaluate("field => field.clientHeight") < 300
+        field.evaluate("field => field.scrollTop = 400")
+        page.wait_for_function("() => document.querySelector('.gutter').scrollTop === 400")
+        assert numbers.evaluate("numbers => numbers.clientHeight") == field.evaluate("field => field.clientHeight")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        field.fill("one\ntwo\nthree")
+        expect(page.locator(".map tbody tr")).to_have_count(9)
+        expect(page.get_by_text(hint).first).to_be_hidden()
+        heights = page.locator(".map caption").evaluate_all("all => all.map(caption => caption.clientHeight)")
+        assert max(heights) < 40, "a caption stands on one line"
+        keys = page.locator("footer kbd").first
+        expect(keys).to_be_visible()
+        for view in ("model", "now"):
+            page.evaluate(f"location.hash = '#/{view}'")
+            expect(page.locator(DONE[view]).first).to_be_visible()
+            expect(keys).to_be_hidden()
+
+
 def test_every_view_reads_well(opened: Opener, server: RunningServer, shots: Path) -> None:
     with opened(server, "#/try") as seen:
         page = seen.page

@@ -1,6 +1,7 @@
 // Pairwise similarities as tables of shaded cells with the number in each.
 
 import { change, cosine, h } from "./dom.js";
+import { wide } from "./wide.js";
 
 /** Similarities at one depth; `low` is where the shade begins, 1 where it is full. */
 export function similarityMap(title, matrix, low) {
@@ -21,9 +22,8 @@ function map(title, matrix, cell, legend) {
   return h(
     "figure",
     { class: "map" },
-    h(
-      "div",
-      { class: "wide", tabindex: 0, role: "group", "aria-label": title },
+    wide(
+      title,
       h(
         "table",
         {},

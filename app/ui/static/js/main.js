@@ -94,6 +94,7 @@ async function show() {
   shown = made[name];
   document.title = `${name[0].toUpperCase()}${name.slice(1)} · Strata explorer`;
   content.replaceChildren(shown.node);
+  document.getElementById("keys").hidden = !shown.depth; // elsewhere they move nothing
   shown.seen?.();
 }
 

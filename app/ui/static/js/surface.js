@@ -1,6 +1,7 @@
 // Tables of shaded cells with the number in each: exit and dim, exit and exit.
 
 import { h } from "./dom.js";
+import { wide } from "./wide.js";
 
 /** Shares by exit and dim, in per cent. `at(layers, dim)` is a share or null. */
 export function surface(exits, dims, at) {
@@ -37,9 +38,8 @@ export function agreementTable(info) {
 }
 
 function table(corner, rows, columns, cell, caption) {
-  return h(
-    "div",
-    { class: "wide", tabindex: 0, role: "group", "aria-label": caption },
+  return wide(
+    caption,
     h(
       "table",
       { class: "shades" },
