@@ -196,6 +196,21 @@ def test_a_deadline_that_passes_says_what_would_fit(
         expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_model_that_loads_is_told_and_awaited(opened: Opener, server: RunningServer) -> None:
+    loading = {**server.client.get("/info").json(), "state": "loading", "engine": {}}
+    with opened(server, "#/model") as seen:
+        page = seen.page
+        page.route("**/info", lambda route: route.fulfill(json=loading))
+        page.reload()
+        expect(page.locator("#state")).to_have_text("loading")
+        expect(page.locator("main")).to_contain_text("The model is loading.")
+        loading["engine"] = server.client.get("/info").json()["engine"]  # known, and not ready yet
+        expect(page.locator("#state")).to_have_text(re.compile("^loading .* 1 worker$"))
+        page.unroute("**/info")
+        expect(page.locator("#state")).to_have_text(re.compile("^ready .* 1 worker$"))
+        expect(page.locator(".facts")).to_be_visible()
+
+
 def test_a_server_that_is_gone_is_told_and_what_answers_then(
     opened: Opener, start_server: ServerFactory, tiny_bundle: Path, searching: Path
 ) -> None:

@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { info, onAnswer, Refused } from "./api.js";
 import { h } from "./dom.js";
-import { nameOf, tellServed, tellState } from "./head.js";
+import { loaded, nameOf, tellServed, tellState } from "./head.js";
 import { notice } from "./notice.js";
 
 const VIEWS = ["try", "search", "model", "now"];
@@ -28,13 +28,14 @@ async function start() {
   }
   if (mine !== attempt) return;
   tellServed(served);
-  if (!served.engine) {
+  if (!loaded(served)) {
     content.replaceChildren(
       h("p", { class: "loading" }, `The model is ${served.state}. This page looks again every second.`),
     );
     setTimeout(start, LOOK_AGAIN_MS);
     return;
   }
+  if (served.state !== "ready") later = setTimeout(look, LOOK_AGAIN_MS);
   await show();
 }
 
@@ -44,7 +45,7 @@ function tellRefused(error) {
 
 /** The head follows the last answer. Where that may come from another start of the server, it is asked what it serves. */
 function heard({ found, serving, model }) {
-  if (!served?.engine) return; // `start` tells
+  if (!loaded(served)) return; // `start` tells
   if (!found) {
     outdated = true;
     tellState("no answer", true);
@@ -53,7 +54,7 @@ function heard({ found, serving, model }) {
 
 /** Ask what is served now, until it is ready; the views are made anew where it is something else. */
 async function look() {
-  if (!served?.engine || looking) return;
+  if (!loaded(served) || looking) return;
   looking = true;
   clearTimeout(later);
   try {
@@ -78,7 +79,7 @@ async function look() {
 
 /** Show the view that the address names; it is made at its first showing. */
 async function show() {
-  if (!served?.engine) return;
+  if (!loaded(served)) return;
   const { view: asked, parameters } = address.read();
   const name = VIEWS.includes(asked) ? asked : "try";
   for (const link of document.querySelectorAll("#views a")) {
