@@ -17,6 +17,7 @@ OF_VECTORS = {
     "X-Strata-Shape": "rows and numbers of a row, where the answer is bytes (`Accept: application/octet-stream`)",
     "X-Strata-Quality": "share of the source model's score that these layers, dim and type keep, as it was measured",
     "X-Strata-Task": "the task which that quality is of",
+    "X-Strata-Truncated": "how many texts were cut, because they are longer than the model reads",
     "X-Strata-Tier": "the tier that the request was served in",
     "X-Strata-Input-Type": "query or document, where request or tier says it",
     "X-Strata-Predicted-Ms": "milliseconds from arrival to answer that were foreseen when the request was let in",

@@ -107,13 +107,18 @@ class Decisions:
         thresholds: Choudhury and Hahne 1998).
         """
         queue, limits = self.queue, self._limits
-        left = limits.max_queue_texts - queue.texts
+        left, tokens_left = limits.max_queue_texts - queue.texts, limits.max_queue_tokens - queue.tokens
         others = any(known != flow for known in self._learnt.flows)  # who is not here now may come next
-        held = queue.flows.get(flow, 0) + texts
-        if texts > left or queue.tokens + tokens > limits.max_queue_tokens:
+        held, tokens_held = queue.flows[flow], queue.flow_tokens[flow]
+        most = self._policy.room_share
+        if texts > left or tokens > tokens_left:
             whose = f"the queue holds {counted(queue.texts, 'text')}"
-        elif others and held > self._policy.room_share * (left - texts):
-            whose = f"this caller holds {held - texts} of the {queue.texts} texts in the queue"
+        elif (
+            held
+            and others
+            and (held + texts > most * (left - texts) or tokens_held + tokens > most * (tokens_left - tokens))
+        ):
+            whose = f"this caller holds {held} of the {counted(queue.texts, 'text')} in the queue"
         else:
             return None
         return (

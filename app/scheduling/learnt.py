@@ -39,7 +39,8 @@ _ANSWER_MOST = 0.3  # of which no more than this counts: what most of them take 
 
 Flow = tuple[str, str]  # tier, and the caller in it
 Curve = tuple[tuple[int, ...], tuple[float | None, ...]]  # exits, and what each is worth
-Answers = tuple[str, bool, int]  # of a tier, whether others were before them, and the logarithm of their texts
+# Of a tier: whether others were before them, the logarithms of their texts and of the deadline; None: no deadline.
+Answers = tuple[str, bool, int, int | None]
 KindKey = tuple[bool, int | None]  # whether pinned to one depth, and the deadline's logarithm; None: none
 
 
@@ -147,6 +148,10 @@ class Arrivals:
         found.deadline_s, found.curve = deadline_s or inf, curve
 
 
+def _alike(tier: str, behind: bool, texts: int, deadline_s: float | None) -> Answers:
+    return tier, behind, texts.bit_length(), None if deadline_s is None else _step(deadline_s)
+
+
 @lru_cache(maxsize=256)
 def _step(deadline_s: float) -> int:
     return round(_OCTAVE * log2(deadline_s))
@@ -246,22 +251,24 @@ class Learnt:
         margin, seen = self._margins.get(tier, (0.0, now))
         return margin * exp(-(now - seen) / _MISS_S)
 
-    def answered(self, tier: str, behind: bool, texts: int, predicted_s: float, real_s: float) -> None:
+    def answered(
+        self, tier: str, behind: bool, texts: int, deadline_s: float | None, predicted_s: float, real_s: float
+    ) -> None:
         """A request took so long, of which ``predicted_s`` was foreseen before `correction`."""
         if predicted_s > 0 and real_s > 0:
-            alike = tier, behind, texts.bit_length()
+            alike = _alike(tier, behind, texts, deadline_s)
             error, count = self._answers.get(alike, (0.0, 1))
             most = max(_ANSWER_MOST, _FIRST_ANSWERS / count)
             more = max(-most, min(most, log(real_s / predicted_s) - error))
             self._answers[alike] = (error + max(_ANSWER, 1 / (count + 1)) * more, count + 1)
 
-    def correction(self, tier: str, behind: bool, texts: int) -> float:
-        """How many times as long as foreseen answers to so many texts of a tier take of late.
+    def correction(self, tier: str, behind: bool, texts: int, deadline_s: float | None) -> float:
+        """How many times as long as foreseen answers to so many texts of a tier with such a deadline take of late.
 
         ``behind``: of those that found others before them. Who those are, and at what depth they run, a forecast of
         one moment does not know: others come that are due sooner, or the load ebbs.
         """
-        return exp(self._answers.get((tier, behind, texts.bit_length()), (0.0, 0))[0])
+        return exp(self._answers.get(_alike(tier, behind, texts, deadline_s), (0.0, 0))[0])
 
     def gap(self, now: float) -> float:
         """Seconds of a worker between two batches."""

@@ -179,7 +179,9 @@ class Scheduler:
             arrived,
             entry.due,
             arrived + terms.deadline_s if terms.deadline_s else math.inf,
-            now - arrived + entry.predicted_s * self._learnt.correction(terms.tier, behind, len(texts)),
+            now
+            - arrived
+            + entry.predicted_s * self._learnt.correction(terms.tier, behind, len(texts), terms.deadline_s),
             entry.within,
             terms.shares,
             now,
@@ -327,7 +329,9 @@ class Scheduler:
 
     def _answered(self, request: Admitted, now: float) -> None:
         terms = request.terms
-        self._learnt.answered(terms.tier, request.behind, len(request.ran), request.foreseen_s, now - request.admitted)
+        took = now - request.admitted
+        alike = terms.tier, request.behind, len(request.ran), terms.deadline_s
+        self._learnt.answered(*alike, request.foreseen_s, took)
         # Of texts that left each by itself nothing was measured.
         worth = terms.quality[terms.exits.index(request.layers)] if terms.threshold is None else None
         self._metrics.tier_answered(

@@ -72,12 +72,13 @@ def test_a_batch_of_late_ones_is_one_reason_to_be_careful_and_a_second_of_them_a
 def test_how_far_predictions_are_out_is_told_apart_by_how_many_texts_they_are_of_and_soon() -> None:
     learnt = Learnt(CostModel())
     for _ in range(4):
-        learnt.answered("app", True, 32, 1.0, 4.0)
-        learnt.answered("app", True, 1, 1.0, 1.0)
-    assert learnt.correction("app", True, 40) == pytest.approx(4, rel=0.3)
-    assert learnt.correction("app", True, 1) == 1
-    assert learnt.correction("app", False, 40) == 1
+        learnt.answered("app", True, 32, 1.0, 1.0, 4.0)
+        learnt.answered("app", True, 1, 1.0, 1.0, 1.0)
+    assert learnt.correction("app", True, 40, 1.0) == pytest.approx(4, rel=0.3)
+    assert learnt.correction("app", True, 1, 1.0) == 1
+    assert learnt.correction("app", False, 40, 1.0) == 1
+    assert learnt.correction("app", True, 40, None) == learnt.correction("app", True, 40, 3.0) == 1
     for _ in range(200):
-        learnt.answered("app", True, 32, 1.0, 4.0)
-    learnt.answered("app", True, 32, 1.0, 400.0)
-    assert learnt.correction("app", True, 32) == pytest.approx(4, rel=0.05), "one that was out far is no trend"
+        learnt.answered("app", True, 32, 1.0, 1.0, 4.0)
+    learnt.answered("app", True, 32, 1.0, 1.0, 400.0)
+    assert learnt.correction("app", True, 32, 1.0) == pytest.approx(4, rel=0.05), "one that was out far is no trend"

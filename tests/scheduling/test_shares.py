@@ -129,6 +129,21 @@ def test_who_fills_the_queue_leaves_room_to_those_who_have_nothing_in_it() -> No
     assert not any(call.outcome == "full" for call in app)
 
 
+def test_who_fills_the_queue_with_tokens_leaves_room_too() -> None:
+    bulk = [Call(0.01 * i, (200,), terms((12,), None, "bulk")) for i in range(900)]
+    app = poisson(0.2 * FULL_PER_S, 10, terms(EXITS, 0.5, "app"), seed=1)
+    simulate(bulk + app, shares={"app": 1.0, "bulk": 1.0}, limits=Limits(max_queue_tokens=80_000))
+    assert any(call.outcome == "full" for call in bulk)
+    assert not any(call.outcome == "full" for call in app)
+
+
+def test_what_the_limits_allow_is_let_into_an_empty_queue() -> None:
+    others = [Call(float(at), (30,), terms((12,), None, "app")) for at in range(3)]
+    whole = Call(9.0, (8,) * 1000, terms((12,), None, "bulk"))
+    simulate([*others, whole], limits=Limits(max_queue_texts=1001))
+    assert whole.outcome == "answered"
+
+
 def test_a_flood_that_is_foreseen_takes_no_depth() -> None:
     """Most of it will be refused, so those who keep their depth need not make way for it."""
     large = poisson(0.9 * FULL_PER_S, 10, terms(FLOOR_3, 0.5, "large"), seed=1)
