@@ -133,13 +133,17 @@ def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: 
     kept = {}
     for tier, kinds in tiers.items():
         share = kinds[0].share * capacity.workers
-        deadline_s = min(kind.deadline_s for kind in kinds)
+        hurried = [kind for kind in kinds if kind.deadline_s < inf]
+        if not hurried:
+            continue
+        # What has more time waits longer: by the shortest, all that waits would be a burst.
+        deadline_s = sum(kind.part * kind.deadline_s for kind in hurried) / sum(kind.part for kind in hurried)
         work = policy.kept_load * share / max(sum(kind.rates[of] for kind in kinds) for of in (0, 1))
         if held := texts[tier]:  # a burst is beyond the share before the rates know of it
             usual = max(held, tokens[tier] / sum(kind.part * kind.text_tokens for kind in kinds))
             work = min(work, policy.kept_burst * deadline_s * share / usual)
         layers = deepest(kinds, work)
-        if deadline_s < inf and layers >= policy.kept_least * max(kind.top for kind in kinds):
+        if layers >= policy.kept_least * max(kind.top for kind in kinds):
             kept[tier] = layers
     everybody = len(kept) == len(tiers) and all(kept[kind.tier] >= kind.top for kind in expected)
     return {} if everybody else kept
