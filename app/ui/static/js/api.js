@@ -79,6 +79,7 @@ export async function embed(inputs, asked) {
     layers: Number(header("X-Strata-Layers")),
     dim,
     tokens: Number(header("X-Compute-Tokens")),
+    cut: Number(header("X-Strata-Truncated") ?? 0),
     tier: header("X-Strata-Tier"),
     model: header("X-Strata-Model"),
     quality: header("X-Strata-Quality") && Number(header("X-Strata-Quality")),

@@ -15,6 +15,7 @@ export function timeBar(answer) {
   const words = parts.map(([name, time]) => `${name} ${ms(time)}`).join(", ");
   const facts = [
     `${plural(answer.vectors.length, "text")}, ${plural(answer.tokens, "token")}`,
+    answer.cut ? `${plural(answer.cut, "text")} cut: longer than the model reads` : null,
     `${ms(total)} in the server (foreseen ${ms(answer.predicted)}), ${ms(answer.roundTrip)} with the way to this page`,
     `tier ${answer.tier}`,
     answer.slack === null ? null : `${ms(Math.abs(answer.slack))} ${answer.slack < 0 ? "over" : "left of"} the deadline`,
