@@ -76,7 +76,11 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     left = (columns.deadlines - snapshot.now)[at:]
     finish = doubt * capacity.finish(work)[at:]
     after = finish + doubt * newcomer.work / capacity.workers
-    most = left if within else np.where(columns.within[at:], policy.within_left * left, left)
+    if within:
+        most = left
+    else:
+        part = np.where(columns.kept[at:] > 0, policy.kept_left, policy.within_left)
+        most = np.where(columns.within[at:], part * left, left)
     spoilt = (finish <= left) & (after > most)
     if within:
         spoilt &= columns.within[at:]

@@ -13,6 +13,7 @@ from strata.app.planning.cost import BatchBounds
 from strata.app.planning.plan import Plan, Terms
 from strata.app.scheduling import forecast
 from strata.app.scheduling.admission import Newcomer, judge, late_within
+from strata.app.scheduling.backlog import Backlogs
 from strata.app.scheduling.batching import Choice, form
 from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import choose
@@ -67,6 +68,7 @@ class Decisions:
         self._level = _TOP  # of price, that the head of the queue was last run at
         self.depth = layers
         self._arriving: Arriving | None = None
+        self._backlogs = Backlogs()
         self._refused = LastRefused()
 
     @property
@@ -96,8 +98,10 @@ class Decisions:
             batch_texts=self._limits.max_batch_requests,
             running=[batch.until for batch in self._running],
             waiting=(self.queue.flows, self.queue.flow_tokens),
+            backlogs=self._backlogs,
             now=self._clock(),
         )
+        self._backlogs.carry(self._arriving.carried)
         return snapshot
 
     def no_room(self, texts: int, tokens: int, flow: Flow) -> str | None:
@@ -134,7 +138,7 @@ class Decisions:
         due = arrived + terms.deadline_s
         asked, moment = (flow, terms.exits[0], texts), (self.queue.departures, self._pool.size, self._pool.idle)
         if late_s := self._refused.late_s(asked, tokens, due - now, now, moment):
-            self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
+            self._came(terms, texts, tokens, flow, now)
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
         own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
@@ -209,10 +213,15 @@ class Decisions:
         """Take note of a newcomer: the moment, its work at its floor, and its share."""
         snapshot = self.snapshot()
         work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
-        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
+        self._came(terms, texts, tokens, flow, now)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
         return snapshot, work, self._share(flow, snapshot.expected)
+
+    def _came(self, terms: Terms, texts: int, tokens: int, flow: Flow, now: float) -> None:
+        if terms.deadline_s is not None:
+            self._backlogs.came(terms.tier, max(texts, tokens / self._learnt.text_tokens), now)
+        self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
 
     def _share(self, flow: Flow, expected: Sequence[Expected]) -> float:
         """The part of the engine that is a flow's own: its tier's, by the callers that are active in it."""

@@ -25,6 +25,7 @@ class Policy:
     within_share: float = 0.9  # of a newcomer's time that its predicted answer may take: predictions err
     beyond_share: float = 0.9  # the same beyond its share: room is left for those who stay within theirs
     within_left: float = 0.6  # of the time left to one within its share, the most that one beyond may make it take
+    kept_left: float = 0.35  # the same where its tier keeps its depth, which needs `kept_headroom` of that time
     beyond_sigmas: float = 1.0  # by which more may come of the others than is foreseen, arrivals being random
     others_least: float = 0.65  # of their shares, that others may come to use while one waits that always is beyond its
     others_begin: float = 0.85  # the same while its flow begins: others may begin with it,

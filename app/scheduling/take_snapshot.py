@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 from strata.app.planning.cost import BatchBounds, Load
+from strata.app.scheduling.backlog import Backlogs
 from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.learnt import Curve, Flow, KindKey, Learnt
 from strata.app.scheduling.policy import Policy
@@ -24,6 +25,7 @@ class Arriving:
 
     expected: Sequence[Expected]
     kept: Mapping[str, float]
+    carried: Mapping[str, float]  # texts a second of each tier by its share, at the depth that carries all of them
     read: float  # when
     flows: int  # that were known
     curves: int  # generation of `Curves`
@@ -41,6 +43,7 @@ def take_snapshot(
     batch_texts: int | None,
     running: Iterable[float],
     waiting: Waiting,
+    backlogs: Backlogs,
     now: float,
 ) -> tuple[Snapshot, Arriving]:
     """``workers`` that live; ``running``: when each batch under way is predicted to end. ``waiting``: by flow.
@@ -61,8 +64,8 @@ def take_snapshot(
         or (arriving.flows, arriving.curves) != (len(learnt.flows), curves.generation)
     ):
         expected = _expected(learnt, curves, capacity, now)
-        kept = _kept(expected, waiting, policy, capacity)
-        arriving = Arriving(expected, kept, now, len(learnt.flows), curves.generation)
+        kept, carried = _kept(expected, waiting, backlogs, policy, capacity, now)
+        arriving = Arriving(expected, kept, carried, now, len(learnt.flows), curves.generation)
     return Snapshot(now, capacity, policy, arriving.expected, arriving.kept, learnt.margin("", now)), arriving
 
 
@@ -124,13 +127,17 @@ def _expected(learnt: Learnt, curves: Curves, capacity: Capacity, now: float) ->
     return found
 
 
-def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: Capacity) -> dict[str, float]:
-    """Layers of tiers that their shares carry, in the long run and now, where there is any that is carried less far."""
+def _kept(
+    expected: list[Expected], waiting: Waiting, backlogs: Backlogs, policy: Policy, capacity: Capacity, now: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Layers of tiers that their shares carry, in the long run and now, where there is any that is carried less far;
+    and texts a second that each share carries, at the depth that carries them in the long run.
+    """
     texts, tokens = (_by_tier(counts) for counts in waiting)
     tiers: dict[str, list[Expected]] = {}
     for kind in expected:
         tiers.setdefault(kind.tier, []).append(kind)
-    kept = {}
+    kept, carried = {}, {}
     for tier, kinds in tiers.items():
         share = kinds[0].share * capacity.workers
         hurried = [kind for kind in kinds if kind.deadline_s < inf]
@@ -139,14 +146,16 @@ def _kept(expected: list[Expected], waiting: Waiting, policy: Policy, capacity: 
         # What has more time waits longer: by the shortest, all that waits would be a burst.
         deadline_s = sum(kind.part * kind.deadline_s for kind in hurried) / sum(kind.part for kind in hurried)
         work = policy.kept_load * share / max(sum(kind.rates[of] for kind in kinds) for of in (0, 1))
-        if held := texts[tier]:  # a burst is beyond the share before the rates know of it
-            usual = max(held, tokens[tier] / sum(kind.part * kind.text_tokens for kind in kinds))
+        carried[tier] = share / max(min(work, sum(kind.part * kind.top_work for kind in kinds)), 1e-9)
+        usual = max(texts[tier], tokens[tier] / sum(kind.part * kind.text_tokens for kind in kinds))
+        # A burst is beyond the share before the rates know of it; what the others kept waiting is none.
+        if (usual := min(usual, backlogs.read(tier, now))) > 0:
             work = min(work, policy.kept_burst * deadline_s * share / usual)
         layers = deepest(kinds, work)
         if layers >= policy.kept_least * max(kind.top for kind in kinds):
             kept[tier] = layers
     everybody = len(kept) == len(tiers) and all(kept[kind.tier] >= kind.top for kind in expected)
-    return {} if everybody else kept
+    return ({} if everybody else kept), carried
 
 
 def _by_tier(counts: Mapping[Flow, int]) -> Counter[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from strata.app.planning.cost import BatchBounds, CostModel, Costs
 from strata.app.scheduling.admission import Newcomer, judge, late_within
+from strata.app.scheduling.backlog import Backlogs
 from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.foreseen import foreseen
 from strata.app.scheduling.learnt import Learnt
@@ -33,6 +34,7 @@ def snapshot(learnt: Learnt, now: float) -> Snapshot:
         batch_texts=None,
         running=(),
         waiting=({}, {}),
+        backlogs=Backlogs(),
         now=now,
     )
     return found

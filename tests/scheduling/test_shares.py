@@ -68,6 +68,18 @@ def test_many_texts_without_a_deadline_are_run_at_the_pace_of_their_share() -> N
     assert max(call.seconds for call in large) < 10.5
 
 
+@pytest.mark.parametrize(("mine_s", "flood_s", "least"), [(2.0, 0.5, 11), (0.5, 2.0, 11), (5.0, 0.25, 10)])
+def test_a_flood_takes_no_depth_from_who_has_more_time_than_it(mine_s: float, flood_s: float, least: float) -> None:
+    """It goes first, and what it kept waiting was taken for a burst of the other's: 8.9 layers in the first case."""
+    large = poisson(0.6 * FULL_PER_S, 15, terms(FLOOR_3, mine_s, "large"), seed=1)
+    small = poisson(2.5 * FULL_PER_S, 15, terms(FLOOR_3, flood_s, "small"), seed=2)
+    simulate(large + small, shares={"large": 9.0, "small": 1.0})
+    assert in_time(large) >= 0.99
+    assert mean_depth(large) >= least
+    assert lost(small) < 0.01
+    assert in_time(small) > 0.4
+
+
 def test_callers_without_a_deadline_have_their_tiers_share_together() -> None:
     """Each was promised a part of it as large as when it came: of the other tier 62 % were in time."""
     app = poisson(0.4 * FULL_PER_S, 25, terms(EXITS, 0.15, "app"), seed=1)
