@@ -26,7 +26,7 @@ class Newcomer:
 
     tier: str
     work: float
-    slack_s: float  # until its deadline; inf: none
+    slack_s: float  # until its deadline
     due_s: float  # until its place in the queue
     share: float  # of the engine, its flow's own
     ahead_s: float  # until a server of its flow's own would begin with it,
@@ -58,8 +58,6 @@ def judge(newcomer: Newcomer, columns: Columns | None, snapshot: Snapshot, curve
     within = beyond_s <= 0
     if columns is None:
         return Verdict(0.0, within, own_s)
-    if newcomer.slack_s == inf:
-        return Verdict(0.0, True, own_s)
     work = _work(columns, snapshot, curves, beyond=not within, until=snapshot.now + newcomer.due_s)
     if within:
         work = np.where(columns.within, work, 0.0)

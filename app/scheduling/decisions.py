@@ -142,7 +142,8 @@ class Decisions:
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
         own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
-        snapshot, work, share = self._arrived(terms, tokens, texts, flow, now)
+        snapshot, work = self._arrived(terms, tokens, texts, flow, now)
+        share = self._share(flow, snapshot.expected)
         ahead_s, spare_s = self._learnt.before(flow, terms.deadline_s, now)
         waiting = None
         if not self.queue and self._pool.idle == self._pool.size:
@@ -167,7 +168,7 @@ class Decisions:
     def _unhurried(self, terms: Terms, lengths: Sequence[int], flow: Flow) -> Entry:
         """Let in a newcomer without a deadline."""
         now, tokens, texts = self._clock(), sum(lengths), len(lengths)
-        snapshot, work, _ = self._arrived(terms, tokens, texts, flow, now)
+        snapshot, work = self._arrived(terms, tokens, texts, flow, now)
         capacity, own = snapshot.capacity, self.queue.flow_tokens[flow] + tokens
         # Flows of work without a deadline take turns: what waits of another is before this one as far as it is no more.
         before = own - tokens + sum(min(held, own) for name, held in self.queue.flow_tokens.items() if name != flow)
@@ -183,10 +184,8 @@ class Decisions:
         """
         now, costs, bounds = self._clock(), self._learnt.cost.costs, self._bounds()
         texts, layers = len(request.waiting), request.exits[-1]
-        workers = max(1, self._pool.size)
-        own_s = costs.row(request.waiting_tokens, texts, layers, bounds) / (
-            self._unhurried_part(request.flow) * workers
-        )
+        rate = self._unhurried_part(request.flow) * max(1, self._pool.size)
+        own_s = costs.row(request.waiting_tokens, texts, layers, bounds) / rate
         spread_s = max(0.0, request.arrived + self._policy.patience_s - now)
         request.pace_s = (own_s + spread_s) / texts
         if texts > 1:
@@ -209,14 +208,14 @@ class Decisions:
         part = self._share(flow, expected) * max(self._policy.unhurried_least, 1 - hurried / tier)
         return max(min(part, self._policy.unhurried_share), 1e-3)
 
-    def _arrived(self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float) -> tuple[Snapshot, float, float]:
-        """Take note of a newcomer: the moment, its work at its floor, and its share."""
+    def _arrived(self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float) -> tuple[Snapshot, float]:
+        """Take note of a newcomer: the moment, and its work at its floor."""
         snapshot = self.snapshot()
         work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
         self._came(terms, texts, tokens, flow, now)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
-        return snapshot, work, self._share(flow, snapshot.expected)
+        return snapshot, work
 
     def _came(self, terms: Terms, texts: int, tokens: int, flow: Flow, now: float) -> None:
         if terms.deadline_s is not None:
