@@ -79,7 +79,7 @@ class BatchBounds:
         return inf if self.texts is None else self.texts * self.text_tokens
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # likewise: made anew after each batch
 class Costs:
     """Seconds of a batch, for good: what the cost model knows at one moment."""
 

@@ -68,6 +68,7 @@ class Decisions:
         self._level = _TOP  # of price, that the head of the queue was last run at
         self.depth = layers
         self._arriving: Arriving | None = None
+        self._bounds = BatchBounds(0)  # of a batch, when a decision was last made
         self._backlogs = Backlogs()
         self._refused = LastRefused()
 
@@ -101,6 +102,7 @@ class Decisions:
             backlogs=self._backlogs,
             now=self._clock(),
         )
+        self._bounds = snapshot.capacity.bounds
         self._backlogs.carry(self._arriving.carried)
         return snapshot
 
@@ -169,20 +171,21 @@ class Decisions:
         """Let in a newcomer without a deadline."""
         now, tokens, texts = self._clock(), sum(lengths), len(lengths)
         snapshot, work = self._arrived(terms, tokens, texts, flow, now)
+        if not self.queue:
+            return Entry(0.0, True, math.inf, self._expected(snapshot, terms, lengths, (0.0, 0.0), math.inf))
         capacity, own = snapshot.capacity, self.queue.flow_tokens[flow] + tokens
         # Flows of work without a deadline take turns: what waits of another is before this one as far as it is no more.
         before = own - tokens + sum(min(held, own) for name, held in self.queue.flow_tokens.items() if name != flow)
         latest_s = self._policy.patience_s + work * own / tokens / (self._unhurried_part(flow) * capacity.workers)
         seconds = self._expected(snapshot, terms, lengths, (before / capacity.bounds.text_tokens, before), math.inf)
-        if self.queue:
-            seconds = max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s))
+        seconds = max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s))
         return Entry(0.0, True, math.inf, seconds)
 
     def _date(self, request: Admitted, last: float | None) -> float:
         """When the next portion of the first of its flow's line is due: as much as a batch takes, at the pace of a
         server of the flow's own, and spread over its patience.
         """
-        now, costs, bounds = self._clock(), self._learnt.cost.costs, self._bounds()
+        now, costs, bounds = self._clock(), self._learnt.cost.costs, self._bounds
         texts, layers = len(request.waiting), request.exits[-1]
         rate = self._unhurried_part(request.flow) * max(1, self._pool.size)
         own_s = costs.row(request.waiting_tokens, texts, layers, bounds) / rate
@@ -239,12 +242,12 @@ class Decisions:
             layers,
             self._learnt.cost.costs,
             max(1, self._pool.size),
-            bounds=self._bounds() if len(lengths) > 1 else None,
+            bounds=self._bounds_now() if len(lengths) > 1 else None,
             least_split_tokens=self._policy.least_split_tokens,
             busy=bool(self._running),
         )
 
-    def _bounds(self) -> BatchBounds:
+    def _bounds_now(self) -> BatchBounds:
         texts = self._limits.max_batch_requests
         return batch_bounds(self._learnt, self._policy, self._layers, self.batch_tokens, texts, self._clock())
 
