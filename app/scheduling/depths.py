@@ -37,6 +37,17 @@ def kept_free(snapshot: Snapshot) -> tuple[float, float]:
     return headroom, policy.headroom_s / (1 - lasting)
 
 
+def kept_free_by_shares(snapshot: Snapshot) -> tuple[float, float]:
+    """The same of tiers that keep their depth: free for what may come of them, which has no more than their shares.
+
+    Of the others as much is foreseen as may go before them.
+    """
+    policy = snapshot.policy
+    shares = {kind.tier: kind.share for kind in snapshot.expected if kind.tier in snapshot.kept}
+    headroom = 1 - (1 - policy.kept_headroom) * min(1.0, sum(shares.values()))
+    return headroom, policy.headroom_s / (1 - min(snapshot.kept_load, policy.most_lasting))
+
+
 class Pricing:
     """Requests that wait and that are foreseen, in order of due time, with their depth at each level."""
 
@@ -60,11 +71,10 @@ class Pricing:
         usual = costs.per_layer(np.array([capacity.bounds.text_tokens]))
         length = self.tokens / np.maximum(self.texts, 1e-9)
         self.shift = np.clip(shift(costs.per_layer(length), float(usual[0])), -LEVELS, LEVELS)
-        policy = snapshot.policy
-        part, most = kept_free(snapshot)
-        headroom = np.where(self.kept, policy.kept_headroom, part)
+        (part, most), (own_part, own_most) = kept_free(snapshot), kept_free_by_shares(snapshot)
         # Of what waits a part of the time it has left; of what is foreseen a part of the time that it will have.
-        spare = np.minimum((1 - headroom) * has[order], most)
+        spare = (1 - np.where(self.kept, own_part, part)) * has[order]
+        spare = np.minimum(spare, np.where(self.kept, own_most, most))
         self._goal = self.slack - spare
         self.any_kept = bool(self.kept.any())
         # What is beyond its share, be it waiting or foreseen, takes no depth from those who keep theirs.

@@ -124,3 +124,13 @@ class Snapshot:
             loads[kind.tier] = loads.get(kind.tier, 0.0) + work / (kind.share * self.capacity.workers)
         beyond = min(1.0, max(0.0, max(loads.values(), default=0.0) - 1.0))
         return (floors + beyond * keeps) / self.capacity.workers
+
+    @property
+    def kept_load(self) -> float:
+        """Of its share, the most that a tier takes on the whole at the depth it keeps."""
+        loads: dict[str, float] = {}
+        for kind in self.expected:
+            if kind.tier in self.kept:
+                work = kind.rates[1] * kind.work(min(self.kept[kind.tier], kind.top))
+                loads[kind.tier] = loads.get(kind.tier, 0.0) + work / (kind.share * self.capacity.workers)
+        return max(loads.values(), default=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from strata.app.planning.cost import BatchBounds, Costs
-from strata.app.scheduling.depths import kept_free
+from strata.app.scheduling.depths import kept_free, kept_free_by_shares
 from strata.app.scheduling.learnt import Rate
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot
@@ -48,6 +48,17 @@ def test_who_keeps_its_depth_counts_with_it_where_another_asks_for_what_is_left(
     large, kept = kind(40, 40, "large", 0.9), {"large": 12.0}
     assert at(large, kind(15, 15, "small", 0.1), kept=kept).lasting == pytest.approx((0.4 + 0.15) / 2)
     assert at(large, kind(60, 60, "small", 0.1), kept=kept).lasting == pytest.approx((1.6 + 0.6) / 2)
+
+
+def test_after_who_keeps_its_depth_time_is_kept_free_by_its_share_and_what_it_takes_of_that() -> None:
+    small, kept = kind(300, 300, "small", 0.25), {"large": 12.0}
+    part, seconds = kept_free_by_shares(at(kind(20, 20, "large", 0.75), small, kept=kept))
+    assert part == pytest.approx(1 - 0.75 / 2)
+    assert seconds == pytest.approx(0.45 / (1 - 0.8 / 1.5))
+    assert kept_free_by_shares(at(kind(30, 30, "large", 0.75), small, kept=kept))[1] > seconds
+    assert (
+        kept_free_by_shares(at(kind(20, 20, "large", 0.75), kind(3000, 3000, "small", 0.25), kept=kept))[1] == seconds
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -80,6 +80,22 @@ def test_a_flood_takes_no_depth_from_who_has_more_time_than_it(mine_s: float, fl
     assert in_time(small) > 0.4
 
 
+@pytest.mark.parametrize(
+    ("mine", "mine_s", "flood", "flood_s"), [(0.35, 5.0, 8.0, 2.0), (0.27, 0.8, 5.2, 0.18), (0.35, 4.0, 8.0, 0.35)]
+)
+def test_of_what_a_flood_may_take_nothing_is_kept_free_a_second_time(
+    mine: float, mine_s: float, flood: float, flood_s: float
+) -> None:
+    """Its share was foreseen, and half of all time kept free besides: 10.2, 9.0 and 3.0 layers."""
+    own = poisson(mine * FULL_PER_S, 15, terms(EXITS, mine_s, "own"), seed=1)
+    others = poisson(flood * FULL_PER_S, 15, terms((3,), flood_s, "others"), seed=2)
+    simulate(own + others, shares={"own": 1.0, "others": 1.0})
+    assert in_time(own) >= 0.99
+    assert mean_depth(own) >= 11
+    assert lost(others) < 0.01
+    assert in_time(others) * flood >= 3.5, "the rest of the engine is theirs, at 3 layers of 12"
+
+
 def test_callers_without_a_deadline_have_their_tiers_share_together() -> None:
     """Each was promised a part of it as large as when it came: of the other tier 62 % were in time."""
     app = poisson(0.4 * FULL_PER_S, 25, terms(EXITS, 0.15, "app"), seed=1)
