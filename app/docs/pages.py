@@ -22,6 +22,7 @@ PAGES = {
     "options": "Options",
     "metrics": "Metrics",
     "architecture": "Architecture",
+    "schedule": "The schedule",
     "engine": "The engine",
     "contributing": "Contributing",
     "changes": "Changes",
