@@ -12,18 +12,9 @@ from pathlib import Path
 from strata.model_store.profiling.beir import RetrievalSet
 
 _PACKAGES = (
-    "asyncio",
-    "collections",
-    "concurrent",
-    "email",
-    "html",
-    "http",
-    "importlib",
-    "json",
-    "logging",
-    "unittest",
+    *("asyncio", "collections", "concurrent", "email", "html", "http", "importlib", "json", "logging", "unittest"),
+    *("multiprocessing", "tkinter", "urllib", "wsgiref", "xml", "xmlrpc", "zoneinfo"),
 )
-_PACKAGES += ("multiprocessing", "tkinter", "urllib", "wsgiref", "xml", "xmlrpc", "zoneinfo")
 _LONGEST = 500  # characters of a document
 _FEWEST = 8, 4  # words of a document and of a query
 _QUERIES = 500

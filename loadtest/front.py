@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from strata.app.safe_path import module_command, safe_environment
@@ -82,7 +83,9 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
         async def turn(load: Load, number: int) -> float:
             """CPU seconds a request, or a thousand texts."""
             address, pid = large if load.texts > 1 else refusing if load.refused else usual
-            count = max(_TURNS * load.connections, args.requests // load.texts) if load.texts > 1 else args.requests
+            count: int = (
+                max(_TURNS * load.connections, args.requests // load.texts) if load.texts > 1 else args.requests
+            )
             chosen = (stretch(texts, (number * count + i) * load.texts, load.texts) for i in range(count))
             requests = [address.post("/embed" + load.query, load.body(each)) for each in chosen]
             before = own_cpu_seconds(pid)
@@ -92,7 +95,7 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
         for load in LOADS:
             await turn(load, 0)
         found = await interleave(
-            {load.name: lambda number, load=load: turn(load, number) for load in LOADS},
+            {load.name: partial(turn, load) for load in LOADS},
             args.rounds,
             lambda name, seconds: report.tell(f"  {name}: {1e3 * seconds:.3f} ms"),
         )

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from strata.loadtest.figures import Figure, median_ratio
 from strata.loadtest.library import Library, Setting
 from strata.loadtest.options import served_folder
 from strata.loadtest.product import best_product, useful_operations
-from strata.loadtest.rounds import interleave
+from strata.loadtest.rounds import Variant, interleave
 from strata.loadtest.texts import stretch
 from strata.model_store.bundle.bundle import read_manifest
 
@@ -203,24 +204,26 @@ async def _beside(
 ) -> list[Figure]:
     """``running`` take many texts, ``alone`` one at a time, each with what suits it."""
     many = args.turn_texts // 32 * 32
-    throughput = {
+
+    async def peer_seconds(peer: Library, number: int) -> float:
+        return await peer.seconds(stretch(ours.texts, number * many, many))
+
+    async def peer_singles(peer: Library, number: int) -> list[float]:
+        return await peer.singles(stretch(ours.texts, number * _SINGLES, _SINGLES))
+
+    throughput: dict[str, Variant[float]] = {
         ENGINE: lambda number: ours.engine_seconds(number * many, many),
         HTTP: lambda number: ours.http_seconds(number * many, many),
-        **{
-            kind: lambda number, peer=peer: peer.seconds(stretch(ours.texts, number * many, many))
-            for kind, peer in running.items()
-        },
+        **{kind: partial(peer_seconds, peer) for kind, peer in running.items()},
     }
-    singles = {
+    singles: dict[str, Variant[list[float]]] = {
         ENGINE: lambda number: ours.engine_singles(number * _SINGLES, _SINGLES),
         HTTP: lambda number: ours.http_singles(number * _SINGLES, _SINGLES),
-        **{
-            kind: lambda number, peer=peer: peer.singles(stretch(ours.texts, number * _SINGLES, _SINGLES))
-            for kind, peer in alone.items()
-        },
+        **{kind: partial(peer_singles, peer) for kind, peer in alone.items()},
     }
-    for turn in (*throughput.values(), *singles.values()):
-        await turn(0)
+    for name in throughput:
+        await throughput[name](0)
+        await singles[name](0)
     seconds = await interleave(
         throughput, args.rounds, lambda name, took: report.tell(f"  {name}: {many / took:.1f} texts/s")
     )

@@ -44,19 +44,23 @@ async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
 
 def _save(folder: Path, name: str, draw: Callable[[Theme], Canvas]) -> None:
     for theme in THEMES:
-        colours = {
-            "text.color": theme.ink,
-            "axes.labelcolor": theme.ink,
-            "axes.edgecolor": theme.line,
-            "axes.facecolor": theme.paper,
-            "figure.facecolor": theme.paper,
-            "xtick.color": theme.ink,
-            "ytick.color": theme.ink,
-            "grid.color": theme.line,
-        }
-        # Text stays text; no date and no random ids, so that the same data makes the same file.
-        fixed = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", "font.size": 10}
-        with rc_context(colours | fixed):
+        with rc_context(
+            {
+                "text.color": theme.ink,
+                "axes.labelcolor": theme.ink,
+                "axes.edgecolor": theme.line,
+                "axes.facecolor": theme.paper,
+                "figure.facecolor": theme.paper,
+                "xtick.color": theme.ink,
+                "ytick.color": theme.ink,
+                "grid.color": theme.line,
+                # Text stays text; no date and no random ids, so that the same data makes the same file.
+                "svg.fonttype": "none",
+                "svg.hashsalt": name,
+                "font.family": "sans-serif",
+                "font.size": 10,
+            }
+        ):
             draw(theme).savefig(folder / f"{name}{theme.suffix}.svg", metadata={"Date": None})
 
 

@@ -16,7 +16,6 @@ from strata.loadtest.outcomes import Mask, Numbers, Requests
 # Okabe and Ito's, for all eyes, less the black that a dark page would swallow, and with a lighter blue.
 _COLOURS = ("#2F8AC8", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 _OUTCOMES = ("#009E73", "#E69F00", "#999999", "#D55E00")
-_INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
 _BIN_S = 1.0
 _DPI = 110  # of the points, which are too many to be drawn one by one
 _INK = "#010203"  # stands for the page's own ink, until the drawing is done
@@ -91,7 +90,16 @@ def over_time(requests: Requests, seconds: float) -> dict[str, list[float | None
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    with rc_context(dict.fromkeys(_INKED, _INK)):
+    with rc_context(
+        {
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "axes.edgecolor": _INK,
+            "axes.titlecolor": _INK,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+        }
+    ):
         figure = Figure(figsize=(11, 2.3 * count), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(count, 1, sharex=True)
     for axes in panels:

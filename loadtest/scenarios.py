@@ -43,7 +43,7 @@ class Scenario:
     def with_options(
         self,
         *,
-        seconds: float | None = None,
+        seconds: int | None = None,
         mean: float | None = None,
         peak: float | None = None,
         cv2: float | None = None,
@@ -57,11 +57,7 @@ class Scenario:
             if value <= 0:
                 raise ValueError(f"--{name}: must be above 0. Given: {value:g}")
         return replace(
-            self,
-            seconds=said.get("seconds", self.seconds),
-            mean=said.get("mean", self.mean),
-            peak=said.get("peak", self.peak),
-            cv2=said.get("cv2", self.cv2),
+            self, seconds=seconds or self.seconds, mean=mean or self.mean, peak=peak or self.peak, cv2=cv2 or self.cv2
         )
 
     def _has(self) -> list[str]:

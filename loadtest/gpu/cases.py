@@ -82,7 +82,8 @@ def in_turns(
 def unseen(encoder: Encoder, texts: Sequence[TokenIds], layers: int, dim: int) -> tuple[float, float]:
     """Median milliseconds of batches whose shape was never run, and of the same batches run again."""
     draw = random.Random(2)
-    first, again = [], []
+    first: list[float] = []
+    again: list[float] = []
     for _ in range(24):
         asked = batch([texts[draw.randrange(len(texts))] for _ in range(draw.randrange(1, len(texts)))], [layers], dim)
         for times in (first, again, again):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from strata.app.engine.batch import Batch, Row
@@ -16,6 +17,7 @@ from strata.model_store.encoding.reference import ReferenceEncoder
 
 _AGREE = (-1.0, 0.98, 0.99, 2.0)  # cosines of two exits at which texts leave, the first always, the last never
 BOUNDS = {"float32": 1 - 1e-5, "bfloat16": 0.9995, "float16": 0.9995}
+Vector = npt.NDArray[np.float32]
 
 
 class Reference:
@@ -50,5 +52,5 @@ class Reference:
         return [worst, single, agreed, Figure(f"{dtype}: alone against in a batch", _least(alone, batched))]
 
 
-def _least(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
+def _least(one: Iterable[Vector], other: Iterable[Vector]) -> float:
     return min(float(a @ b) for a, b in zip(one, other, strict=True))

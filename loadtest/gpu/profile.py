@@ -7,7 +7,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import DeviceType, ProfilerActivity, profile
 
 from strata.app.engine.batch import Batch
 from strata.app.engine.encoder import Backend
@@ -70,7 +70,7 @@ def kernels(run: Callable[[], object], device: torch.device, runs: int = 5) -> s
     found = []
     for kind in kinds:
         own = kind.self_device_time_total if on_gpu else kind.self_cpu_time_total
-        if own > 0 and (not on_gpu or kind.device_type == torch.autograd.DeviceType.CUDA):
+        if own > 0 and (not on_gpu or kind.device_type == DeviceType.CUDA):
             found.append((own / runs / 1e3, kind.count / runs, kind.key))
     found.sort(reverse=True)
     busy, launches = sum(ms for ms, _, _ in found), sum(n for _, n, _ in found)

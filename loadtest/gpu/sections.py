@@ -54,6 +54,15 @@ class Run:
         if self.gpu:
             torch.cuda.synchronize(self.device)
 
+    def _done(self, launch: Callable[[], object]) -> Callable[[], None]:
+        """What ``launch`` does, until the device has done it."""
+
+        def run() -> None:
+            launch()
+            self.wait()
+
+        return run
+
     def backend(self, dtype: str) -> Backend:
         """The engine's backend in a dtype, built once."""
         if dtype not in self._backends:
@@ -80,9 +89,9 @@ class Run:
         print(f"{name}, torch {torch.__version__}", flush=True)
         size, kind = (8192, torch.bfloat16) if self.gpu else (1024, torch.float32)
         a, b = (torch.randn(size, size, device=self.device, dtype=kind) for _ in range(2))
-        product = seconds(lambda: (a @ b, self.wait()), least=5, budget_s=0.5)
+        product = seconds(self._done(lambda: a @ b), least=5, budget_s=0.5)
         source, to = (torch.randn(size * size * (8 if self.gpu else 1), device=self.device) for _ in range(2))
-        copy = seconds(lambda: (to.copy_(source), self.wait()), least=5, budget_s=0.5)
+        copy = seconds(self._done(lambda: to.copy_(source)), least=5, budget_s=0.5)
         self.show(
             [
                 Figure("matrix product", 2 * size**3 / product / 1e12, "TFLOP/s"),
@@ -130,9 +139,9 @@ class Run:
         name = f"{len(long.rows)} texts of {LONG} tokens, {full} layers"
         self.show([Figure(name, len(long.rows) / took, "texts/s", at_least=15_000)])
         one = min(self.corpus.short, key=lambda ids: abs(len(ids) - 28))
-        for depth, bar in ((full, 0.9), (3, 0.35), (1, None)):
+        for depth, most in ((full, 0.9), (3, 0.35), (1, None)):
             took = seconds(partial(encoder.run, batch([one], [depth], self.dim)), least=50, budget_s=budget)
-            self.show([Figure(f"one text of {len(one)} tokens, {depth} layers", 1e3 * took, "ms", at_most=bar)])
+            self.show([Figure(f"one text of {len(one)} tokens, {depth} layers", 1e3 * took, "ms", at_most=most)])
         middle, worst = unseen(encoder, self.corpus.short, 3, self.dim)
         self.show(
             [

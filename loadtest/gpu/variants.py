@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import torch
@@ -57,8 +58,8 @@ def _products(bundle: Bundle, flat: FlatBatch, device: torch.device) -> None:
     h, f = a.hidden_size, a.intermediate_size
     for name, (wide, narrow) in {"qkv": (h, 3 * h), "out": (h, h), "up": (h, f), "down": (f, h)}.items():
         x, w, b = (_random(*s, device=device) for s in ((tokens, wide), (narrow, wide), (narrow,)))
-        took = micros(lambda x=x, w=w, b=b: torch.addmm(b, x, w.t()))
-        plain = micros(lambda x=x, w=w: torch.mm(x, w.t()))
+        took = micros(partial(torch.addmm, b, x, w.t()))
+        plain = micros(partial(torch.mm, x, w.t()))
         rate = 2 * tokens * wide * narrow / took / 1e6
         print(f"  {name} product with bias {took:.1f} us ({rate:.0f} TFLOP/s), without {plain:.1f}", flush=True)
 
