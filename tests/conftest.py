@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,14 +223,14 @@ def searching(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = Overrides(pooling="mean", exits=(1, 3), dims=(16, 32), name="searching")
     manifest = import_model(source, folder / "bundle", overrides=overrides)
     table = {e: {d: 40.0 + 4 * e + d / 10 for d in (16, 32)} for e in (0, 1, 3)}
-    facts = {"metric": "points", "count": 9, "sha256": "0" * 64, "reference_score": 80.0}
+    measured = partial(MeasuredSet, metric="points", count=9, sha256="0" * 64, reference_score=80.0)
     alike = {e: row for e, row in table.items() if e}
     similar = {e: {d: 70.0 + e + d / 100 for d in (16, 32)} for e in (1, 3)}
     deeper = {e: {d: score + 3 for d, score in row.items()} for e, row in table.items()}
     sets = {
-        "pairs": MeasuredSet(task="similarity", scores=similar, **facts),
-        "news": MeasuredSet(task="search", scores=alike, queries=table, **facts),
-        "law": MeasuredSet(task="search", scores=alike, queries=deeper, **facts),
+        "pairs": measured(task="similarity", scores=similar),
+        "news": measured(task="search", scores=alike, queries=table),
+        "law": measured(task="search", scores=alike, queries=deeper),
     }
     write_manifest(
         folder / "bundle", manifest.model_copy(update={"quality": Quality(reference="the source", sets=sets)})

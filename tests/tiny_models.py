@@ -183,9 +183,8 @@ def _config(
     if family in ("roberta", "xlm-roberta", "mpnet"):
         common["max_position_embeddings"] = 514  # the table's first two rows are never positions
     if family == "modernbert":
-        special = ("bos", tokenizer.cls_token_id), ("cls", tokenizer.cls_token_id)
-        special += ("eos", tokenizer.sep_token_id), ("sep", tokenizer.sep_token_id)
-        common.update({f"{name}_token_id": token for name, token in special})
+        common.update(dict.fromkeys(("bos_token_id", "cls_token_id"), tokenizer.cls_token_id))
+        common.update(dict.fromkeys(("eos_token_id", "sep_token_id"), tokenizer.sep_token_id))
         common["local_attention"] = _WINDOW
     return {**common, **sizes}
 

@@ -98,9 +98,10 @@ def _next_command() -> list[str]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
+    sources: list[socket.socket | int] = [asked, woken]
     statuses: dict[int, int] = {}  # of a child's pid: where its exit status is told
     while True:
-        ready, _, _ = select.select([asked, woken], [], [])
+        ready, _, _ = select.select(sources, [], [])
         if woken in ready:
             os.read(woken, 4096)
             for pid in list(statuses):

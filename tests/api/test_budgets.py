@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_budget_is_met_at_full_depth_when_there_is_time(client: Client) -> Non
         ({"layers": 2, "budget_ms": 60_000, "min_layers": 1}, 2),
     ],
 )
-def test_floors_and_exits_decide_the_depth(client: Client, asked: dict[str, object], layers: int) -> None:
+def test_floors_and_exits_decide_the_depth(client: Client, asked: dict[str, Any], layers: int) -> None:
     assert ran(embed(client, **asked)) == layers
     texts = {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in asked.items()
@@ -101,10 +102,11 @@ def test_given_twice_and_different_names_both_places(client: Client) -> None:
     ],
 )
 def test_a_value_that_cannot_be_is_refused_naming_the_field(client: Client, field: str, value: object) -> None:
-    assert f"`{field}`" in refused(embed(client, **{field: value}))
+    said: dict[str, Any] = {field: value}
+    assert f"`{field}`" in refused(embed(client, **said))
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     assert f"`{field}`" in refused(client.post("/embed", params={field: text}, json={"inputs": TEXT}))
-    error = client.post("/v1/embeddings", json={"input": TEXT, field: value})
+    error = client.post("/v1/embeddings", json={"input": TEXT, **said})
     assert (error.status_code, error.json()["error"]["param"]) == (400, field)
 
 

@@ -42,7 +42,11 @@ def asking(query: str = "", **headers: str) -> Scope:
 
 
 def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None:
-    turn, begun = 0, []
+    turn = 0
+    begun: list[tuple[int, int]] = []
+
+    def begin(number: int) -> None:
+        begun.append((turn, number))
 
     def next_turn() -> None:
         nonlocal turn
@@ -55,7 +59,7 @@ def test_so_many_begin_in_a_turn_and_in_their_order_and_waiting_counts() -> None
         scopes = [{**asking(), "number": n} for n in range(50)]
         healths = [{"path": path, "number": -1} for path in ("/health", "/ready/", "/behind/a/proxy/health")]
         for scope in [*scopes, *healths]:
-            intake.begin(loop, scope, lambda number=scope["number"]: begun.append((turn, number)))
+            intake.begin(loop, scope, partial(begin, scope["number"]))
         assert begun[-3:] == [(1, -1)] * 3, "who asks for its health does not wait"
         sent = perf_counter()
         while len(begun) < 53:
@@ -80,7 +84,7 @@ def test_each_tier_has_its_share_of_the_turns_and_each_key_of_its_tiers() -> Non
         intake, loop = Intake(callers, known_deadline_s), asyncio.get_running_loop()
         for name, count in (("one", 300), ("two", 300), ("nobody", 300), ("large", 40)):
             for _ in range(count):
-                intake.begin(loop, asking(authorization=f"Bearer {name}"), lambda name=name: begun.append(name))
+                intake.begin(loop, asking(authorization=f"Bearer {name}"), partial(begun.append, name))
         while len(begun) < 940:
             await asyncio.sleep(0)
 
@@ -242,7 +246,7 @@ def test_who_is_turned_away_is_told_in_its_protocol_wherever_the_server_is(path:
     async def endpoint(request: Request) -> Answer:
         return Answer()
 
-    scope = asking() | {"path": path, "root_path": "/behind"}
+    scope = {**asking(), "path": path, "root_path": "/behind"}
     direct = {("POST", "/v1/embeddings"): endpoint}
     gateway = Gateway(Answer(), direct, everybody(), InFlight(1, 1), Metrics(), Ports(), None)
     status, headers, body = gateway.turn_away(scope, everybody().caller([]))

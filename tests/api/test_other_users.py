@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,10 @@ def environment(home: str | None, **more: str) -> dict[str, str]:
 
 
 def test_the_default_model_is_served(closed: Path, tmp_path: Path) -> None:
-    started = {}
+    def told(log: Path) -> object:
+        return re.search(r" ready |strata serve:|Error", log.read_text())
+
+    started: dict[Path, subprocess.Popen[bytes]] = {}
     for home in (None, "", "/nowhere", str(closed)):
         log = tmp_path / f"{len(started)}.log"
         with log.open("wb") as sink:
@@ -46,7 +50,7 @@ def test_the_default_model_is_served(closed: Path, tmp_path: Path) -> None:
             started[log] = subprocess.Popen(command, stderr=sink, env=environment(home))
     try:
         for log in started:
-            until(lambda log=log: re.search(r" ready |strata serve:|Error", log.read_text()), 60)
+            until(partial(told, log), 60)
             assert " ready " in log.read_text(), log.read_text()
     finally:
         for process in started.values():

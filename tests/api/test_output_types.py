@@ -160,7 +160,7 @@ def test_ranges_change_no_revision(tiny_bundle: Path, bundle_without_ranges: Pat
 
 
 def test_cohere_gets_several_types_of_one_run(client: httpx.Client) -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "embed-v4.0",
         "texts": TEXTS,
         "input_type": "classification",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_headers_say_what_the_tables_say_for_every_exit_dim_role_and_task(search
                 for task in (None, "similarity", "search"):
                     if role and task == "similarity":
                         continue
-                    asked = {"layers": layers, "dim": dim, "input_type": role, "task": task}
+                    asked: dict[str, Any] = {"layers": layers, "dim": dim, "input_type": role, "task": task}
                     answer = embed(searched, **asked).headers
                     tasks = (task,) if task else ("search",) if role else ("similarity", "search")
                     worths = [quality.worth(each, layers, dim, side) for each in tasks]

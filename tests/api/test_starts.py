@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import httpx
 import pytest
@@ -130,7 +131,7 @@ def test_what_cannot_be_is_told_in_a_line_and_leaves_no_process(flags: tuple[str
     ],
 )
 def test_what_the_model_cannot_do_is_known_from_its_manifest(
-    tiny_bundle: Path, tmp_path: Path, options: dict[str, str], tiers: str, told: str
+    tiny_bundle: Path, tmp_path: Path, options: dict[str, Any], tiers: str, told: str
 ) -> None:
     file = tmp_path / "tiers.toml"
     file.write_text(f'[[tier]]\nname = "a"\n{tiers}\n')
@@ -280,7 +281,7 @@ def test_a_wildcard_is_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_with_several_addresses_is_listened_to_at_all_of_them(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
-    addresses = {found[4][0] for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    addresses = {str(found[4][0]) for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     server = start_server(tiny_bundle, "--host", "localhost")
     for address in addresses:
         with closing(socket.create_connection((address, server.port), timeout=5)):

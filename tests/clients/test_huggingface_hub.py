@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -44,7 +45,9 @@ def test_prompts_are_found_by_name(hub: InferenceClient, embed: Embed) -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_long_texts_are_cut_on_the_side_asked(hub: InferenceClient, embed: Embed, side: str) -> None:
+def test_long_texts_are_cut_on_the_side_asked(
+    hub: InferenceClient, embed: Embed, side: Literal["left", "right"]
+) -> None:
     text = "winter " + TOO_LONG + "summer"
     found = hub.feature_extraction(text, truncate=True, truncation_direction=side)
     same(found, embed([text], truncate=True, truncation_direction=side.capitalize()))

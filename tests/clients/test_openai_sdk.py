@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
@@ -34,7 +34,7 @@ def test_its_default_encoding_is_read_back_as_floats(api: openai.OpenAI, embed: 
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
-def test_every_encoding_is_answered(api: openai.OpenAI, embed: Embed, encoding: str) -> None:
+def test_every_encoding_is_answered(api: openai.OpenAI, embed: Embed, encoding: Literal["float", "base64"]) -> None:
     answer = api.embeddings.create(model="tiny", input=TEXTS[0], encoding_format=encoding)
     assert isinstance(answer.data[0].embedding, list if encoding == "float" else str)
     if encoding == "float":

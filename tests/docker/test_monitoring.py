@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -24,7 +25,7 @@ def queries() -> list[str]:
     return asked + [trigger["metadata"]["query"] for trigger in keda["spec"]["triggers"]]
 
 
-def rules() -> list[dict[str, str]]:
+def rules() -> list[dict[str, Any]]:
     return [rule for file in RULES for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
 
 

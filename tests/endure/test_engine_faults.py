@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,7 @@ from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
 from tests.conftest import RunningServer, ServerFactory, after_python
 from tests.endure.conftest import series, until
-from tests.model_store.folders import edit_tensors, resealed
+from tests.model_store.folders import Tensors, edit_tensors, resealed
 
 HEAVY = {"inputs": ["river bread coffee window " * 10] * 250}  # a second or so for one small worker
 HANGS_S = 2.0  # with a batch that should take milliseconds, after which a worker is replaced
@@ -33,11 +34,11 @@ def embed(server: RunningServer, body: object, path: str = "/embed") -> httpx.Re
     return server.client.post(path, json=body)
 
 
-def spoilt(bundle: Path, folder: Path, change: Callable[[dict], None]) -> Path:
+def spoilt(bundle: Path, folder: Path, change: Callable[[Tensors], None]) -> Path:
     """A copy of the bundle with tensors changed, its checksums brought up to date."""
     copy = Path(shutil.copytree(bundle, folder / "spoilt"))
 
-    def edit(tensors: dict) -> dict:
+    def edit(tensors: Tensors) -> Tensors:
         change(tensors)
         return tensors
 
@@ -51,7 +52,7 @@ def test_a_text_whose_vector_is_nan_fails_alone_with_the_reason(
 ) -> None:
     (token,) = _ids(tiny_bundle, "mountain")
 
-    def one_word(tensors: dict) -> None:
+    def one_word(tensors: Tensors) -> None:
         tensors["embeddings.word_embeddings.weight"][token, 3] = float("nan")
 
     server = start_server(spoilt(tiny_bundle, tmp_path, one_word))
@@ -75,7 +76,7 @@ def test_a_text_whose_vector_is_nan_fails_alone_with_the_reason(
 def test_weights_of_nan_are_refused_at_start(
     start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path, backend: str
 ) -> None:
-    def one_layer(tensors: dict) -> None:
+    def one_layer(tensors: Tensors) -> None:
         tensors["encoder.layer.2.output.dense.weight"][0, 0] = float("nan")
 
     dtype = "float32" if backend == "onnxruntime" else "auto"
@@ -96,7 +97,7 @@ def test_workers_killed_again_and_again_lose_no_request(start_server: ServerFact
         requests = [threads.submit(embed, server, {**HEAVY, "layers": 1 + i % 2}) for i in range(12)]
         for killed in range(4):
             time.sleep(0.3)
-            until(lambda so_far=killed: restarted(so_far), 20)
+            until(partial(restarted, killed), 20)
             os.kill(server.workers[0], signal.SIGKILL)
         assert [request.result().status_code for request in requests] == [200] * 12
     server.await_logged(r"(?s)(engine_worker_started.*){4}")  # the last may come after the last answer

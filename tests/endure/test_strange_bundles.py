@@ -11,6 +11,7 @@ import subprocess
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,10 +20,13 @@ from strata.app.tokenizer import Tokenizer
 from strata.model_store.bundle.bundle import Bundle, BundleError, read_manifest
 from strata.model_store.bundle.verification import verify
 from tests.conftest import SMALL, STRATA, ServerFactory
-from tests.model_store.folders import edit_json, edit_tensors, resealed
+from tests.model_store.folders import Tensors, edit_json, edit_tensors, resealed
 
 WEIGHTS = "model.safetensors"
 QUERY, DENSE = "encoder.layer.1.attention.self.query.weight", "encoder.layer.1.output.dense.weight"
+
+
+Header = dict[str, dict[str, Any]]  # of the weights: a tensor's type, shape and place, by its name
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "strange"))
 
 
-def header(change: Callable[[dict], object]) -> Callable[[Path], None]:
+def header(change: Callable[[Header], object]) -> Callable[[Path], None]:
     """Change the header of the weights, and leave the rest as it is."""
 
     def spoil(bundle: Path) -> None:
@@ -45,7 +49,7 @@ def header(change: Callable[[dict], object]) -> Callable[[Path], None]:
     return spoil
 
 
-def tensors(change: Callable[[dict], dict]) -> Callable[[Path], None]:
+def tensors(change: Callable[[Tensors], Tensors]) -> Callable[[Path], None]:
     return lambda bundle: edit_tensors(bundle / WEIGHTS, change)
 
 
@@ -62,15 +66,15 @@ def architecture(**fields: int) -> Callable[[Path], None]:
     return spoil
 
 
-def swapped(content: dict) -> None:
+def swapped(content: Header) -> None:
     content[QUERY], content[DENSE] = content[DENSE], content[QUERY]
 
 
-def overlapping(content: dict) -> None:
+def overlapping(content: Header) -> None:
     content[QUERY]["data_offsets"] = [0, 4096]
 
 
-def beyond(content: dict) -> None:
+def beyond(content: Header) -> None:
     begin, end = content[QUERY]["data_offsets"]
     content[QUERY]["data_offsets"] = [begin, end + (1 << 40)]
 

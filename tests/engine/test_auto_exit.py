@@ -56,9 +56,10 @@ def test_a_text_leaves_at_the_first_exit_that_agrees_with_the_one_before(
     bundle: Bundle, reference: Reference, backend: str
 ) -> None:
     texts = rows_of(bundle)
-    rows = [Row(ids, LAYERS, dim, threshold=bar) for ids in texts for dim, bar in ((8, LOW), (HIDDEN, LOW), (8, HIGH))]
+    asked = [(ids, dim, bar) for ids in texts for dim, bar in ((8, LOW), (HIDDEN, LOW), (8, HIGH))]
+    rows = [Row(ids, LAYERS, dim, threshold=bar) for ids, dim, bar in asked]
     result = encoder(bundle, backend, "float32").run(Batch(rows))
-    assert result.layers == [leaves_at(reference, row.tokens, row.threshold) for row in rows]
+    assert result.layers == [leaves_at(reference, ids, bar) for ids, _, bar in asked]
     assert len(set(result.layers)) > 2, "texts must leave at several depths for this to say anything"
     for row, vector, layers in zip(rows, result.vectors, result.layers, strict=True):
         np.testing.assert_allclose(vector, cut(reference.vectors(row.tokens, [layers])[layers], row.dim), atol=1e-5)

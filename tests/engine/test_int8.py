@@ -17,7 +17,7 @@ from strata.model_store.importing.overrides import Overrides
 from strata.model_store.profiling import calibration
 from strata.model_store.profiling.calibration import calibrate
 from strata.model_store.profiling.texts import Texts
-from tests.tiny_models import tiny_encoder
+from tests.tiny_models import TinyFamily, tiny_encoder
 
 TEXTS = [f"{'word ' * (i % 7)}the cat number {i} sat on mat {i * 7 % 13}" for i in range(40)]
 
@@ -25,7 +25,7 @@ TEXTS = [f"{'word ' * (i % 7)}the cat number {i} sat on mat {i * 7 % 13}" for i 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 @pytest.mark.parametrize("aim", [0.0, 2.0], ids=["all", "some_wide"])
 def test_int8_is_near_float32_at_every_exit_alone_and_in_a_batch(
-    tmp_path: Path, family: str, aim: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, family: TinyFamily, aim: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "_AIM", aim)
     tiny_encoder(tmp_path / "source", family, layers=3, hidden=32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A tiny random model of a family, imported with every exit; pooling alternates between the families."""
     family, exit_norm, queries = request.param
     folder = tmp_path_factory.mktemp(family)
-    extra = {"global_attn_every_n_layers": 3} if family == "modernbert" else {}
+    extra: dict[str, Any] = {"global_attn_every_n_layers": 3} if family == "modernbert" else {}
     source = tiny_encoder(folder / "source", family, layers=LAYERS, hidden=HIDDEN, **extra)
     if queries:
         save_file(random_heads(range(LAYERS), HIDDEN, queries), source / HEADS)
@@ -118,7 +119,8 @@ def test_a_row_that_left_costs_nothing_more(tmp_path: Path, monkeypatch: pytest.
 
     def counted(first: int, last: int, state: torch_backend._State) -> torch_backend._State:
         places.extend([state.layout.tokens] * (last - first))
-        return blocks(first, last, state)
+        after: torch_backend._State = blocks(first, last, state)
+        return after
 
     monkeypatch.setattr(backend, "blocks", counted)
     ids = np.arange(5, 15, dtype=np.int32)

@@ -38,7 +38,7 @@ def test_a_batch_runs_near_the_speed_of_a_matrix_product() -> None:
         batch = Batch([Row(np.full(n, 2000, np.int32), a.layers, bundle.manifest.full_dim) for n in LENGTHS])
         x = torch.ones(1024, a.hidden_size, dtype=torch.bfloat16)
         product = PackedDense(torch.ones(a.intermediate_size, a.hidden_size, dtype=torch.bfloat16), None)
-        found = []
+        found: list[float] = []
         while len(found) < ATTEMPTS and max(found, default=0) < ALLOWED * RECORDED:
             turns = [(seconds(lambda: product(x)), seconds(lambda: run(batch))) for _ in range(ROUNDS)][1:]
             limit = 2 * x.numel() * a.intermediate_size / min(took for took, _ in turns)

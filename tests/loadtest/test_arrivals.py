@@ -16,7 +16,8 @@ def seeded(seed: int = 1) -> np.random.Generator:
 
 
 def counts(times: Times, seconds: int) -> list[int]:
-    return np.bincount(times.astype(int), minlength=seconds).tolist()
+    found: list[int] = np.bincount(times.astype(int), minlength=seconds).tolist()
+    return found
 
 
 @pytest.mark.parametrize("cv2", [1.0, 2.0, 4.0, 8.0])
@@ -73,6 +74,7 @@ def test_scenarios_are_multiples_of_the_capacity(name: str) -> None:
     scenario = SCENARIOS[name]
     times = arrival_times(scenario, 100.0, None, seeded())
     height = scenario.mean or scenario.peak
+    assert height is not None
     areas = [(b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(scenario.shape, scenario.shape[1:], strict=False)]
     assert len(times) / scenario.seconds == pytest.approx(100 * height * sum(areas), rel=1e-3)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
 from strata.model_store.bundle.bundle import read_manifest, record_files
@@ -32,7 +33,10 @@ def edit_json(path: Path, **fields: object) -> None:
     write_json(path, {key: content for key, content in value.items() if content is not None})
 
 
-def edit_tensors(path: Path, change: Callable[[dict], dict]) -> None:
+Tensors = dict[str, torch.Tensor]  # of a safetensors file, by name
+
+
+def edit_tensors(path: Path, change: Callable[[Tensors], Tensors]) -> None:
     """Replace the tensors of a safetensors file by ``change`` of them."""
     tensors = change(load_file(path))
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

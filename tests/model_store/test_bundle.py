@@ -12,7 +12,7 @@ import torch
 
 from strata.model_store.bundle.bundle import Bundle, BundleError
 from strata.model_store.bundle.verification import verify
-from tests.model_store.folders import edit_tensors, resealed
+from tests.model_store.folders import Tensors, edit_tensors, resealed
 
 
 def test_a_sound_bundle_opens_and_verifies(sound_bundle: Path) -> None:
@@ -58,11 +58,11 @@ def test_a_file_that_is_a_link_out_of_the_bundle_is_refused(bundle: Path, tmp_pa
         Bundle.open(bundle)
 
 
-def _without(field: str) -> Callable[[dict], None]:
+def _without(field: str) -> Callable[[dict[str, object]], object]:
     return lambda manifest: manifest.pop(field)
 
 
-def _with(**fields: object) -> Callable[[dict], None]:
+def _with(**fields: object) -> Callable[[dict[str, object]], object]:
     return lambda manifest: manifest.update(fields)
 
 
@@ -94,7 +94,7 @@ _RECORD = {"size": 1, "sha256": "0" * 64}
     ],
 )
 def test_a_manifest_that_is_not_understood_whole_is_refused(
-    bundle: Path, change: Callable[[dict], None], reason: str
+    bundle: Path, change: Callable[[dict[str, object]], object], reason: str
 ) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     change(manifest)
@@ -153,7 +153,7 @@ def test_weights_that_are_no_safetensors_are_refused(bundle: Path) -> None:
 def test_verify_finds_weights_that_are_no_numbers(bundle: Path, dtype: torch.dtype, value: float) -> None:
     name = "encoder.layer.3.output.LayerNorm.weight"
 
-    def spoil(tensors: dict) -> dict:
+    def spoil(tensors: Tensors) -> Tensors:
         tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
         tensors[name][7] = value
         return tensors

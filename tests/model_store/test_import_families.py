@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from strata.model_store.bundle.bundle import Bundle
-from strata.model_store.bundle.manifest import Architecture, Rotary
+from strata.model_store.bundle.manifest import Architecture, Pooling, Rotary
 from strata.model_store.importing import Overrides, import_model
-from tests.model_store.folders import edit_json, edit_tensors, sentence_vectors
+from tests.model_store.folders import Tensors, edit_json, edit_tensors, sentence_vectors
 from tests.tiny_models import FAMILIES, MAX_TOKENS, Generation, TinyFamily, texts, tiny_encoder, tiny_sentence_model
 
 _TEXTS = texts(6)
@@ -20,7 +20,7 @@ _TEXTS = texts(6)
 @pytest.mark.parametrize("generation", ["old", "new"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_import_keeps_the_vectors(tmp_path: Path, family: TinyFamily, generation: Generation) -> None:
-    pooling = "cls" if generation == "old" else "mean"
+    pooling: Pooling = "cls" if generation == "old" else "mean"
     source = tiny_sentence_model(
         tmp_path / "model", family, pooling=pooling, generation=generation, prompts={"query": "find: "}
     )
@@ -86,7 +86,7 @@ def test_wrappers_and_task_heads_are_dropped(tmp_path: Path, prefix: str) -> Non
     source = tiny_encoder(tmp_path / "model", "bert")
     clean = import_model(source, tmp_path / "clean", overrides=Overrides(pooling="mean"))
 
-    def wrap(tensors: dict) -> dict:
+    def wrap(tensors: Tensors) -> Tensors:
         wrapped = {prefix + name: tensor for name, tensor in tensors.items()}
         old = f"{prefix}encoder.layer.0.output.LayerNorm."
         wrapped[old + "gamma"] = wrapped.pop(old + "weight")

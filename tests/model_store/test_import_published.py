@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from strata.model_store.bundle.bundle import Bundle
-from strata.model_store.bundle.manifest import Manifest
+from strata.model_store.bundle.manifest import ExitNorm, Manifest, Pooling
 from strata.model_store.importing import Overrides, RefusedError, import_model
 from tests.model_store.folders import edit_json, edit_tensors, sentence_vectors
-from tests.tiny_models import texts, tiny_encoder, tiny_sentence_model
+from tests.tiny_models import TinyFamily, texts, tiny_encoder, tiny_sentence_model
 
 _TEXTS = texts(4)
 _PAIRS = Overrides(exits=(2, 4, 6, 8, 10, 12), dims=(4, 8, 16, 32, 48))
@@ -36,7 +36,7 @@ def test_mxbai_embed_2d_large(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_starbucks(tmp_path: Path, pooling: str) -> None:
+def test_starbucks(tmp_path: Path, pooling: Pooling) -> None:
     """ielabgroup/Starbucks-msmarco and Starbucks_STS: BERT of 12 layers, no modules.json, names of a masked LM."""
     source = tiny_encoder(tmp_path / "Starbucks-msmarco", "bert", layers=12, hidden=48)
     edit_json(source / "config.json", architectures=["BertForMaskedLM"])
@@ -56,7 +56,7 @@ def test_starbucks(tmp_path: Path, pooling: str) -> None:
 
 
 @pytest.mark.parametrize("exit_norm", ["none", "final"])
-def test_mmbert_embed_2d(tmp_path: Path, exit_norm: str) -> None:
+def test_mmbert_embed_2d(tmp_path: Path, exit_norm: ExitNorm) -> None:
     """llm-semantic-router/mmbert-embed-32k-2d-matryoshka: ModernBERT of 22 layers, mmBERT's config."""
     source = tiny_sentence_model(tmp_path / "mmbert", "modernbert", layers=22, hidden=64, max_position_embeddings=32768)
     edit_json(
@@ -86,7 +86,7 @@ def test_mmbert_embed_2d(tmp_path: Path, exit_norm: str) -> None:
     ],
 )
 def test_models_of_the_sentence_transformers_examples(
-    tmp_path: Path, family: str, layers: int, exits: tuple[int, ...]
+    tmp_path: Path, family: TinyFamily, layers: int, exits: tuple[int, ...]
 ) -> None:
     """Old files, mean pooling, no Normalize, names without a prefix; the length only in the tokenizer's config."""
     source = tiny_sentence_model(tmp_path / family, family, layers=layers, normalize=False, generation="old")

@@ -13,7 +13,7 @@ import torch
 
 from strata.model_store.importing import Overrides, RefusedError, import_model
 from strata.model_store.importing.importer import check_importable
-from tests.model_store.folders import edit_json, edit_tensors
+from tests.model_store.folders import Tensors, edit_json, edit_tensors
 from tests.tiny_models import TinyFamily, tiny_sentence_model, write_json
 
 _TENSOR = "encoder.layer.1.attention.self.query.weight"
@@ -27,12 +27,12 @@ def _write(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda source: (source / name).write_bytes(content)
 
 
-def _tensors(change: Callable[[dict], dict]) -> Callable[[Path], None]:
+def _tensors(change: Callable[[Tensors], Tensors]) -> Callable[[Path], None]:
     return lambda source: edit_tensors(source / "model.safetensors", change)
 
 
-def _with_value(value: float) -> Callable[[dict], dict]:
-    def change(tensors: dict) -> dict:
+def _with_value(value: float) -> Callable[[Tensors], Tensors]:
+    def change(tensors: Tensors) -> Tensors:
         tensors[_TENSOR][3, 5] = value
         return tensors
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from strata.model_store.bundle.measured import Bar
-from strata.model_store.encoding.reference import unit
+from strata.model_store.encoding.reference import Vectors, unit
 from strata.model_store.profiling.agreement import measure_agreement
 
 DIM = 24
 
 
-def draw(seed: int, count: int = 400) -> np.ndarray:
+def draw(seed: int, count: int = 400) -> Vectors:
     return np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
 
 

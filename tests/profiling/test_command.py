@@ -98,8 +98,8 @@ def test_the_card_says_the_same(measured: Path) -> None:
         for layers in (1, 2, 4)
     }
     assert told.keys() == expected.keys()
-    for layers, row in expected.items():
-        assert told[layers] == pytest.approx(row, abs=0.051)
+    for layers, shares in expected.items():
+        assert told[layers] == pytest.approx(shares, abs=0.051)
     assert card.count("## Scores") == 1
     assert "Exits that may share an index" in card
     assert "strata profile tiny --check" in card

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from strata.app.cli import main
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
+from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.quality import Quality
 from strata.model_store.bundle.quantized import quantized
 from strata.model_store.encoding.reference import ReferenceEncoder, unit
@@ -39,6 +40,7 @@ def test_profile_calibrates_and_measures(
     gold = [float(score) for score, _, _ in lines]
     one, other = (ReferenceEncoder(bundle, torch.device("cpu")).encode([line[i] for line in lines]) for i in (1, 2))
     for layers in (1, 2, 4):
+        kind: OutputType
         for kind, within in (("int8", 0.5), ("binary", 2.0)):  # a number on an edge may fall to either side
             told = told_as(kind, table)
             cosines = (told(one[layers], layers, 32) * told(other[layers], layers, 32)).sum(1)

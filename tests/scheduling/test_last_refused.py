@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from time import perf_counter
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from strata.app.planning.cost import CostModel
+from strata.app.engine.batch import Batch
+from strata.app.planning.cost import CostModel, Load
 from strata.app.scheduling import decisions
+from strata.app.scheduling.admission import Verdict, judge
 from strata.app.scheduling.decisions import Decisions
 from strata.app.scheduling.last_refused import LastRefused
 from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
+from strata.app.scheduling.running import Running
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 from strata.loadtest.simulation.traffic import simulate
 from tests.scheduling.callers import FULL_PER_S, poisson, terms
@@ -46,7 +49,7 @@ def test_what_is_no_smaller_is_as_late(tokens: int, slack_s: float, after_s: flo
 
 def test_a_batch_that_is_done_before_its_time_ends_what_was_refused_for_it() -> None:
     """Nothing waited, so nothing leaves the queue: callers in a hurry were refused by an idle engine."""
-    batch = SimpleNamespace(until=perf_counter() + 1000)
+    batch = Running([], [], Batch([]), Load(), 1000.0, perf_counter())
     pool, running = SimulatedPool(1, Speed(), np.random.default_rng(0)), [batch]
     pool.idle = 0
     decisions = Decisions(pool, Limits(), Policy(), Learnt(CostModel()), running, 12, perf_counter)
@@ -67,13 +70,12 @@ def test_a_flood_is_answered_as_well_when_what_is_like_a_refused_one_is_not_judg
 ) -> None:
     judged = 0
 
-    def judge(*given: object) -> object:
+    def counted(*given: Any) -> Verdict:
         nonlocal judged
         judged += 1
-        return real(*given)
+        return judge(*given)
 
-    real = decisions.judge
-    monkeypatch.setattr(decisions, "judge", judge)
+    monkeypatch.setattr(decisions, "judge", counted)
 
     def flood() -> Counter[str]:
         calls = poisson(14 * FULL_PER_S, 5, terms((3, 6, 12), deadline_s=0.5))

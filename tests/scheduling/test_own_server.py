@@ -23,8 +23,8 @@ def test_it_runs_the_shortest_first_and_forgets_what_is_done() -> None:
     server = OwnServer(0.0)
     server.promise(4.0, 2.0, 9.0)
     server.promise(1.0, 0.25, 1.0)
-    assert server.before(4.0, 0.5) == (pytest.approx(1.75), inf)
-    assert server.before(1.0, 0.5) == (0.0, pytest.approx(6.75))
+    assert server.before(4.0, 0.5) == pytest.approx((1.75, inf))
+    assert server.before(1.0, 0.5) == pytest.approx((0.0, 6.75))
     assert not server.idle(2.0)
     assert server.idle(2.5)
 
@@ -33,7 +33,7 @@ def test_what_it_promised_is_kept_from_those_who_come_later_and_are_due_sooner()
     server = OwnServer(0.0)
     server.promise(2.0, 1.0, 1.2)
     server.promise(1.0, 0.1, 0.5)
-    assert server.before(1.0, 0.0) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert server.before(1.0, 0.0) == pytest.approx((0.1, 0.1))
 
 
 def test_what_is_given_back_is_not_done() -> None:

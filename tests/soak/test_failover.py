@@ -35,7 +35,8 @@ IMAGES = {
     "slim": (("--backend", "onnxruntime", "--dtype", "float32"), 5.0),
     "cpu": (("--backend", "auto", "--dtype", "auto"), 8.0),
 }
-WAY = ("/embed?budget_ms=2000", {}, 1)  # depth may give way while one replica does the work of two
+# Depth may give way while one replica does the work of two.
+WAY: tuple[str, dict[str, str], int] = ("/embed?budget_ms=2000", {}, 1)
 
 
 class House:

@@ -25,7 +25,8 @@ def test_rows_are_mixed_as_each_alone(lengths: list[int], dtype: torch.dtype) ->
     exact = [torch.randn(sum(lengths), 24, requires_grad=True) for _ in range(3)]
     parts = [part.detach().to(dtype).requires_grad_() for part in exact]
     wanted = alone(exact, lengths, heads=3)
-    found = binned_attention(*parts, bin_rows(lengths, dtype, CPU), 3)
+    query, key, value = parts
+    found = binned_attention(query, key, value, bin_rows(lengths, dtype, CPU), 3)
     onward = torch.randn_like(wanted)
     wanted.backward(onward)
     found.backward(onward.to(dtype))

@@ -33,7 +33,7 @@ def test_moves_matrices_as_torch_does() -> None:
 
 def test_matrices_of_one_shape_move_as_each_would_alone() -> None:
     torch.manual_seed(2)
-    together = [torch.nn.Parameter(torch.randn(16, 8)) for _ in range(3)]
+    together: list[torch.Tensor] = [torch.nn.Parameter(torch.randn(16, 8)) for _ in range(3)]
     alone = [torch.nn.Parameter(matrix.detach().clone()) for matrix in together]
     stacked, single = Muon(together, weight_decay=0.1), [Muon([matrix], weight_decay=0.1) for matrix in alone]
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_one_after_the_other_is_what_stacked_is(shape: tuple[int, int]) -> None:
     start = [torch.randn(shape) for _ in range(3)]
     ends = []
     for stacked in (True, False):
-        matrices = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        matrices: list[torch.Tensor] = [torch.nn.Parameter(matrix.clone()) for matrix in start]
         muon = Muon(matrices, weight_decay=0.1, stacked=stacked)
         for step in range(3):
             for at, matrix in enumerate(matrices):

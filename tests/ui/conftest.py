@@ -45,7 +45,7 @@ class Seen:
         """The requests of a path."""
         return [request for request in self.requests if urlsplit(request.url).path == path]
 
-    def bodies(self) -> list[dict[str, Any]]:
+    def bodies(self) -> list[Any]:
         """What was posted to be embedded."""
         return [request.post_data_json for request in self.asked("/embed") if request.method == "POST"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import mean
 from typing import Literal
 
 import numpy as np
@@ -32,14 +33,14 @@ def measured_ndcg10(server: RunningServer, layers: int, dim: int) -> float:
     places = {document["id"]: i for i, document in enumerate(documents)}
     index = embed([f"{d['title']}. {d['text']}" for d in documents], input_type="document")
     found = embed([query["text"] for query in queries], input_type="query", layers=layers) @ index.T
-    discounts, total = 1 / np.log2(np.arange(10) + 2), 0.0
+    discounts, each = 1 / np.log2(np.arange(10) + 2), []
     for scores, query in zip(found, queries, strict=True):
         gains = np.zeros(len(documents))
         for name, grade in query["relevant"].items():
             gains[places[name]] = 2**grade - 1
         ranked = gains[np.argsort(-scores, kind="stable")[:10]] @ discounts
-        total += ranked / (np.sort(gains)[::-1][:10] @ discounts)
-    return total / len(queries)
+        each.append(float(ranked / (np.sort(gains)[::-1][:10] @ discounts)))
+    return mean(each)
 
 
 def test_search_ranks_as_the_vectors_do_and_indexes_once(opened: Opener, server: RunningServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,22 @@ from strata.app.engine.backends.cuda import backend as module
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
 from strata.model_store.bundle.bundle import HEADS, Bundle
+from strata.model_store.bundle.manifest import ExitNorm
 from strata.model_store.importing.importer import import_model
 from strata.model_store.importing.overrides import Overrides
 from tests.engine.reference import Reference, cut
-from tests.tiny_models import FAMILIES, random_heads, tiny_encoder
+from tests.tiny_models import FAMILIES, TinyFamily, random_heads, tiny_encoder
 
 LAYERS, HIDDEN = 2, 32
-MODELS = [*((family, "none", 0) for family in FAMILIES), ("modernbert", "final", 2), ("bert", "none", 3)]
+MODELS: list[tuple[TinyFamily, ExitNorm, int]] = [
+    *((family, "none", 0) for family in FAMILIES),
+    ("modernbert", "final", 2),
+    ("bert", "none", 3),
+]
 
 
-def bundle_of(folder: Path, family: str, exit_norm: str, queries: int) -> Bundle:
-    extra = {"global_attn_every_n_layers": 2} if family == "modernbert" else {}
+def bundle_of(folder: Path, family: TinyFamily, exit_norm: ExitNorm, queries: int) -> Bundle:
+    extra: dict[str, Any] = {"global_attn_every_n_layers": 2} if family == "modernbert" else {}
     source = tiny_encoder(folder / "source", family, layers=LAYERS, hidden=HIDDEN, **extra)
     if queries:
         save_file(random_heads(range(LAYERS), HIDDEN, queries), source / HEADS)
@@ -41,7 +47,7 @@ def bundle_of(folder: Path, family: str, exit_norm: str, queries: int) -> Bundle
 
 @pytest.mark.parametrize(("family", "exit_norm", "queries"), MODELS)
 def test_every_exit_gives_the_reference_vector(
-    family: str, exit_norm: str, queries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: TinyFamily, exit_norm: ExitNorm, queries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = bundle_of(tmp_path, family, exit_norm, queries)
     reference = Reference(bundle.path, bundle.manifest)

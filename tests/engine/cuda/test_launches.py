@@ -12,8 +12,10 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
 
+from strata.model_store.bundle.manifest import ExitNorm
 from tests.engine.cuda.aside import ended_well, started
 from tests.engine.cuda.test_backend import LAYERS, bundle_of
+from tests.tiny_models import TinyFamily
 
 PROGRAM = """
 import sys
@@ -110,14 +112,18 @@ assert len(told) == 1 + layer * m.architecture.layers + 2, "the embedding, two o
 """
 
 
-MODELS = {"bert": ("none", 3, "bfloat16"), "modernbert": ("final", 0, "float16"), "mpnet": ("none", 0, "float32")}
+MODELS: dict[TinyFamily, tuple[ExitNorm, int, str]] = {
+    "bert": ("none", 3, "bfloat16"),
+    "modernbert": ("final", 0, "float16"),
+    "mpnet": ("none", 0, "float32"),
+}
 
 
 @pytest.fixture(scope="module")
 def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """A process for each model."""
     folder = tmp_path_factory.mktemp("launches")
-    programs = {}
+    programs: dict[str, tuple[str, str, str]] = {}
     for family, (exit_norm, queries, dtype) in MODELS.items():
         bundle = bundle_of(folder / family, family, exit_norm, queries)
         assert bundle.manifest.architecture.layers == LAYERS
