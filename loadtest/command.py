@@ -13,7 +13,7 @@ from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 from strata import extras
-from strata.arguments import at_least_0, count, exits, positive, positives, whole
+from strata.arguments import at_least_0, count, device, exits, positive, positives, whole
 from strata.loadtest import policies
 from strata.loadtest.options import add_common, add_url
 from strata.loadtest.scenarios import SCENARIOS
@@ -40,6 +40,8 @@ _BENCHMARKS = {
 }
 
 PEERS = ("infinity", "torch", "openvino", "openvino-int8")
+_GPU_SECTIONS = ("machine", "checks", "speed", "beside", "server", "servers", "profile", "variants")
+_GPU_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -230,15 +232,23 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
     add = parser.add_argument
-    add("--device", default="cuda", metavar="DEVICE", help="cuda, cuda:N or cpu (%(default)s)")
+    add("--device", type=device, default="cuda", metavar="DEVICE", help="cuda, cuda:N or cpu (%(default)s)")
     add("--batch", type=count, default=1024, metavar="N", help="short texts of a large batch (%(default)s)")
     add("--seconds", type=positive, default=0.4, metavar="S", help="of each measurement (%(default)s)")
-    add("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], metavar="DTYPE", help="to run (%(default)s)")
+    add(
+        "--dtypes",
+        nargs="+",
+        choices=_GPU_DTYPES,
+        default=_GPU_DTYPES,
+        metavar="DTYPE",
+        help=f"of {', '.join(_GPU_DTYPES)} (default: all)",
+    )
     add(
         "--sections",
         nargs="+",
+        choices=_GPU_SECTIONS,
         metavar="NAME",
-        help="only these, of machine, checks, speed, beside, server, servers, profile; and variants",
+        help=f"of {', '.join(_GPU_SECTIONS)} (default: all but the last)",
     )
 
 

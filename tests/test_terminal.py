@@ -18,7 +18,7 @@ from threading import Thread
 import pytest
 
 from strata.app.cli import main
-from strata.arguments import count, counts, exits, positive, positives, server, server_or_socket, share
+from strata.arguments import count, counts, device, exits, positive, positives, server, server_or_socket, share
 from strata.model_store.bundle import latency, registry
 from tests.model_store.folders import edit_json
 from tests.tiny_models import tiny_sentence_model
@@ -214,6 +214,8 @@ def test_adding_without_what_it_needs_is_said_before_it_starts(tmp_path: Path) -
         (exits, "0,6", (0, 6)),
         (positives, "0.5,2", (0.5, 2.0)),
         (share, "1", 1.0),
+        (device, "cuda:1", "cuda:1"),
+        *((device, text, None) for text in ("gpu", "cuda:", "cuda:x", "cpu:0", "")),
         *((exits, text, None) for text in ("", "3,,6", "-1", "3;6", "3,x")),
         *((share, text, None) for text in ("1.01", "0", "half")),
         *((count, text, None) for text in ("0", "-1", "1.5", "1e3", "", "²")),

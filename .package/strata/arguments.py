@@ -37,6 +37,13 @@ def exits(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def device(text: str) -> str:
+    """What runs a model: a CPU or one GPU."""
+    if re.fullmatch(r"cpu|cuda(:\d{1,2})?", text, re.ASCII) is None:
+        raise ArgumentTypeError(f"must be cpu, cuda or cuda:N. Given: {text}")
+    return text
+
+
 def positive(text: str) -> float:
     """A number above 0 that is not infinite."""
     try:

@@ -53,4 +53,4 @@ class Reference:
 
 
 def _least(one: Iterable[Vector], other: Iterable[Vector]) -> float:
-    return min(float(a @ b) for a, b in zip(one, other, strict=True))
+    return float(np.min([a @ b for a, b in zip(one, other, strict=True)]))  # what is no number is the least

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import signal
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from time import perf_counter
@@ -30,6 +31,17 @@ from strata.model_store.bundle.bundle import Bundle
 
 _SHARES = {6: 0.58, 3: 0.34, 1: 0.18}  # of full depth's time at most, by layers
 _SERVERS = 4  # that share the device
+# Seconds that a section may take; all but the last run where none is named.
+_LIMITS = {
+    "machine": 20.0,
+    "checks": 100.0,
+    "speed": 60.0,
+    "beside": 40.0,
+    "server": 75.0,
+    "servers": 60.0,
+    "profile": 30.0,
+    "variants": 120.0,
+}
 _CHECK_S, _SPEED_S = 40.0, 30.0  # that one dtype may take
 
 
@@ -40,14 +52,25 @@ class Run:
         self.args, self.report = args, report
         self.device = torch.device(args.device)
         self.gpu = self.device.type == "cuda"
-        if self.gpu and not torch.cuda.is_available():
-            raise ValueError("torch finds no GPU here; --device cpu goes the same way on a small scale")
+        if self.gpu and (self.device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"torch finds no {self.device} here; --device cpu goes the same way on a small scale")
         self.bundle = Bundle.open(served_folder(args), checksums=False)
         self.layers, self.dim = self.bundle.manifest.architecture.layers, self.bundle.manifest.full_dim
         self.corpus: Corpus = corpus(self.bundle, load_texts(args.texts), args.batch, max(args.batch // 16, 2))
         self.figures: list[Figure] = []
+        self.failed: list[str] = []  # what did not come to its end
         self._backends: dict[str, Backend] = {}
         self.dtypes = [dtype for dtype in args.dtypes if self.gpu or dtype != "float16"]  # which no CPU here has
+
+    @contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """Where this fails, say so and count it, since everything after it is to be run all the same."""
+        try:
+            yield
+        except (Exception, TimeUpError) as error:
+            self.failed.append(name)
+            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+            traceback.print_exc()
 
     def wait(self) -> None:
         """For the device."""
@@ -104,14 +127,14 @@ class Run:
         texts = [*self.corpus.short_texts[: min(24, self.args.batch // 4)], self.corpus.long_texts[0]]
         reference = Reference(self.bundle, texts, self.device)
         for dtype in self.dtypes:
-            with _guarded(f"checks in {dtype}", _CHECK_S):
+            with self.guarded(f"checks in {dtype}"), _at_most(_CHECK_S):
                 self.show(reference.check(self.encoder(dtype), dtype))
 
     def speed(self) -> None:
         """The table, in bf16 and in fp16."""
         for dtype in self.dtypes:
             if dtype != "float32":
-                with _guarded(f"speed in {dtype}", _SPEED_S):
+                with self.guarded(f"speed in {dtype}"), _at_most(_SPEED_S):
                     self._speed(dtype)
 
     def _speed(self, dtype: str) -> None:
@@ -183,7 +206,7 @@ class Run:
             return
         from sentence_transformers import SentenceTransformer
 
-        kind = {"torch_dtype": torch.bfloat16}
+        kind = {"dtype": torch.bfloat16}
         model = SentenceTransformer(str(self.bundle.path), device=str(self.device), model_kwargs=kind)
         n, budget = len(self.corpus.short), self.args.seconds
         lots = {f"{n} short texts": self.corpus.short_texts, "one text": self.corpus.short_texts[:1]}
@@ -215,8 +238,9 @@ class Run:
         """Several servers on the one device at once: a front is one process, and a GPU takes more than it brings."""
         texts, size = self.corpus.short_texts, 128
         async with AsyncExitStack() as stack:
-            started = [stack.enter_async_context(self._server()) for _ in range(_SERVERS)]
-            addresses = [server.address for server in await asyncio.gather(*started)]
+            async with asyncio.TaskGroup() as starting:  # where one fails, none is left that starts and is not stopped
+                started = [starting.create_task(stack.enter_async_context(self._server())) for _ in range(_SERVERS)]
+            addresses = [task.result().address for task in started]
             for depth in (self.layers, 3):
                 asked = [{"inputs": texts[i : i + size]} for i in range(0, len(texts), size)]
                 posts = [addresses[0].post(f"/embed?layers={depth}", body) for body in asked]
@@ -233,43 +257,40 @@ class Run:
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
     """The figures of `strata loadtest gpu`."""
     run = Run(args, report)
-    sections: dict[str, tuple[Callable[[], Awaitable[None] | None], float]] = {
-        "machine": (run.machine, 20),
-        "checks": (run.checks, 100),
-        "speed": (run.speed, 60),
-        "beside": (run.beside, 40),
-        "server": (run.server, 75),
-        "servers": (run.servers, 60),
-        "profile": (run.profile, 30),
-        "variants": (run.variants, 120),
-    }
-    for name in args.sections or [name for name in sections if name != "variants"]:
-        work, limit = sections[name]
+    for name in args.sections or [name for name in _LIMITS if name != "variants"]:
         report.tell(f"== {name}")
-        with _guarded(name, limit):
-            waiting = work()
-            if waiting is not None:
-                await waiting
-    return run.figures
+        work: Callable[[], Any] = getattr(run, name)
+        with run.guarded(name):
+            if inspect.iscoroutinefunction(work):
+                await _awaited(work(), _LIMITS[name])
+            else:
+                with _at_most(_LIMITS[name]):
+                    work()
+    return [*run.figures, Figure("parts of this run not finished", len(run.failed), at_most=0)]
 
 
-@contextmanager
-def _guarded(name: str, limit_s: float) -> Iterator[None]:
-    """End this after so many seconds; where it fails, say so, since everything after it is to be run all the same."""
+class TimeUpError(BaseException):
+    """More than this may take. No Exception: what is interrupted must not take it for a fault of its own."""
+
+
+async def _awaited(work: Coroutine[Any, Any, None], limit_s: float) -> None:
+    """Its end, or TimeUpError. By the loop's own clock: a signal's handler would raise in the midst of the loop."""
+    limit = asyncio.timeout(limit_s)
     try:
-        with _at_most(limit_s):
-            yield
-    except Exception as error:
-        print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
-        traceback.print_exc()
+        async with limit:
+            await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise TimeUpError(f"more than {limit_s:g} s") from error
 
 
 @contextmanager
 def _at_most(limit_s: float) -> Iterator[None]:
-    """Raise TimeoutError in this thread after so many seconds, or when what it lies within is over."""
+    """Raise TimeUpError in this thread after so many seconds, or when what it lies within is over."""
 
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"more than {limit_s:.0f} s")
+        raise TimeUpError(f"more than {limit_s:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     left, _ = signal.setitimer(signal.ITIMER_REAL, limit_s)
