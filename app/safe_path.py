@@ -12,10 +12,13 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def safe_environment() -> dict[str, str]:
-    """This environment, without what else puts the working directory on the path: an entry that is no absolute path."""
+    """This environment, without what else puts the working directory on the path: an entry that is empty or names it.
+
+    Folders that are named from it are what the caller chose, and are named whole.
+    """
     kept = dict(os.environ)
     if path := kept.pop("PYTHONPATH", ""):
-        entries = [entry for entry in path.split(os.pathsep) if os.path.isabs(entry) and entry != os.getcwd()]
+        entries = [whole for entry in path.split(os.pathsep) if (whole := os.path.abspath(entry)) != os.getcwd()]
         if entries:
             kept["PYTHONPATH"] = os.pathsep.join(entries)
     return kept

@@ -75,7 +75,8 @@ def test_a_project_of_the_same_names_is_neither_run_nor_overwritten(served: Runn
 
 def test_the_version_tells_the_place(installed: Path, project: Path) -> None:
     bin_ = installed / "bin"
-    for name, *arguments in (("strata", "--version"), ("python", "-P", "-m", "strata.app.cli", "version")):
+    module = ("python", "-P", "-m", "strata.app.cli", "version")
+    for name, *arguments in (("strata", "--version"), module, ("python", "-m", "strata", "version")):
         command = [str(bin_ / name), *arguments]
         told = subprocess.run(
             command, cwd=project, env=_plain_environment(), capture_output=True, text=True, timeout=60
