@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import signal
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from time import perf_counter
@@ -19,6 +19,7 @@ from strata import extras
 from strata.app.engine.backends import torch_backend
 from strata.app.engine.encoder import Backend, Encoder
 from strata.loadtest.closed_loop import run_for
+from strata.loadtest.connection import Address
 from strata.loadtest.figures import Figure
 from strata.loadtest.gpu.cases import LONG, Corpus, batch, corpus, in_turns, seconds, unseen
 from strata.loadtest.gpu.checks import Reference
@@ -223,35 +224,39 @@ class Run:
             print(f"ready after {server.ready_after_s:.1f} s", flush=True)
             for size, connections in ((1, 1), (1, 32), (32, 8), (128, 8)):
                 for depth in (self.layers, 3):
-                    groups = [texts[i : i + size] for i in range(0, len(texts), size)]
-                    path = f"/embed?layers={depth}"
-                    posts = [server.address.post(path, {"inputs": group}) for group in groups]
+                    posts, each = _posts(server.address, texts, size, depth)
                     await run_for(server.address, posts, connections, self.args.seconds)
                     sample = await run_for(server.address, posts, connections, budget)
-                    name = f"HTTP: requests of {size} on {connections} connections, {depth} layers"
-                    self.show([Figure(name, size * sample.rate, "texts/s")])
+                    name = f"HTTP: requests of {each} on {connections} connections, {depth} layers"
+                    self.show([Figure(name, each * sample.rate, "texts/s")])
                     if sample.latencies:
                         share = f"  p50 (client: {sample.client_cpu:.2f} of a core)"
                         self.show([Figure(share, 1e3 * sample.p50, "ms")])
 
     async def servers(self) -> None:
         """Several servers on the one device at once: a front is one process, and a GPU takes more than it brings."""
-        texts, size = self.corpus.short_texts, 128
+        texts = self.corpus.short_texts
         async with AsyncExitStack() as stack:
             async with asyncio.TaskGroup() as starting:  # where one fails, none is left that starts and is not stopped
                 started = [starting.create_task(stack.enter_async_context(self._server())) for _ in range(_SERVERS)]
             addresses = [task.result().address for task in started]
             for depth in (self.layers, 3):
-                asked = [{"inputs": texts[i : i + size]} for i in range(0, len(texts), size)]
-                posts = [addresses[0].post(f"/embed?layers={depth}", body) for body in asked]
+                posts, each = _posts(addresses[0], texts, 128, depth)
                 for span in (self.args.seconds, 4 * self.args.seconds):  # the first does not count
                     samples = await asyncio.gather(*(run_for(address, posts, 8, span) for address in addresses))
-                rate = size * sum(sample.rate for sample in samples)
-                self.show([Figure(f"HTTP: {_SERVERS} servers, requests of {size}, {depth} layers", rate, "texts/s")])
+                rate = each * sum(sample.rate for sample in samples)
+                self.show([Figure(f"HTTP: {_SERVERS} servers, requests of {each}, {depth} layers", rate, "texts/s")])
 
     def _server(self) -> ServerProcess:
         options = ("--device", str(self.device), "--backend", "torch", "--dtype", "bfloat16", "--workers", "1")
         return own_server(self.args, *options)
+
+
+def _posts(address: Address, texts: Sequence[str], size: int, depth: int) -> tuple[list[bytes], int]:
+    """Requests of so many texts each, or of all where there are fewer; and how many each has."""
+    size = min(size, len(texts))
+    groups = [texts[i : i + size] for i in range(0, len(texts) - size + 1, size)]
+    return [address.post(f"/embed?layers={depth}", {"inputs": group}) for group in groups], size
 
 
 async def measure(args: argparse.Namespace, report: Report) -> list[Figure]:
