@@ -187,7 +187,8 @@ class Run:
             "one, 3 layers": batch([one], [3], self.dim),
         }
         for name, asked in cases.items():
-            print(f"-- {name}\n    {host_steps(backend, asked, self.wait)}", flush=True)
+            steps = host_steps(backend, asked, self.wait, runs=40 if self.gpu else 3)
+            print(f"-- {name}\n    {steps}", flush=True)
         for name in list(cases)[:2] + list(cases)[3:5]:
             print(f"-- {name}: {kernels(partial(encoder.run, cases[name]), self.device)}", flush=True)
 

@@ -39,7 +39,7 @@ def test_its_sections_run_where_little_is_installed(tmp_path: Path) -> None:
     source = tiny_encoder(tmp_path / "source", "bert", layers=12)
     import_model(source, tmp_path / "bundle", overrides=Overrides(pooling="mean", exits=(1, 3, 6, 12), dims=(16, 32)))
     options = ("--device", "cpu", "--batch", "8", "--seconds", "0.01", "--dtypes", "bfloat16")
-    sections = ("--sections", "machine", "checks", "speed", "server")
+    sections = ("--sections", "machine", "checks", "speed", "server", "profile")
     command = ("loadtest", "gpu", *options, *sections, "--", "--model", str(tmp_path / "bundle"))
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
@@ -48,7 +48,7 @@ def test_its_sections_run_where_little_is_installed(tmp_path: Path) -> None:
     print(done.stdout, done.stderr)
     assert done.returncode == 0
     assert "failed" not in done.stdout
-    for told in ("matrix product", "worst cosine alone", "a shape never seen"):
+    for told in ("matrix product", "worst cosine alone", "a shape never seen", "waiting after each ms"):
         assert told in done.stdout
     assert "requests of 8 on 8 connections" in done.stdout, "no more than the texts there are"
     assert "requests of 128" not in done.stdout
