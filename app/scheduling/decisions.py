@@ -176,7 +176,8 @@ class Decisions:
         capacity, own = snapshot.capacity, self.queue.flow_tokens[flow] + tokens
         # Flows of work without a deadline take turns: what waits of another is before this one as far as it is no more.
         before = own - tokens + sum(min(held, own) for name, held in self.queue.flow_tokens.items() if name != flow)
-        latest_s = self._policy.patience_s + work * own / tokens / (self._unhurried_part(flow) * capacity.workers)
+        part = min(self._unhurried_part(flow), self._policy.unhurried_share)
+        latest_s = self._policy.patience_s + work * own / tokens / (part * capacity.workers)
         seconds = self._expected(snapshot, terms, lengths, (before / capacity.bounds.text_tokens, before), math.inf)
         seconds = max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s))
         return Entry(0.0, True, math.inf, seconds)
@@ -187,8 +188,9 @@ class Decisions:
         """
         now, costs, bounds = self._clock(), self._learnt.cost.costs, self._bounds
         texts, layers = len(request.waiting), request.exits[-1]
-        rate = self._unhurried_part(request.flow) * max(1, self._pool.size)
-        own_s = costs.row(request.waiting_tokens, texts, layers, bounds) / rate
+        part, workers = self._unhurried_part(request.flow), max(1, self._pool.size)
+        work = costs.row(request.waiting_tokens, texts, layers, bounds)
+        own_s = work / (min(part, self._policy.unhurried_share) * workers)
         spread_s = max(0.0, request.arrived + self._policy.patience_s - now)
         request.pace_s = (own_s + spread_s) / texts
         if texts > 1:
@@ -200,6 +202,8 @@ class Decisions:
         expected = self._arriving.expected if self._arriving else ()
         ahead_s = max((kind.deadline_s for kind in expected if kind.deadline_s < math.inf), default=0.0)
         begins = now if last is None else min(max(last, now - self._policy.unhurried_lag_s), now + ahead_s)
+        request.token_s = work / (part * workers * request.waiting_tokens)
+        request.turn = begins + request.portion * request.token_s * request.waiting_tokens / texts
         return begins + request.portion * request.pace_s
 
     def _unhurried_part(self, flow: Flow) -> float:
@@ -209,7 +213,7 @@ class Decisions:
         hurried = sum(kind.rates[1] * kind.floor_work for kind in kinds if kind.deadline_s < math.inf)
         tier = kinds[0].share * max(1, self._pool.size) if kinds else 1.0
         part = self._share(flow, expected) * max(self._policy.unhurried_least, 1 - hurried / tier)
-        return max(min(part, self._policy.unhurried_share), 1e-3)
+        return max(part, 1e-3)
 
     def _arrived(self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float) -> tuple[Snapshot, float]:
         """Take note of a newcomer: the moment, and its work at its floor."""
@@ -346,9 +350,9 @@ class Decisions:
         if len(queue.requests) <= self._pool.idle and snapshot.light:
             return self._undisturbed(snapshot, bounds)
         if self._time_to_spare(snapshot):
-            deepest = ((request, request.exits[-1]) for request in queue.requests)
-            self._level, self.depth = _TOP, queue.requests[0].exits[-1]
-            return form(deepest, bounds, snapshot.capacity.costs, snapshot.now, policy)
+            deepest = [request.exits[-1] for request in queue.requests]
+            self._level, self.depth = _TOP, deepest[0]
+            return form(queue.in_turn(deepest), bounds, snapshot.capacity.costs, snapshot.now, policy)
         columns = queue.columns(snapshot.kept)
         order = None
         if not columns.within.all() and late_within(columns, snapshot, self._curves):
@@ -356,8 +360,11 @@ class Decisions:
         depths = choose(columns, snapshot, self._curves, bounds.tokens)
         self._level = depths.level
         self.depth = int(depths.layers[0])
-        requests = queue.requests if order is None else [queue.requests[i] for i in order]
-        candidates = zip(requests, depths.layers.tolist(), strict=True)
+        layers = depths.layers.tolist()
+        if order is None:
+            candidates = queue.in_turn(layers)
+        else:
+            candidates = zip([queue.requests[i] for i in order], layers, strict=True)
         return form(candidates, bounds, snapshot.capacity.costs, snapshot.now, policy)
 
     def _time_to_spare(self, snapshot: Snapshot, texts: int = 0, tokens: int = 0, due: float = math.inf) -> bool:

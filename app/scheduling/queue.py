@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from strata.app.scheduling.curves import Curves
 from strata.app.scheduling.learnt import Flow
 from strata.app.scheduling.ticket import Admitted, Ticket
-from strata.app.scheduling.unhurried import Unhurried
+from strata.app.scheduling.unhurried import BEHIND_ALL, Unhurried
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,6 +117,23 @@ class DeadlineQueue:
         """Where a request with this due time goes: after those due at the same time."""
         return bisect_right(self._dues, due)
 
+    def in_turn(self, layers: Sequence[int]) -> Iterator[tuple[Admitted, int]]:
+        """(Request, layers) in the order in which they go; ``layers`` in the order of `requests`.
+
+        Flows of work without a deadline take turns by their shares. Those with a deadline go before all of it that is
+        not due yet.
+        """
+        lines = self._unhurried
+        if not lines.several:
+            yield from zip(self.requests, layers, strict=True)
+            return
+        hurried = len(lines) < len(self.requests)
+        if hurried:
+            dated = self.place(BEHIND_ALL)
+            yield from zip(self.requests[:dated], layers[:dated], strict=True)
+        for request in lines.turns(firsts=not hurried):
+            yield request, request.exits[-1]
+
     def add(self, request: Admitted) -> None:
         """Put a request with its waiting tickets in its place."""
         if self._curves.full():
@@ -175,6 +192,8 @@ class DeadlineQueue:
         touched: list[Admitted] = []
         for request, count, layers in chosen:
             self._take_out(request)
+            if request.deadline == inf:
+                self._unhurried.ran(request, count)
             request.layers = layers
             taken += request.take(count)
             touched.append(request)

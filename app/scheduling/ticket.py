@@ -62,6 +62,8 @@ class Admitted:
     tokens: int = 0
     portion: int = 1 << 30  # texts of it that are due together: all, where it has a deadline,
     pace_s: float = 0.0  # and from one text to the next of its flow where it has none
+    turn: float = 0.0  # of these: when that portion would be done by a server of its flow's own,
+    token_s: float = 0.0  # and what it takes for a token
     own_s: float = 0.0  # that all of it takes a server of its flow's own
     missing: int = 0
     suspect: bool = False  # a batch of it has failed: from then on it runs by itself

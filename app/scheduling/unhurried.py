@@ -7,13 +7,16 @@ that nobody wanted does not pay for it later, and who was kept waiting catches u
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import pairwise
+from operator import itemgetter
 
 from strata.app.scheduling.learnt import Flow
 from strata.app.scheduling.ticket import Admitted
 
-_BEHIND_ALL = 1e12  # a due time of those that are not the first of their line
+BEHIND_ALL = 1e12  # a due time of those that are not the first of their line
 
 
 @dataclass(slots=True)
@@ -21,7 +24,8 @@ class _Line:
     """Of one flow, in order of arrival."""
 
     requests: list[Admitted] = field(default_factory=list)
-    due: float | None = None  # of what was dated last
+    due: float | None = None  # of what was dated last,
+    token_s: float = 0.0  # and what a token takes at the pace of the flow's share
 
 
 class Unhurried:
@@ -36,8 +40,22 @@ class Unhurried:
         self._joined = 0
         self.texts: Counter[Flow] = Counter()  # that wait in each line
 
+    def __len__(self) -> int:
+        """Requests that wait in all lines."""
+        return sum(len(line.requests) for line in self._lines.values())
+
     def __bool__(self) -> bool:
         return bool(self._lines)
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one flow has a line."""
+        return len(self._lines) > 1
+
+    def turns(self, *, firsts: bool) -> Iterator[Admitted]:
+        """What waits in all lines, flows in turns by their shares; with the first of each line, or what is behind."""
+        lines = [_by_turns(line.requests, firsts) for line in self._lines.values()]
+        return map(itemgetter(1), merge(*lines, key=itemgetter(0)))
 
     def first(self, flow: Flow) -> Admitted | None:
         """Of a flow's line, the one that is due next."""
@@ -49,7 +67,7 @@ class Unhurried:
         line = self._lines.setdefault(request.flow, _Line())
         line.requests.append(request)
         self._joined += 1
-        request.due = _BEHIND_ALL + self._joined
+        request.due = BEHIND_ALL + self._joined
         if line.requests[0] is request:
             self.redate(request)
 
@@ -68,19 +86,27 @@ class Unhurried:
         if not line.requests:
             del self._lines[request.flow]
 
+    def ran(self, request: Admitted, texts: int) -> None:
+        """So many texts of it are run: those that were not due yet count, too."""
+        line = self._lines[request.flow]
+        early = texts if request.due >= BEHIND_ALL else texts - request.portion
+        if early > 0 and line.due is not None:
+            line.due += line.token_s * request.waiting_tokens * early / len(request.waiting)
+
     def undated(self, flow: Flow) -> Admitted | None:
         """The first of a flow's line, if it has become that and has no due time yet."""
         first = self.first(flow)
-        return first if first and first.due >= _BEHIND_ALL else None
+        return first if first and first.due >= BEHIND_ALL else None
 
     def undate(self, request: Admitted) -> None:
         """It is not the first of its line any more."""
-        request.due = _BEHIND_ALL
+        request.due = BEHIND_ALL
 
     def redate(self, request: Admitted) -> None:
         """Set when the next portion of the first of a line is due."""
         line = self._lines[request.flow]
         request.due = line.due = self._date(request, line.due)
+        line.token_s = request.token_s
 
     def count(self, request: Admitted, texts: int) -> None:
         """So many texts of it wait more, or less."""
@@ -91,3 +117,14 @@ class Unhurried:
     def clear(self) -> None:
         """Nothing waits."""
         self._lines.clear()
+
+
+def _by_turns(requests: list[Admitted], firsts: bool) -> Iterator[tuple[float, Admitted]]:
+    """Of a line (when its turn comes at the pace of the flow's share, request)."""
+    first = requests[0]
+    turn = first.turn
+    if firsts:
+        yield turn, first
+    for before, request in pairwise(requests):
+        turn += first.token_s * before.waiting_tokens
+        yield turn, request

@@ -68,6 +68,20 @@ def test_many_texts_without_a_deadline_are_run_at_the_pace_of_their_share() -> N
     assert max(call.seconds for call in large) < 10.5
 
 
+@pytest.mark.parametrize(("large", "small"), [(1, 1), (20, 20), (1, 50), (50, 1)])
+def test_tiers_without_a_deadline_share_the_engine_by_their_shares(large: int, small: int) -> None:
+    """Behind the first of each line it was first come, first served: 50, 70, 17 and 83 %."""
+    seconds, calls = 40.0, []
+    for texts, name in ((large, "large"), (small, "small")):
+        calls += of_many(texts, 1, texts / (1.5 * FULL_PER_S), seconds, terms((12,), None, name))
+    simulate(calls, shares={"large": 9.0, "small": 1.0})
+    ran: Counter[str] = Counter()
+    for call in calls:
+        if call.outcome == "answered" and 10 < call.at + call.seconds < seconds:
+            ran[call.terms.tier] += len(call.lengths)
+    assert ran["large"] / ran.total() == pytest.approx(0.9, abs=0.05)
+
+
 @pytest.mark.parametrize(("mine_s", "flood_s", "least"), [(2.0, 0.5, 11), (0.5, 2.0, 11), (5.0, 0.25, 10)])
 def test_a_flood_takes_no_depth_from_who_has_more_time_than_it(mine_s: float, flood_s: float, least: float) -> None:
     """It goes first, and what it kept waiting was taken for a burst of the other's: 8.9 layers in the first case."""
