@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import itertools
 import os
 import pickle
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ _AS_ATTENTION = 540  # tokens of a row whose attention takes as long as all else
 _CHUNK = 32  # texts tokenized at once
 _SHARES = 2  # micro-batches of a lane, where rows are padded and no two batches take the same time
 _AHEAD = 4  # steps that each process makes ahead
+_PARENTS_END = 1  # prctl's PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,13 @@ def _as_is(made: Any) -> Any:
 
 
 def _quiet_worker(_: int) -> None:
-    """One thread, and an interrupt is the parent's to handle."""
+    """One thread; an interrupt is the parent's to handle, and its end is this process's.
+
+    Else one that waits to hand over a step would wait for ever where the parent was killed, and hold a GPU's memory
+    with the descriptors that it inherited.
+    """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(AttributeError, OSError, TypeError):  # another system
+        ctypes.CDLL(None).prctl(_PARENTS_END, signal.SIGKILL)

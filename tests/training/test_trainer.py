@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +28,8 @@ from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.steps import Layout, Steps
 from strata.model_store.training.student import Student
 from strata.model_store.training.trainer import LOG, Trainer, load_model
-from tests.tiny_models import FAMILIES, TinyFamily, tiny_sentence_model
+from tests.endure.conftest import until
+from tests.tiny_models import FAMILIES, TinyFamily, texts, tiny_sentence_model
 
 RECIPE = Recipe(
     step_tokens=200,
@@ -85,6 +89,26 @@ def test_steps_made_ahead_are_the_same(tiny_bert: Path, tmp_path: Path, lines: L
         for one, other in zip(here, elsewhere, strict=True):
             assert torch.equal(one.ids, other.ids)
             assert torch.equal(one.places, other.places)
+
+
+def test_a_run_that_is_killed_leaves_no_process(tiny_bert: Path, tmp_path: Path) -> None:
+    """Also where one waits to hand over a step that is larger than a pipe."""
+    (tmp_path / "texts.txt").write_text("\n".join(texts(600, seed=8)))
+    (tmp_path / "recipe.json").write_text('{"step_tokens": 4096, "ridge_texts": 0, "max_tokens": 40, "bank": 0}')
+    options = ("--text", "texts.txt", "--recipe", "recipe.json", "--minutes", "5", "--workers", "2", "--quiet")
+    command = [sys.executable, "-P", "-m", "strata.app.cli", "train", str(tiny_bert), "out", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            until(lambda: (tmp_path / "out.work" / LOG).exists() and len(children(running.pid)) == 2, 60)
+            left = children(running.pid)
+            time.sleep(1)  # in which they make more steps than are taken
+        finally:
+            running.kill()
+    until(lambda: not [pid for pid in left if Path(f"/proc/{pid}").exists()], 15)
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_half_precision_blocks_learn_the_same(
