@@ -41,7 +41,9 @@ SMALLER = {
     "--minutes 8": "--steps 2 --dims 8,16 --lanes 1 --quiet",
     "--finish": "--steps 2 --dims 8,16 --lanes 1 --quiet --finish --text passages.txt --pairs pairs.tsv",
     f"strata profile {SHIPPED}": "strata profile tiny --batches 1,2 --lengths 8,16",
-    "strata loadtest search": "strata loadtest search --beir folder@split --loads 0.5 --seconds 0.5 --capacity 99",
+    "strata loadtest search": (
+        f"strata loadtest search --beir folder@split --loads 0.5 --seconds 0.5 --capacity 99 -- {' '.join(SMALL)}"
+    ),
     "strata plan --size": "strata plan --size --model tiny",
     "strata profile my-2d-model": "strata profile my-2d-model --batches 1 --lengths 8 --texts 20 --quiet",
 }

@@ -76,7 +76,7 @@ def test_promise_1_what_is_said_is_what_was_run(strata: RunningServer) -> None:
 
 
 def test_promise_1_time_falls_with_layers(strata: RunningServer) -> None:
-    texts = (sentences() * 2)[:32]
+    texts = sentences()[:16]
     times: dict[int, list[float]] = {12: [], 6: [], 3: [], 1: []}
     for _ in range(5):
         for layers, found in times.items():
@@ -91,8 +91,8 @@ def test_promise_1_time_falls_with_layers(strata: RunningServer) -> None:
 def test_promise_2_a_vector_does_not_depend_on_the_company_it_keeps(strata: RunningServer) -> None:
     texts = sentences()
     alone = {layers: [embed(strata, [text], layers=layers)[0][0] for text in texts] for layers in (2, 12)}
-    with ThreadPoolExecutor(8) as threads:  # both depths at once, so that batches are mixed
-        jobs = [(layers, threads.submit(embed, strata, texts, layers=layers)) for layers in (2, 12) * 4]
+    with ThreadPoolExecutor(4) as threads:  # both depths at once, so that batches are mixed
+        jobs = [(layers, threads.submit(embed, strata, texts, layers=layers)) for layers in (2, 12) * 2]
         for layers, job in jobs:
             np.testing.assert_allclose(job.result()[0], alone[layers], atol=1e-5)
 
@@ -105,7 +105,7 @@ def test_promise_3_one_request_gets_one_depth(strata: RunningServer) -> None:
 def test_promise_5_no_answer_is_shallower_than_asked(strata: RunningServer) -> None:
     text = sentences()[:3]
     with ThreadPoolExecutor(16) as threads:
-        asked = [1 + i % 12 for i in range(120)]
+        asked = [1 + i % 12 for i in range(60)]
         jobs = [threads.submit(embed, strata, text, layers=layers) for layers in asked]
         assert [int(job.result()[1]["x-strata-layers"]) for job in jobs] == asked
 
@@ -117,14 +117,14 @@ def test_promise_6_memory_is_flat_under_load(strata: RunningServer) -> None:
 
     def load() -> None:
         with ThreadPoolExecutor(8) as threads:
-            for job in [threads.submit(embed, strata, sentences(), layers=1 + i % 6) for i in range(40)]:
+            for job in [threads.submit(embed, strata, sentences(), layers=1 + i % 3) for i in range(20)]:
                 job.result()
 
     load()
     before = resident()
     load()
     assert before > 0
-    assert resident() < 1.05 * before
+    assert resident() < 1.02 * before
 
 
 def test_promise_7_liveness_never_waits_for_the_engine(start_server: ServerFactory, tiny_bundle: Path) -> None:

@@ -55,7 +55,7 @@ def test_capacity_is_told_idle_and_under_load(client: httpx.Client) -> None:
     assert (idle["strata_queue_oldest_seconds"], idle["strata_tokenizer_backlog"]) == (0, 0)
     began, first = time.perf_counter(), busy(series(client))
     with ThreadPoolExecutor(3) as threads:
-        jobs = [threads.submit(client.post, "/embed", json={"inputs": [LONG] * 600}) for _ in range(3)]
+        jobs = [threads.submit(client.post, "/embed", json={"inputs": [LONG] * 250}) for _ in range(3)]
         seen = []
         while not all(job.done() for job in jobs):
             seen.append(series(client))

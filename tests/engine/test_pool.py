@@ -289,15 +289,15 @@ def test_memory_does_not_grow_with_exits_or_workers(backend: str) -> None:
         workers = [pid for role, pid in pool.pids.items() if "worker" in role]
         ids = np.resize(IDS, 42)  # twelve of them are a full batch of the 512 tokens that every size is set up for
 
-        async def run_at(exits: list[int]) -> None:
-            for _ in range(3):
+        async def run_at(exits: list[int], times: int) -> None:
+            for _ in range(times):
                 busy = [pool.run(Batch([Row(ids, e, 384) for e in exits])) for _ in range(pool.idle)]
                 await asyncio.gather(*busy)
 
         for rows in range(12, 0, -1):  # each number of rows has memory of its own, which is not what exits cost
-            await run_at([12] * rows)
+            await run_at([12] * rows, 1)
         one_exit = sum(map(private_bytes, workers))
-        await run_at(list(range(1, 13)))
+        await run_at(list(range(1, 13)), 3)
         all_exits = sum(map(private_bytes, workers))
         assert all_exits - one_exit < 10 << 20, "of two workers, whose heads alone would be 40 MB"
         for pid in workers:

@@ -131,7 +131,7 @@ def test_predictions_follow_what_answers_take(workers: int) -> None:
     """Of each tier, where others come that are due sooner and the depth changes: within 25 % (median)."""
     tiers = {"soon": (0.2, 20), "later": (1.0, 50), "last": (5.0, 50)}
     ratios: dict[str, list[float]] = {name: [] for name in tiers}
-    for run in range(3):
+    for run in range(2):
         calls: list[Call] = []
         for seed, (name, (deadline_s, rate)) in enumerate(tiers.items()):
             calls += poisson(rate * workers / 2, 15, terms(EXITS, deadline_s, name), seed=seed + 10 * run)
