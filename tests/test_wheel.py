@@ -26,8 +26,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = environment / "bin" / "python"
     (packages,) = (environment / "lib").glob("python*/site-packages")
     before = set(packages.iterdir())
-    pip = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--python", python]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-compile", ROOT], check=True, timeout=300)
+    pip = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-compile", str(ROOT)], check=True, timeout=300)
     new = {path.name for path in set(packages.iterdir()) - before}
     assert {name for name in new if not name.endswith(".dist-info")} == {"strata"}
     borrowed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]

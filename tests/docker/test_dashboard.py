@@ -99,7 +99,7 @@ def test_every_query_finds_data(
     rules = [str(path) for path in (DOCKER / "prometheus" / "rules").glob("*.yml")]
     jobs = {"strata": server.url, "balancer": balancer.stats_url}
     config = {
-        "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms"},
+        "global": {"scrape_interval": "100ms", "evaluation_interval": "100ms"},
         "rule_files": rules,
         "scrape_configs": [
             {"job_name": name, "static_configs": [{"targets": [url.removeprefix("http://")]}]}
@@ -125,7 +125,7 @@ def test_every_query_finds_data(
         balancer.await_up(1)
         for _ in range(6):  # shadows run at idle alone
             httpx.post(f"{balancer.url}/embed?layers=2", json={"inputs": "seldom"})
-            time.sleep(0.25)
+            time.sleep(0.1)
         with (
             Load(balancer.url, clients=2, path="/embed?layers=2"),
             Load(balancer.url, clients=1, path="/embed?tier=hurried&input_type=query"),
@@ -158,7 +158,7 @@ def _await_data(url: str) -> None:
                 return
         except httpx.TransportError:
             pass
-        time.sleep(0.5)
+        time.sleep(0.1)
     raise AssertionError("Prometheus has no data after a minute")
 
 

@@ -5,12 +5,9 @@ In a process of its own: the kernels of this one are interpreted.
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
-from tests.engine.cuda.aside import ended_well, started
+from tests.engine.cuda.aside import Ended, run
 
 triton = pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
 
@@ -76,12 +73,11 @@ DTYPES = ("bf16", "fp16", "fp32")
 
 
 @pytest.fixture(scope="module")
-def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each dtype."""
-    with started({dtype: (PROGRAM, dtype) for dtype in DTYPES}, tmp_path_factory.mktemp("triton")) as processes:
-        yield processes
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """By dtype, in a process of its own."""
+    return run(PROGRAM, {dtype: (dtype,) for dtype in DTYPES}, tmp_path_factory.mktemp("triton"))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_compile_for_a_gpu(dtype: str, compilers: dict[str, subprocess.Popen[str]]) -> None:
-    ended_well(compilers[dtype])
+def test_kernels_compile_for_a_gpu(dtype: str, compiled: dict[str, Ended]) -> None:
+    assert compiled[dtype].status == 0, compiled[dtype].told

@@ -5,15 +5,12 @@ In a process of its own: the kernels of this one are interpreted. Kernels are co
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 and Arm alone")
 
 from strata.model_store.bundle.manifest import ExitNorm
-from tests.engine.cuda.aside import ended_well, started
+from tests.engine.cuda.aside import Ended, run
 from tests.engine.cuda.test_backend import LAYERS, bundle_of
 from tests.tiny_models import TinyFamily
 
@@ -120,18 +117,17 @@ MODELS: dict[TinyFamily, tuple[ExitNorm, int, str]] = {
 
 
 @pytest.fixture(scope="module")
-def compilers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each model."""
+def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """By family, in a process of its own."""
     folder = tmp_path_factory.mktemp("launches")
-    programs: dict[str, tuple[str, str, str]] = {}
+    arguments: dict[str, tuple[str, str]] = {}
     for family, (exit_norm, queries, dtype) in MODELS.items():
         bundle = bundle_of(folder / family, family, exit_norm, queries)
         assert bundle.manifest.architecture.layers == LAYERS
-        programs[family] = (PROGRAM, str(bundle.path), dtype)
-    with started(programs, folder / "triton") as processes:
-        yield processes
+        arguments[family] = (str(bundle.path), dtype)
+    return run(PROGRAM, arguments, folder)
 
 
 @pytest.mark.parametrize("family", MODELS)
-def test_only_the_start_compiles(family: str, compilers: dict[str, subprocess.Popen[str]]) -> None:
-    ended_well(compilers[family])
+def test_only_the_start_compiles(family: str, launched: dict[str, Ended]) -> None:
+    assert launched[family].status == 0, launched[family].told
