@@ -260,8 +260,9 @@ class Decisions:
         capacity = snapshot.capacity
         if len(lengths) > capacity.workers:
             slack_s *= max(1 - self._policy.headroom, 1 - snapshot.load)
+        doubt = self._policy.alone_spreads * capacity.costs.spread
         return forecast.deepest_in_time(
-            terms, slack_s, capacity.lag_s, capacity.costs.spread, lambda layers: self.alone(lengths, layers)
+            terms, slack_s, capacity.lag_s, doubt, lambda layers: self.alone(lengths, layers)
         )
 
     def behind(self, terms: Terms, lengths: Sequence[int]) -> float:

@@ -61,14 +61,14 @@ def _batches(texts: int, tokens: int, seconds: float, bounds: BatchBounds, every
     return math.ceil(texts / max(1, math.floor(fit)))
 
 
-def deepest_in_time(terms: Terms, slack_s: float, lag_s: float, spread: float, seconds: Callable[[int], float]) -> int:
-    """The deepest exit that is in time with nothing else to do, the prediction's error counted; else the floor.
+def deepest_in_time(terms: Terms, slack_s: float, lag_s: float, doubt: float, seconds: Callable[[int], float]) -> int:
+    """The deepest exit that is in time with nothing else to do, a doubt in the prediction counted; else the floor.
 
     ``seconds`` foretells a depth.
     """
     if slack_s == math.inf:
         return terms.exits[-1]
     return next(
-        (layers for layers in reversed(terms.exits) if (1 + spread) * seconds(layers) <= slack_s - lag_s),
+        (layers for layers in reversed(terms.exits) if (1 + doubt) * seconds(layers) <= slack_s - lag_s),
         terms.exits[0],
     )

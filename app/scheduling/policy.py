@@ -39,9 +39,11 @@ class Policy:
 
     # Depth.
     kept_load: float = 0.95  # of its share: a tier keeps the depth that takes no more, whatever others do
-    kept_burst: float = 0.5  # of its deadline, that its share may need for what waits of it at that depth, likewise
+    kept_burst: float = 0.5  # of its deadline, that its share may need for what would wait of it at that depth,
+    # or the shares of all such tiers together for what would wait of them: else it keeps less, or nothing,
     kept_least: float = 0.8  # of its deepest exit: a tier whose share carries less keeps nothing but its floor
     light_load: float = 0.8  # of the engine: up to this much at full depth, what finds a worker idle is not cut short
+    alone_spreads: float = 2.5  # times a prediction's usual error, that it must fit in: of what is let in none is lost
     to_spare: float = 0.5  # of the time left: what takes less at full depth, all together, asks for no decision
     # All must be predicted to be answered by a part of the time left, or depth falls: the rest answers what nobody
     # foresaw. Of a burst that ebbs a queue makes depth; of load that lasts it makes none, and what came in a stall is

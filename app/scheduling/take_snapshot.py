@@ -31,6 +31,17 @@ class Arriving:
     curves: int  # generation of `Curves`
 
 
+@dataclass(slots=True)
+class _Burst:
+    """What would wait of a tier on its own share."""
+
+    tier: str
+    share: float  # of all workers
+    work: float  # worker-seconds of a text, at the depth that its share carries in the long run
+    texts: float
+    deadline_s: float
+
+
 def take_snapshot(
     learnt: Learnt,
     curves: Curves,
@@ -137,7 +148,7 @@ def _kept(
     tiers: dict[str, list[Expected]] = {}
     for kind in expected:
         tiers.setdefault(kind.tier, []).append(kind)
-    kept, carried = {}, {}
+    bursts, carried = [], {}
     for tier, kinds in tiers.items():
         share = kinds[0].share * capacity.workers
         hurried = [kind for kind in kinds if kind.deadline_s < inf]
@@ -146,14 +157,22 @@ def _kept(
         # What has more time waits longer: by the shortest, all that waits would be a burst.
         deadline_s = sum(kind.part * kind.deadline_s for kind in hurried) / sum(kind.part for kind in hurried)
         work = policy.kept_load * share / max(sum(kind.rates[of] for kind in kinds) for of in (0, 1))
-        carried[tier] = share / max(min(work, sum(kind.part * kind.top_work for kind in kinds)), 1e-9)
+        work = min(work, sum(kind.part * kind.top_work for kind in kinds))
+        carried[tier] = share / max(work, 1e-9)
+        # A burst is beyond the share before the rates know of it; what the others kept waiting is none, nor is a text.
         usual = max(texts[tier], tokens[tier] / sum(kind.part * kind.text_tokens for kind in kinds))
-        # A burst is beyond the share before the rates know of it; what the others kept waiting is none.
-        if (usual := min(usual, backlogs.read(tier, now))) > 0:
-            work = min(work, policy.kept_burst * deadline_s * share / usual)
-        layers = deepest(kinds, work)
-        if layers >= policy.kept_least * max(kind.top for kind in kinds):
-            kept[tier] = layers
+        bursts.append(_Burst(tier, share, work, max(0.0, min(usual, backlogs.read(tier, now)) - 1), deadline_s))
+    kept = {}
+    least = {tier: policy.kept_least * max(kind.top for kind in kinds) for tier, kinds in tiers.items()}
+    able = [burst for burst in bursts if deepest(tiers[burst.tier], burst.work) >= least[burst.tier]]
+    together_s = sum(burst.texts * burst.work for burst in able) / max(sum(burst.share for burst in able), 1e-9)
+    for burst in able:
+        work, most_s = burst.work, policy.kept_burst * burst.deadline_s
+        # Tiers that keep their depth wait for one another: small ones have bursts, and all of them together none.
+        if together_s > most_s and burst.texts:
+            work = min(work, most_s * burst.share / burst.texts)
+        if (layers := deepest(tiers[burst.tier], work)) >= least[burst.tier]:
+            kept[burst.tier] = layers
     everybody = len(kept) == len(tiers) and all(kept[kind.tier] >= kind.top for kind in expected)
     return ({} if everybody else kept), carried
 

@@ -82,6 +82,18 @@ def test_tiers_without_a_deadline_share_the_engine_by_their_shares(large: int, s
     assert ran["large"] / ran.total() == pytest.approx(0.9, abs=0.05)
 
 
+@pytest.mark.parametrize(("tiers", "deadline_s"), [(9, 0.2), (19, 0.5)])
+def test_many_small_tiers_within_their_shares_keep_their_depth(tiers: int, deadline_s: float) -> None:
+    """One text of a small share was a burst, as if none of the others could wait meanwhile: 6.1 and 6.5 layers."""
+    own: list[Call] = []
+    for i in range(tiers):
+        own += poisson(0.6 * FULL_PER_S / (tiers + 1), 20, terms(EXITS, deadline_s, f"own{i}"), seed=i)
+    flood = poisson(4 * FULL_PER_S, 20, terms(EXITS, deadline_s, "flood"), seed=100)
+    simulate(own + flood, shares={"flood": 1.0} | {f"own{i}": 1.0 for i in range(tiers)})
+    assert in_time(own) >= 0.99
+    assert mean_depth([call for call in own if call.at > 5]) >= 10.5
+
+
 @pytest.mark.parametrize(("mine_s", "flood_s", "least"), [(2.0, 0.5, 11), (0.5, 2.0, 11), (5.0, 0.25, 10)])
 def test_a_flood_takes_no_depth_from_who_has_more_time_than_it(mine_s: float, flood_s: float, least: float) -> None:
     """It goes first, and what it kept waiting was taken for a burst of the other's: 8.9 layers in the first case."""
