@@ -24,6 +24,7 @@ from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
 from strata.app.scheduling.snapshot import Expected, Snapshot
+from strata.app.scheduling.steady import Steady
 from strata.app.scheduling.take_snapshot import Arriving, batch_bounds, take_snapshot
 from strata.app.scheduling.ticket import Admitted
 from strata.app.scheduling.workers import Workers
@@ -70,6 +71,7 @@ class Decisions:
         self._arriving: Arriving | None = None
         self._bounds = BatchBounds(0)  # of a batch, when a decision was last made
         self._backlogs = Backlogs()
+        self._steady = Steady()
         self._refused = LastRefused()
 
     @property
@@ -104,6 +106,7 @@ class Decisions:
         )
         self._bounds = snapshot.capacity.bounds
         self._backlogs.carry(self._arriving.carried)
+        snapshot.steady = self._steady.part
         return snapshot
 
     def no_room(self, texts: int, tokens: int, flow: Flow) -> str | None:
@@ -227,6 +230,7 @@ class Decisions:
     def _came(self, terms: Terms, texts: int, tokens: int, flow: Flow, now: float) -> None:
         if terms.deadline_s is not None:
             self._backlogs.came(terms.tier, max(texts, tokens / self._learnt.text_tokens), now)
+        self._steady.found(self.queue.texts + sum(len(batch.tickets) for batch in self._running), now)
         self._learnt.came(flow, texts, tokens, terms.deadline_s, (terms.exits, terms.shares), now)
 
     def _share(self, flow: Flow, expected: Sequence[Expected]) -> float:

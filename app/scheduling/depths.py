@@ -32,8 +32,9 @@ class Depths:
 def kept_free(snapshot: Snapshot) -> tuple[float, float]:
     """(Part of the time left by which all must be predicted to be answered, the most seconds kept free after that)."""
     policy = snapshot.policy
-    lasting = min(snapshot.lasting, policy.most_lasting)
+    lasting = min((1 - snapshot.steady) * snapshot.lasting, policy.most_lasting)
     headroom = policy.headroom + lasting * (policy.headroom_lasting - policy.headroom)
+    headroom += snapshot.steady * (policy.headroom_steady - headroom)
     return headroom, policy.headroom_s / (1 - lasting)
 
 

@@ -95,6 +95,7 @@ class Snapshot:
     policy: Policy
     expected: Sequence[Expected] = ()
     kept: Mapping[str, float] = field(default_factory=dict)  # tier: layers that its share carries; others' it is not
+    steady: float = 0.0  # part of what comes that comes as others are answered: no more will
     margin: float = 0.0  # share of its time that one beyond its share must have left, beyond what the policy asks
 
     @property

@@ -19,6 +19,7 @@ from strata.loadtest.simulation.clock import VirtualLoop
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 
 _SETTLE_S = 60.0  # after the last arrival, until everything must be over
+_AGAIN_S = 0.1  # after a refusal
 
 
 @dataclass(slots=True)
@@ -103,6 +104,39 @@ def simulate(
     finally:
         loop.close()
     return fleet
+
+
+def simulate_closed(
+    connections: int,
+    next_call: Callable[[], Call],
+    seconds: float,
+    *,
+    layers: int = 12,
+    workers: int = 2,
+    seed: int = 0,
+) -> list[Call]:
+    """All calls of so many connections, each of which asks again once it is answered, or refused a moment ago."""
+    loop, speed, calls = VirtualLoop(), Speed(), list[Call]()
+
+    async def connection(replica: Replica) -> None:
+        while loop.time() < seconds:
+            call = next_call()
+            call.at = loop.time()
+            calls.append(call)
+            await _call(loop, call, replica)
+            if call.outcome != "answered":
+                await asyncio.sleep(_AGAIN_S)
+
+    async def run() -> None:
+        pool = SimulatedPool(workers, speed, np.random.default_rng(seed))
+        replica = _replica(loop, pool, layers, speed, {}, Limits(), None)
+        await asyncio.gather(*(connection(replica) for _ in range(connections)))
+
+    try:
+        loop.run_until_complete(run())
+    finally:
+        loop.close()
+    return calls
 
 
 def _replica(
