@@ -106,7 +106,7 @@ class Decisions:
         )
         self._bounds = snapshot.capacity.bounds
         self._backlogs.carry(self._arriving.carried)
-        snapshot.steady = self._steady.part
+        snapshot.steady = self._steady.part(snapshot.now)
         return snapshot
 
     def no_room(self, texts: int, tokens: int, flow: Flow) -> str | None:
@@ -161,6 +161,7 @@ class Decisions:
         newcomer = Newcomer(terms.tier, work, due - now, due - now, share, ahead_s, spare_s, own_rates, age_s, margin)
         verdict = judge(newcomer, waiting, snapshot, self._curves)
         if verdict.late_s:
+            self._steady.refused(now)
             late_s = verdict.late_s if verdict.within else min(verdict.late_s, verdict.beyond_s)
             self._refused.refused(asked, tokens, due - now, late_s, now)
             return Entry(verdict.late_s, verdict.within, due, 0.0)

@@ -51,7 +51,7 @@ class Policy:
     headroom: float = 0.55  # of the time left, where nothing lasts,
     headroom_lasting: float = 0.1  # and where what lasts takes all of the engine; between them in proportion
     headroom_steady: float = 0.75  # and where no more can come than is answered
-    kept_headroom: float = 0.5  # the same for tiers that keep their depth, of their shares of that time
+    kept_headroom: float = 0.45  # the same for tiers that keep their depth, of their shares of that time
     headroom_s: float = 0.45  # the most that is kept free so, where nothing lasts; else over what is to spare
     most_lasting: float = 0.95  # of the engine that is counted so
     horizon_s: float = 1.0  # beyond the longest usual deadline, until which arrivals are foreseen

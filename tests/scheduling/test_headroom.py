@@ -53,7 +53,7 @@ def test_who_keeps_its_depth_counts_with_it_where_another_asks_for_what_is_left(
 def test_after_who_keeps_its_depth_time_is_kept_free_by_its_share_and_what_it_takes_of_that() -> None:
     small, kept = kind(300, 300, "small", 0.25), {"large": 12.0}
     part, seconds = kept_free_by_shares(at(kind(20, 20, "large", 0.75), small, kept=kept))
-    assert part == pytest.approx(1 - 0.75 / 2)
+    assert part == pytest.approx(1 - 0.75 * 0.55)
     assert seconds == pytest.approx(0.45 / (1 - 0.8 / 1.5))
     assert kept_free_by_shares(at(kind(30, 30, "large", 0.75), small, kept=kept))[1] > seconds
     assert (

@@ -30,13 +30,17 @@ def test_who_asks_again_once_answered_is_answered_as_deep_as_its_time_allows(
 
 
 def test_what_comes_and_goes_is_not_steady() -> None:
-    steady, bursts, rising = Steady(), Steady(), Steady()
+    steady, refused, bursts, rising, load = (Steady() for _ in range(5))
+    waits, rng = 60.0, np.random.default_rng(0)
     for number in range(1000):
         now = number / 100
-        steady.found(60 + number % 5, now)
+        steady.found(60 - number % 6, now)
+        refused.found(60 - number % 6, now)
         bursts.found(60 if number % 200 < 50 else 5, now)
         rising.found(number, now)
-    assert steady.part == 1.0
-    assert bursts.part == 0.0
-    assert rising.part < 0.2
-    assert Steady().part == 0.0
+        waits = max(0.0, waits + rng.poisson(1.0) - 1.0)
+        load.found(round(waits), now)
+    refused.refused(9.0)
+    assert steady.part(10.0) == 1.0
+    assert [other.part(10.0) for other in (refused, bursts, rising, load, Steady())] == [0.0] * 5
+    assert refused.part(20.0) == 1.0
