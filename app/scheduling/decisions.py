@@ -20,6 +20,7 @@ from strata.app.scheduling.depths import choose
 from strata.app.scheduling.last_refused import LastRefused
 from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
+from strata.app.scheduling.pace import dated
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import DeadlineQueue
 from strata.app.scheduling.running import Running
@@ -187,28 +188,12 @@ class Decisions:
         return Entry(0.0, True, math.inf, seconds)
 
     def _date(self, request: Admitted, last: float | None) -> float:
-        """When the next portion of the first of its flow's line is due: as much as a batch takes, at the pace of a
-        server of the flow's own, and spread over its patience.
-        """
-        now, costs, bounds = self._clock(), self._learnt.cost.costs, self._bounds
-        texts, layers = len(request.waiting), request.exits[-1]
+        """`pace.dated`, now."""
         part, workers = self._unhurried_part(request.flow), max(1, self._pool.size)
-        work = costs.row(request.waiting_tokens, texts, layers, bounds)
-        own_s = work / (min(part, self._policy.unhurried_share) * workers)
-        spread_s = max(0.0, request.arrived + self._policy.patience_s - now)
-        request.pace_s = (own_s + spread_s) / texts
-        if texts > 1:
-            lengths = [len(ticket.tokens) for ticket in request.waiting]
-            request.portion = math.ceil(texts / forecast.batches(lengths, layers, costs, bounds))
-        else:
-            request.portion = 1
-        # Who ran on what nobody wanted lets those pass who come with a deadline, and owes no more than that.
         expected = self._arriving.expected if self._arriving else ()
-        ahead_s = max((kind.deadline_s for kind in expected if kind.deadline_s < math.inf), default=0.0)
-        begins = now if last is None else min(max(last, now - self._policy.unhurried_lag_s), now + ahead_s)
-        request.token_s = work / (part * workers * request.waiting_tokens)
-        request.turn = begins + request.portion * request.token_s * request.waiting_tokens / texts
-        return begins + request.portion * request.pace_s
+        longest_s = max((kind.deadline_s for kind in expected if kind.deadline_s < math.inf), default=0.0)
+        costs = self._learnt.cost.costs
+        return dated(request, last, part, workers, longest_s, costs, self._bounds, self._policy, self._clock())
 
     def _unhurried_part(self, flow: Flow) -> float:
         """Of the engine, for a flow's work without a deadline: of its share what its tier's hurried work leaves."""
@@ -356,9 +341,8 @@ class Decisions:
         if len(queue.requests) <= self._pool.idle and snapshot.light:
             return self._undisturbed(snapshot, bounds)
         if self._time_to_spare(snapshot):
-            deepest = [request.exits[-1] for request in queue.requests]
-            self._level, self.depth = _TOP, deepest[0]
-            return form(queue.in_turn(deepest), bounds, snapshot.capacity.costs, snapshot.now, policy)
+            self._level, self.depth = _TOP, queue.requests[0].exits[-1]
+            return form(queue.in_turn(), bounds, snapshot.capacity.costs, snapshot.now, policy)
         columns = queue.columns(snapshot.kept)
         order = None
         if not columns.within.all() and late_within(columns, snapshot, self._curves):

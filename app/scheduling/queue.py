@@ -117,22 +117,21 @@ class DeadlineQueue:
         """Where a request with this due time goes: after those due at the same time."""
         return bisect_right(self._dues, due)
 
-    def in_turn(self, layers: Sequence[int]) -> Iterator[tuple[Admitted, int]]:
-        """(Request, layers) in the order in which they go; ``layers`` in the order of `requests`.
+    def in_turn(self, layers: Sequence[int] | None = None) -> Iterator[tuple[Admitted, int]]:
+        """(Request, layers) in the order in which they go; ``layers`` in the order of `requests`, or each its deepest.
 
         Flows of work without a deadline take turns by their shares. Those with a deadline go before all of it that is
         not due yet.
         """
-        lines = self._unhurried
-        if not lines.several:
-            yield from zip(self.requests, layers, strict=True)
-            return
-        hurried = len(lines) < len(self.requests)
-        if hurried:
-            dated = self.place(BEHIND_ALL)
-            yield from zip(self.requests[:dated], layers[:dated], strict=True)
-        for request in lines.turns(firsts=not hurried):
-            yield request, request.exits[-1]
+        lines, dated = self._unhurried, len(self.requests)
+        if lines.several:
+            dated = self.place(BEHIND_ALL) if len(lines) < dated else 0
+        for at in range(dated):
+            request = self.requests[at]
+            yield request, request.exits[-1] if layers is None else layers[at]
+        if lines.several:
+            for request in lines.turns(firsts=not dated):
+                yield request, request.exits[-1]
 
     def add(self, request: Admitted) -> None:
         """Put a request with its waiting tickets in its place."""
