@@ -32,7 +32,7 @@ def test_the_maps_show_the_cosines_of_the_answers(opened: Opener, server: Runnin
         expect(seen.page.locator(".times .small")).to_contain_text("3 texts")
         expect(seen.page.locator(".figures")).to_contain_text("time, measured")
         expect(seen.page.locator(".figures + p")).to_have_text(
-            "Similarity: a share of the score of tiny at full depth."
+            "Kept: the share of the score of tiny at full depth on test sets of similarity."
         )
 
 

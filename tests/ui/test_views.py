@@ -54,10 +54,10 @@ def test_search_ranks_as_the_vectors_do_and_indexes_once(opened: Opener, server:
         expect(page.locator(".ranked").nth(0).locator("li")).to_have_count(10)
         expect(page.locator(".ranked").nth(1).locator("li")).to_have_count(10)
         both = len(page.locator(".joins path").all())
-        expect(page.get_by_role("status").last).to_contain_text(f"{both} of the ten first")
+        expect(page.get_by_role("status").last).to_contain_text(f"{both} of the top ten are in")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Shift+ArrowRight")
-        expect(page.locator("#list-0")).to_have_text("2 layers, 32 dims")
+        expect(page.locator("#list-0")).to_have_text("query at 2 layers, 32 dims")
         page.keyboard.press("/")
         page.keyboard.press("ControlOrMeta+A")
         page.keyboard.type("how is honey made")
@@ -66,7 +66,7 @@ def test_search_ranks_as_the_vectors_do_and_indexes_once(opened: Opener, server:
         assert "query=how+is+honey+made" in page.url
         documents = [body for body in seen.bodies() if body.get("input_type") == "document"]
         page.reload()
-        expect(page.locator("#list-0")).to_have_text("2 layers, 32 dims")
+        expect(page.locator("#list-0")).to_have_text("query at 2 layers, 32 dims")
         expect(page.locator(".curve .mark")).to_have_count(3)
         assert len([body for body in seen.bodies() if body.get("input_type") == "document"]) == len(documents)
 
@@ -92,7 +92,7 @@ def test_a_model_with_an_exit_before_its_layers(
     with opened(start_session_server(searching), "#/search?layers=0") as seen:
         page = seen.page
         expect(page.locator(".curve .mark")).to_have_count(3)
-        expect(page.locator("#list-0")).to_have_text("0 layers, 32 dims")
+        expect(page.locator("#list-0")).to_have_text("query at 0 layers, 32 dims")
         expect(page.locator(".stack .run")).to_have_count(0)
         page.get_by_role("link", name="Model").click()
         page.get_by_role("combobox", name="share of full quality in").select_option("search/queries")

@@ -4,10 +4,10 @@ import { h, s } from "./dom.js";
 
 /**
  * A chart of lines. `lines`: [{name, kind, points: [{x, y, label, marked}]}]; `x`, `y`: {name, ticks, low, high, text}.
- * `thumb`: {x, y} of what is chosen. `words` is what a screen reader says.
+ * `thumb`: {x, y} of what is chosen. `notes`: [{x, y, text, dx, dy, anchor, quiet}] beside points. `words` is what a screen reader says.
  */
 export function lineChart({ lines, x, y, thumb, words, width = 560, height = 280, notes = [] }) {
-  const edge = { left: 52, right: 20, top: 16, bottom: 44 };
+  const edge = { left: 52, right: 20, top: 24, bottom: 44 };
   const across = (value) => edge.left + ((value - x.low) / (x.high - x.low)) * (width - edge.left - edge.right);
   const up = (value) => height - edge.bottom - ((value - y.low) / (y.high - y.low)) * (height - edge.top - edge.bottom);
   const grid = y.ticks.map((tick) => [
@@ -29,7 +29,7 @@ export function lineChart({ lines, x, y, thumb, words, width = 560, height = 280
     ),
   ]);
   const said = notes.map((note) =>
-    s("text", { class: "note", x: across(note.x) + (note.dx ?? 0), y: up(note.y) + (note.dy ?? -12), "text-anchor": note.anchor ?? "middle" }, note.text),
+    s("text", { class: note.quiet ? "note quiet" : "note", x: across(note.x) + (note.dx ?? 0), y: up(note.y) + (note.dy ?? -12), "text-anchor": note.anchor ?? "middle" }, note.text),
   );
   const chosen = thumb
     ? [

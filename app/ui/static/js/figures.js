@@ -8,7 +8,7 @@ export function makeFigures(info) {
   const list = h("dl", { class: "figures" });
   const known = tasks(info);
   const ofWhat = known.length
-    ? `${capital(listed(known))}: a share of the score of ${info.quality.share_of}.`
+    ? `Kept: the share of the score of ${info.quality.share_of} on test sets of ${listed(known)}.`
     : "The quality of this model was not measured.";
   const node = h("div", {}, list, h("p", { class: "small" }, ofWhat));
   let foreseen = new Map(); // milliseconds with nothing else to do, by layers
@@ -48,7 +48,7 @@ export function makeFigures(info) {
   function draw(layers, dim, time, how) {
     const shares = known.map((task) => {
       const found = share(info, task, layers, dim);
-      return found && figure((found * 100).toFixed(1), "%", task);
+      return found && figure((found * 100).toFixed(1), "%", `${task} kept`);
     });
     list.replaceChildren(
       ...[
@@ -68,4 +68,3 @@ function figure(text, unit, name, kind = "") {
 }
 
 const listed = (names) => names.join(names.length > 2 ? ", " : " and ");
-const capital = (text) => text[0].toUpperCase() + text.slice(1);

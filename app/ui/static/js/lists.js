@@ -27,7 +27,7 @@ export function makeLists() {
       const there = other.order.indexOf(i);
       const grade = grades?.get(i);
       const judged = grade ? h("span", { class: "judged" }, grade === 2 ? "answers" : "helps") : null;
-      const moved = there === place ? "same place" : `${there + 1} at ${other.short}`;
+      const moved = there === place ? "same place" : `place ${there + 1} at ${other.short}`;
       return h(
         "li",
         { class: there >= SHOWN ? "alone" : "" },

@@ -22,7 +22,7 @@ function charts(info) {
       figures: (s) => [["answered", whole(s?.requests_per_s)], ["refused or late", whole(s && lost(s))]],
     },
     {
-      name: "depth, share of requests",
+      name: "depth, share of requests (the stronger the colour, the deeper)",
       unit: "%",
       lines: (samples) => stacked(deep(samples), info.layers),
       figures: (s) => [["most often", most(s?.layers)], ["mean", mean(s?.layers)]],

@@ -27,10 +27,11 @@ export function make(info, parameters) {
     "div",
     { class: "view model-view" },
     h("h1", { class: "sr" }, "Model"),
+    h("p", { class: "lead" }, "What each exit, a layer to stop at, keeps of the model's quality, and what it takes on this machine."),
     h(
       "section",
       { "aria-labelledby": "worth" },
-      h("h2", { id: "worth" }, "Quality over milliseconds, a point an exit"),
+      h("h2", { id: "worth" }, "Quality over milliseconds, one point for each exit"),
       h("div", { class: "choices" }, h("label", {}, "dim", dim), h("label", {}, "one text of", tokens)),
       picture,
       numbers.node,
@@ -89,7 +90,7 @@ export function make(info, parameters) {
     const [name, side] = task.value.split("/");
     const at = (layers, d) => share(info, name, layers, d, side === "queries");
     const rows = side === "queries" ? info.query_exits : info.exits;
-    if (known.length) table.replaceChildren(surface(rows, info.dims, at), h("p", { class: "small" }, `Of ${setsOf(info, name)}.`));
+    if (known.length) table.replaceChildren(surface(rows, info.dims, at), h("p", { class: "small" }, `In per cent, measured on ${setsOf(info, name)}.`));
     else table.replaceChildren(h("p", { class: "muted" }, worded("The quality of this model was not measured: `strata profile` does.")));
     agreement.replaceChildren(...agreementTable(info));
   }
@@ -113,13 +114,19 @@ export function make(info, parameters) {
     const most = Math.max(...all.map((p) => p.x));
     const half = info.exits.find((exit) => exit >= info.layers / 2);
     const bought = lines.map(({ name, points }) => ({ name, ...points.find(({ layers }) => layers === half) }));
-    const note = `${plural(half, "layer")}: ${ms(bought[0].x)} buys ${bought.map(({ name, y }) => `${percent(y)} ${name}`).join(", ")}`;
+    const kept = bought.map(({ name, y }) => `${percent(y)} of ${name}`).join(", ");
+    const note = `${half} of ${plural(info.layers, "layer")} take ${ms(bought[0].x)} of ${ms(most)} and keep ${kept}`;
+    const numbered = alternatives
+      .map(({ layers }) => all.filter((point) => point.layers === layers))
+      .filter((points) => points.length)
+      .map((points) => ({ x: points[0].x, y: Math.max(...points.map((p) => p.y)), text: String(points[0].layers), dy: -9, quiet: true }));
     picture.replaceChildren(
       h("p", { role: "status" }, h("strong", {}, note)),
       lineChart({
         lines,
         x: { name: `ms with nothing else to do, ${info.engine.backend} ${info.engine.dtype}`, ticks: ticks(0, most, 6), low: 0, high: most * 1.02, text: String },
         y: { name: "share of full quality", ticks: ticks(low, high, 5), low, high, text: (value) => `${Math.round(value * 100)} %` },
+        notes: numbered,
         words: lines.map((line) => `${line.name}: ${line.points.map((p) => p.label).join("; ")}`).join(". "),
         width: Math.max(320, picture.clientWidth),
         height: 300,
@@ -128,7 +135,7 @@ export function make(info, parameters) {
       h(
         "p",
         { class: "small" },
-        "Full marks lie on the Pareto front: no other exit is as good in less time. ",
+        "The number at a point is its layers. Filled points are on the Pareto front: no exit that takes less time is as good. ",
         `Times are the cost model's for ${plural(Number(tokens.value), "token")}, which follows what batches take on this machine. `,
         known.map((name) => `${name}: ${setsOf(info, name)}`).join("; "),
         `. Full quality is that of ${info.quality.share_of}.`,

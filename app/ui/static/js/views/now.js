@@ -18,6 +18,7 @@ export function make(info, parameters) {
     "div",
     { class: "view now" },
     h("h1", { class: "sr" }, "Now"),
+    h("p", { class: "lead" }, "What this server did in the last seconds, for all who call it."),
     h(
       "div",
       { class: "now-head" },
@@ -52,8 +53,9 @@ export function make(info, parameters) {
     const shown = samples.slice(-Number(span.value));
     series.draw(shown, Number(span.value));
     const last = samples.at(-1);
+    const asked = shown.some((s) => s.requests_per_s || s.refused || s.expired || s.failed);
     words.textContent = last
-      ? `${state === "ready" ? "" : `${state} · `}${plural(last.workers.alive, "worker")}, ${Math.round(last.busy * 100)} % busy · the last batch ran to ${plural(last.level, "layer")}`
+      ? `${state === "ready" ? "" : `${state} · `}${plural(last.workers.alive, "worker")}, ${Math.round(last.busy * 100)} % busy · the last batch ran to ${plural(last.level, "layer")}${asked ? "" : " · no requests in this time"}`
       : "";
   }
 

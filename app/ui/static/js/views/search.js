@@ -32,6 +32,7 @@ export function make(info, parameters) {
     "div",
     { class: "view search" },
     h("h1", { class: "sr" }, "Search"),
+    h("p", { class: "lead" }, `Passages are indexed once, at ${plural(info.layers, "layer")}. A query may run fewer: see what that does to the ranking.`),
     h(
       "section",
       { class: "panel ask", "aria-label": "What is asked" },
@@ -65,8 +66,8 @@ export function make(info, parameters) {
     problem.replaceChildren();
     results.hidden = false;
     node.querySelector("#about").textContent =
-      `${library.documents.length} passages that come with this page, indexed at ${info.layers} layers and ${info.full_dim} dims. ` +
-      `Only the query moves.`;
+      `${library.documents.length} passages that come with this page, indexed at ${plural(info.layers, "layer")} and ${info.full_dim} dims. ` +
+      `Depth and dim are those of the query. Of judged queries the right passages are known.`;
     const words = library.queries.map(({ text }) => h("option", {}, text));
     judged.replaceChildren(h("option", { value: "" }, "own query"), ...words);
     if (!field.value) field.value = library.queries[0].text;
@@ -126,14 +127,14 @@ export function make(info, parameters) {
     const grades = library.queries.find((query) => query.text === text)?.grades;
     lists.node.hidden = false;
     lists.draw(
-      { title: `${plural(layers, "layer")}, ${dim} dims`, short: plural(layers, "layer"), order: here.order },
-      { title: `${plural(info.layers, "layer")}, ${info.full_dim} dims`, short: plural(info.layers, "layer"), order: full.order },
+      { title: `query at ${plural(layers, "layer")}, ${dim} dims`, short: plural(layers, "layer"), order: here.order },
+      { title: `query at ${plural(info.layers, "layer")}, ${info.full_dim} dims`, short: plural(info.layers, "layer"), order: full.order },
       library.documents,
       grades,
     );
     const both = here.order.slice(0, 10).filter((i) => full.order.indexOf(i) < 10).length;
-    const parts = [`${both} of the ten first are those of full depth.`];
-    if (grades) parts.push(`nDCG@10 of this query ${ndcg10(here.order, grades).toFixed(2)}, at full depth ${ndcg10(full.order, grades).toFixed(2)}.`);
+    const parts = [`${both} of the top ten are in the top ten of full depth, too.`];
+    if (grades) parts.push(`nDCG@10 of this query is ${ndcg10(here.order, grades).toFixed(2)}, at full depth ${ndcg10(full.order, grades).toFixed(2)}.`);
     if (answer) parts.push(`The query took ${ms(answer.stages.total)}.`);
     score.textContent = parts.join(" ");
   }
@@ -162,7 +163,10 @@ export function make(info, parameters) {
       .map((exit) => ({ x: exit, y: library.quality(exit, dim) }))
       .filter(({ y }) => y !== null)
       .map(({ x, y }) => ({ x, y, label: `${plural(x, "layer")}: ${y.toFixed(2)}` }));
-    if (!points.length) return;
+    if (!points.length) {
+      curve.replaceChildren(h("p", { class: "loading" }, `Measuring nDCG@10 of ${library.queries.length} judged queries at each depth.`));
+      return;
+    }
     const low = Math.min(0.5, Math.floor(Math.min(...points.map(({ y }) => y)) * 10) / 10);
     const at = points.find(({ x }) => x === layers);
     const words = `nDCG@10 of ${library.queries.length} judged queries over depth at ${dim} dims: ${points.map(({ label }) => label).join(", ")}`;
@@ -180,7 +184,7 @@ export function make(info, parameters) {
         width: 420,
         height: 240,
       }),
-      h("figcaption", {}, missing ? `Measuring: ${missing} of ${exits.length} depths to go.` : "At 1, what answers a query comes first, then what helps. Passages stay at full depth."),
+      h("figcaption", {}, missing ? `Measuring: ${missing} of ${exits.length} depths to go.` : "1 is a perfect ranking: what answers a query comes first, then what helps. Passages stay at full depth."),
     );
   }
 

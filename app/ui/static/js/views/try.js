@@ -40,11 +40,11 @@ export function make(info, parameters) {
     Object.keys(EXAMPLES).map((name) => h("option", {}, name)),
   );
   const budget = select(
-    [["", "by hand"], ...BUDGETS.map((budget) => [budget, `${budget} ms`]), ["tier", "the tier's own"]],
+    [["", "none"], ...BUDGETS.map((budget) => [budget, `${budget} ms`]), ["tier", "the tier's own"]],
     changed,
   );
   const tier = select([["", "the key's own"], ...info.tiers.map(({ name }) => [name, name])], changed);
-  const role = select([["", "neither"], ["query", "query"], ["document", "document"]], changed);
+  const role = select([["", "none"], ["query", "query"], ["document", "document"]], changed);
   const other = select(info.exits.map((exit) => [exit, plural(exit, "layer")]).reverse(), changed);
   const figures = makeFigures(info);
   const maps = h("div", { class: "maps" });
@@ -56,6 +56,7 @@ export function make(info, parameters) {
     "div",
     { class: "view try" },
     h("h1", { class: "sr" }, "Try"),
+    h("p", { class: "lead" }, `Stop the model at one of its ${plural(info.layers, "layer")}: fewer take less time. The maps show which similarities that changes.`),
     h(
       "section",
       { class: "panel ask", "aria-label": "What is asked" },
@@ -69,7 +70,7 @@ export function make(info, parameters) {
           "div",
           { class: "choices" },
           h("label", {}, "or budget", budget),
-          h("label", {}, "tier", tier),
+          info.tiers.length > 1 ? h("label", {}, "tier", tier) : null,
           h("label", {}, "role", role),
           h("label", {}, "compare with", other),
         ),
