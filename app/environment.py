@@ -23,7 +23,7 @@ def is_link(name: str, value: str) -> bool:
 
 
 def by_variable(message: str, flags: Container[str]) -> str:
-    """The message with STRATA_PORT in the place of --port where a variable set the option and no flag did."""
+    """The message with STRATA_PORT instead of --port where a variable set the option and no flag did."""
     set_here = {name.upper() for name, value in os.environ.items() if value}
 
     def named(flag: re.Match[str]) -> str:

@@ -181,7 +181,7 @@ def _told(error: OSError, host: str, port: int, option: str) -> SettingsError:
 
 
 def _unix(path: Path) -> socket.socket:
-    """A socket in the file system, in the place of one that nobody listens on any more."""
+    """A socket in the file system, replacing one that nobody listens on any more."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists():

@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
 
     uds: Path | None = _option(
-        _HTTP, None, "Unix socket to listen on in the place of host and port; its folder says who may connect", "PATH"
+        _HTTP, None, "Unix socket to listen on instead of host and port; its folder says who may connect", "PATH"
     )
     root_path: str = _option(
         _HTTP,

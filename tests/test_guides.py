@@ -34,7 +34,7 @@ ELSEWHERE = {
     "mypy": "likewise",
     "strata loadtest footprint": "a minute of load: tests/loadtest runs its parts",
 }
-# What is typed -> what is run: a tiny model and three steps in the place of an hour.
+# What is typed -> what is run: a tiny model and three steps instead of an hour.
 SMALLER = {
     "--dims 64,128,256,768": "--dims 16,32",
     "--minutes 60": "--steps 2 --dims 8,16 --lanes 1 --quiet",

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError
 from math import isfinite
 from urllib.parse import urlsplit
 
-SOCKET = "unix:"  # before the path of a Unix socket, in the place of an address
+SOCKET = "unix:"  # before the path of a Unix socket, instead of an address
 
 
 def count(text: str) -> int:

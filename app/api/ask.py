@@ -107,7 +107,7 @@ def size_of(scope: Scope, name: str, default: int, most: int) -> int:
     """A whole number between 1 and ``most`` in the query. Raises Refusal."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     one = name.removesuffix("s")
-    if any(key == one for key, _ in query):  # a `text` in the place of `texts` would be dropped without a word
+    if any(key == one for key, _ in query):  # a `text` instead of `texts` would be dropped without a word
         raise Refusal(VALIDATION, f"`{one}` is no option here; the name is `{name}`", one)
     given = list(dict.fromkeys(text for key, text in query if key == name))
     if len(given) > 1:

@@ -128,7 +128,7 @@ class ApiPage:
         ]
 
     def _shape(self, schema: dict[str, Any], indent: int = 0) -> str:
-        """As JSON with types in the place of values."""
+        """As JSON with types instead of values."""
         schema = self._resolved(schema)
         inside = " " * (indent + 2)
         if properties := schema.get("properties"):

@@ -17,7 +17,7 @@ from pydantic import (
 
 from strata.model_store.bundle.manifest import ExitNorm, HeadQueries
 
-# What a GPU needs to be filled, in the place of the defaults: these suit a few CPU cores.
+# What a GPU needs to be filled, instead of the defaults: these suit a few CPU cores.
 ON_A_GPU: dict[str, Any] = {"step_tokens": 65536, "bank": 8192, "learning_rate": 4e-4, "ridge_texts": 4096}
 _ENDLESS = 1 << 32
 
