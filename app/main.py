@@ -28,7 +28,7 @@ from strata.app.api import (
     tokenize,
 )
 from strata.app.api.cors import Cors
-from strata.app.api.embedding import Embedder
+from strata.app.api.embedder import Embedder
 from strata.app.api.gateway import Gateway, direct
 from strata.app.api.limits import RequestLimits
 from strata.app.api.refusals import NOT_ALLOWED, refusal_of, refusal_response
@@ -37,8 +37,8 @@ from strata.app.in_flight import InFlight
 from strata.app.lifecycle import Lifecycle
 from strata.app.loop_lag import LoopLag
 from strata.app.metrics import Metrics
-from strata.app.now import Recorder
 from strata.app.ports import Ports
+from strata.app.recorder import Recorder
 from strata.app.settings import Settings
 from strata.app.tiers import Tiers
 from strata.app.tracing import Tracing

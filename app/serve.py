@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FrameType
 
-from strata.app import hangup, listening, settings
+from strata.app import listening, settings, sighup
 from strata.app.callers.tiers_file import TiersError
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import EnginePool
@@ -23,7 +23,7 @@ add_arguments = settings.add_arguments
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status, 2 for an option that cannot be."""
-    hangup.remember()
+    sighup.remember()
     with ExitStack() as begun:
         _end_at_a_signal(begun)
         try:

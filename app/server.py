@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import uvicorn
 
-from strata.app import hangup, logs
+from strata.app import logs, sighup
 from strata.app.api.ask import known_deadline_s
 from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
 from strata.app.engine.pool import EnginePool
@@ -130,7 +130,7 @@ class _Server(uvicorn.Server):
             logs.event(listener.name, listener.place)
         self.started = True
         loop.add_signal_handler(signal.SIGHUP, self._tiers.reload)
-        if hangup.came():
+        if sighup.came():
             self._tiers.reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

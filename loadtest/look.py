@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from strata.app.metrics import Answered, Standing
-from strata.app.now import sample
+from strata.app.recorder import sample
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, Connection, fetch
 from strata.loadtest.family import own_cpu_seconds

@@ -13,8 +13,8 @@ import pytest
 from httpx import Client
 
 from strata.app.api import refusals
-from strata.app.api.told_headers import OF_ALL, OF_VECTORS
-from strata.app.api.told_refusals import WHEN
+from strata.app.api.header_docs import OF_ALL, OF_VECTORS
+from strata.app.api.refusal_docs import WHEN
 from strata.app.cli import COMMANDS, main
 from strata.app.docs.pages import PAGES, html
 from strata.app.settings import Settings

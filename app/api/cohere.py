@@ -15,12 +15,12 @@ from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import FirstError, Strings, read
-from strata.app.api.docs import PlainRoute, body_docs
-from strata.app.api.embedding import Embedder, Texts
+from strata.app.api.embedder import Embedder, Texts
+from strata.app.api.header_docs import OPENAPI
 from strata.app.api.output import base64_rows, check_output, fragment, headers, numbers
+from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
-from strata.app.api.told_headers import OPENAPI
 from strata.app.planning.plan import Ask
 from strata.app.tokenizer import Encode
 from strata.model_store.bundle.output_types import OutputType, coarsest

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.docs import PlainRoute
+from strata.app.api.plain_route import PlainRoute
 from strata.app.api.responses import json_response
 from strata.app.ports import Ports
 from strata.app.tiers import Tiers

@@ -12,14 +12,14 @@ from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Inputs, OneError, listed, read
-from strata.app.api.docs import PlainRoute, body_docs
-from strata.app.api.embedding import Embedder, Texts
+from strata.app.api.embedder import Embedder, Texts
+from strata.app.api.header_docs import OPENAPI
 from strata.app.api.limits import RequestLimits
 from strata.app.api.negotiation import preferred
 from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
+from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import JSON, RAW, json_response, raw_response
-from strata.app.api.told_headers import OPENAPI
 from strata.app.docs.api_page import SAME_AS
 from strata.app.headers import header_values
 from strata.app.tokenizer import Encode

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from strata.app import logs
-from strata.app.api.docs import Endpoint, PlainRoute
+from strata.app.api.plain_route import Endpoint, PlainRoute
 from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, TOO_BUSY, Refusal, refusal_of, refusal_response
 from strata.app.callers.callers import Caller, Callers
 from strata.app.departure import ClientLeft

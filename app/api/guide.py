@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.ask import QUERY_DOCS
-from strata.app.api.docs import PlainRoute
+from strata.app.api.header_docs import OF_ALL, OF_VECTORS
+from strata.app.api.plain_route import PlainRoute
+from strata.app.api.refusal_docs import WHEN
 from strata.app.api.refusals import NOT_FOUND, Refusal
-from strata.app.api.told_headers import OF_ALL, OF_VECTORS
-from strata.app.api.told_refusals import WHEN
 from strata.app.docs import pages, reference
 from strata.app.docs.api_page import ApiPage
 

@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.ask import refuse_asks, size_of
-from strata.app.api.docs import PlainRoute
+from strata.app.api.plain_route import PlainRoute
 from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
-from strata.app.now import EVERY_S, KEPT, Recorder
+from strata.app.recorder import EVERY_S, KEPT, Recorder
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
 from strata.app.api.body import Inputs, listed, read
-from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
-from strata.app.api.embedding import Embedder, Texts
+from strata.app.api.embedder import Embedder, Texts
+from strata.app.api.header_docs import OPENAPI
 from strata.app.api.output import OutputOptions, apart, check_output, headers, numbers, written
+from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, VALIDATION, OpenAIError, Refusal
 from strata.app.api.responses import json_response
-from strata.app.api.told_headers import OPENAPI
 from strata.app.docs.api_page import SAME_AS
 from strata.app.headers import header_values
 from strata.app.lifecycle import Lifecycle

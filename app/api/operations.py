@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from strata import __version__
 from strata.app.api.ask import refuse_asks
-from strata.app.api.docs import PlainRoute
+from strata.app.api.plain_route import PlainRoute
 from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
 from strata.app.api.responses import JSON, json_response
 from strata.app.lifecycle import Lifecycle

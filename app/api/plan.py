@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ask_of, size_of
-from strata.app.api.docs import PlainRoute
 from strata.app.api.limits import RequestLimits
+from strata.app.api.plain_route import PlainRoute
 from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle

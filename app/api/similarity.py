@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of, refuse_within
 from strata.app.api.body import Strings, read
-from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.embed import TextOptions
-from strata.app.api.embedding import Embedder, Texts
+from strata.app.api.embedder import Embedder, Texts
+from strata.app.api.header_docs import OPENAPI
+from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import EMPTY, TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
-from strata.app.api.told_headers import OPENAPI
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from strata.app.api.ask import refuse_asks
 from strata.app.api.body import IdLists, Ids, OneError, Strings, listed, read
-from strata.app.api.docs import PlainRoute, body_docs
 from strata.app.api.limits import RequestLimits
+from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.rates import rate_taken
 from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from strata import terminal
-from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
+from strata.app.client import KEY, NotAnsweredError, ask, no_strata
 from strata.app.counted import counted
 from strata.arguments import count, positive, server_or_socket, share
 

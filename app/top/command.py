@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from strata import terminal
-from strata.app.asking import KEY, NotAnsweredError, ask, no_strata
+from strata.app.client import KEY, NotAnsweredError, ask, no_strata
 from strata.app.top.reading import Sample, Window
 from strata.app.top.screen import screen
 from strata.app.top.state import state

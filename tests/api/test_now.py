@@ -9,7 +9,7 @@ import pytest
 from httpx import Client
 
 from strata.app.metrics import Answered, Standing
-from strata.app.now import sample
+from strata.app.recorder import sample
 from tests.conftest import ServerFactory
 from tests.endure.conftest import until
 
