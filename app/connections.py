@@ -1,4 +1,4 @@
-"""Clients that connect and then do little, or too much at once: bounded, so that others are still served.
+"""Connections of clients that do little, or too much at once: bounded, so that others are still served.
 
 uvicorn bounds only the pause between requests. Half a request, or an answer that is never taken, would stay for ever; a
 head, or requests sent ahead of their answers, would take what memory there is.
@@ -43,17 +43,17 @@ _OTHER_FILES = 256  # descriptors that are no clients: the engine's sockets, the
 class Connections:
     """Open connections whose next move is the client's, the longest waiting first.
 
-    ``limit`` connections may be open. One more closes the one that has waited longest: who is slow on purpose makes
-    room for who is not.
+    ``limit`` connections may be open. One more closes the one that has waited longest, so that clients that are slow
+    on purpose make room for others. ``client_s``: seconds that a client may take for its next move.
     """
 
     def __init__(self, client_s: float, limit: int) -> None:
         self._client_s = client_s
         self._limit = limit
-        self._waiting: dict[BoundedProtocol, float] = {}  # since when
+        self._waiting: dict[BoundedProtocol, float] = {}  # for the client's next move; since when, by the loop's clock
         self._sweeping = False
-        self._silent: dict[BoundedProtocol, float] = {}  # that have sent nothing yet; since when
-        self.ending = False  # whether each answer is the last of its connection
+        self._silent: dict[BoundedProtocol, float] = {}  # that have sent no whole head yet; since when
+        self.ending = False  # whether each answer is the last of its connection: the server drains
 
     @property
     def newest(self) -> float:
@@ -112,14 +112,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds = bounds
         self._intake = intake
         self._turn_away = turn_away
-        self._lost = False
-        self._answered: RequestResponseCycle | None = None  # what is being answered; the last of several is `cycle`
-        self._departed: Callable[[], None] | None = None  # to be told when the client closes the connection
+        self._lost = False  # the connection is closed
+        self._answered: RequestResponseCycle | None = None  # what is being answered; `cycle` is what was sent last
+        self._departed: Callable[[], None] | None = None  # called when the client closes the connection
         self._refusal = ""  # why what came is no request, where we know better than the parser
-        self._refused = False  # what came last, and is told so once what came before it is answered
-        self._left = False  # nothing more is said, and what comes is dropped
+        self._refused = False  # what came last is no request: 400 goes out once what came before it is answered
+        self._left = False  # the last answer is written, and what comes is dropped
         self._idle_bytes = 0  # received since a head or a piece of a body was complete
-        self._answers, self.app = self.app, self._answer
+        self._application, self.app = self.app, self._answer  # uvicorn calls `app` for every request
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         scope, start = cast(Scope, cycle.scope), partial(super()._start_asgi_task, cycle, app)
@@ -127,7 +127,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if caller is None:
             return
         if self.flow.write_paused or any(name == b"origin" for name, _ in scope["headers"]):
-            start()  # the client reads first; or a browser's page must be let see the refusal
+            # Not refused here: the client must read first, or a browser's page needs CORS headers to see why.
+            start()
             return
         if self._bounds.ending:
             self.end_with_answer()
@@ -139,7 +140,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._bounds.ending:
             self.end_with_answer()
         scope[ON_DEPARTURE] = self._on_departure
-        await self._answers(scope, receive, ResponseWriter(cycle, self.leave))
+        await self._application(scope, receive, ResponseWriter(cycle, self.leave))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client must send."""
@@ -148,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._settle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is waited for any more."""
+        """The connection is closed: what is being done for it ends."""
         self._bounds.closed(self)
         super().connection_lost(exc)
         self._lost = True
@@ -168,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
             callback()
 
     def data_received(self, data: bytes) -> None:
-        """More of a request; of what is neither a head nor a body yet, only so much."""
+        """More bytes. What is not yet a whole head or a piece of a body may take 64 KiB."""
         if self._refused or self._left:
             return
         self._idle_bytes += len(data)
@@ -286,8 +287,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The client must take the answer, and may send the next request.
 
-        As uvicorn has it, but for its timer of an idle connection: one is made and ended for each answer, and whoever
-        waits too long is seen to by `Connections`.
+        As in uvicorn, without its timer for idle connections, which is made and ended for each answer: `Connections`
+        closes a connection that is idle for too long.
         """
         self.server_state.total_requests += 1
         if not self._left and not self.transport.is_closing():

@@ -11,39 +11,42 @@ from starlette.types import Scope
 from strata.app.callers.callers import Caller, Callers, KeyRefused
 from strata.app.lines import Lines, Place
 
-_A_TURN = 8  # requests: about 1 ms
-_AT_ONCE = ("/health", "/ready")  # also behind --root-path, and with a slash at the end
-# Of the time that a request may take, the most that it may wait to begin: what would wait longer is refused at once, so
-# that those that are heard have time left (controlled delay: Nichols and Jacobson 2012).
-_PATIENCE = 0.3
-_NEWEST = 0.1  # weight of the newest turn in how long each takes
-_CAME, _CROWDED = "strata.came", "strata.crowded"
+_PER_TURN = 8  # requests that begin in one turn of the loop: about 1 ms
+_NEVER_WAIT = ("/health", "/ready")  # also behind --root-path, and with a slash at the end
+# Share of its deadline that a request may wait to begin. What would wait longer is refused at once, so that requests
+# that do begin have time left (controlled delay: Nichols and Jacobson 2012).
+_MOST_WAIT = 0.3
+_NEWEST = 0.1  # weight of the newest turn in the mean of how long a request takes
+_CAME, _CROWDED = "strata.came", "strata.crowded"  # keys in a request's scope
 
 
 class Intake:
     """Where requests wait whose heads have been read.
 
-    In a flood hundreds of connections have something to say in one turn of the loop. Were all of them heard at once,
-    the turn would take up to a quarter of a second, and so long would answers wait that are ready. Were they heard in
-    the order they come, who sends most would be heard most, and others refused for the time they waited.
+    In a flood hundreds of connections have a request ready in one turn of the loop. If all of them began, the turn
+    would take up to a quarter of a second, and answers that are ready would wait as long. If they began in the order
+    they come, whoever sends most would be served most, and others would be refused for the time they waited.
     """
 
     def __init__(self, callers: Callers, deadline_s: Callable[[Scope, Caller], float | None]) -> None:
-        """``deadline_s``: of a request whose body is not read yet; None: none is known."""
+        """``deadline_s``: the deadline in seconds of a request whose body is not read yet; None: none is known."""
         self._callers = callers
         self._deadline_s = deadline_s
         self._lines: Lines[tuple[Scope, Callable[[], None]]] = Lines()
-        self._begun = 0  # in this turn,
-        self._turned = 0.0  # which began then
-        self._each_s = 0.0  # from one who begins to the next; 0: nobody has waited for a turn yet
+        self._begun = 0  # requests, in this turn
+        self._turn_began = 0.0  # by `perf_counter`
+        self._each_s = 0.0  # mean seconds from one request's begin to the next one's; 0 while nobody waits
 
     def begin(self, loop: asyncio.AbstractEventLoop, scope: Scope, start: Callable[[], None]) -> Caller | None:
-        """Let a request begin, in this turn or a later one; or whose it is, where it is crowded out."""
+        """Call ``start`` in this turn or a later one, and return None; or return the caller of a request to refuse.
+
+        It is to be refused where it would wait too long to begin.
+        """
         if not self._begun:
             loop.call_soon(self._turn_over, loop)
             if not self._lines:
-                self._turned = perf_counter()
-        if self._begun < _A_TURN or scope["path"].rstrip("/").endswith(_AT_ONCE):
+                self._turn_began = perf_counter()
+        if self._begun < _PER_TURN or scope["path"].rstrip("/").endswith(_NEVER_WAIT):
             self._begun += 1
             start()
             return None
@@ -51,17 +54,17 @@ class Intake:
         place, caller = self._place(scope)
         if caller is not None and self._lines:
             deadline_s = self._deadline_s(scope, caller)
-            if deadline_s is not None and self._lines.turns(place) * self._each_s > _PATIENCE * deadline_s:
+            if deadline_s is not None and self._lines.turns(place) * self._each_s > _MOST_WAIT * deadline_s:
                 scope[_CROWDED] = True
                 return caller
         self._lines.join(place, (scope, start))
         return None
 
     def _place(self, scope: Scope) -> tuple[Place, Caller | None]:
-        """The line of who asks, and who it is, where that is known.
+        """The line a request waits in, and its caller, where that is known.
 
-        Those who only read have one line together, with the share of the largest tier: a scrape must not wait behind a
-        flood. Those with no key that is known have another, with that of the smallest.
+        Requests that only read (not POST) have one line together, with the share of the largest tier: a scrape must not
+        wait behind a flood. Requests without a known key have another, with the share of the smallest.
         """
         if scope["method"] == "POST":
             try:
@@ -76,24 +79,24 @@ class Intake:
         return [tier.share for tier in self._callers.tiers]
 
     def _turn_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What has begun has had its first step: the next ones may begin."""
+        """At the end of a turn: what began has had its first step, so the next requests in line begin."""
         now = perf_counter()
         if self._lines:
-            each_s = (now - self._turned) / self._begun
+            each_s = (now - self._turn_began) / self._begun
             self._each_s += (_NEWEST if self._each_s else 1.0) * (each_s - self._each_s)
-        self._turned, self._begun = now, 0
-        while self._lines and self._begun < _A_TURN:
+        self._turn_began, self._begun = now, 0
+        while self._lines and self._begun < _PER_TURN:
             self.begin(loop, *self._lines.next())
         if not self._lines:
             self._each_s = 0.0
 
 
 def came(scope: Scope) -> float:
-    """When a request came, as `perf_counter` counts: before now, if it had to wait for its turn."""
+    """When a request came, by `perf_counter`: before now, if it had to wait for its turn."""
     at: float | None = scope.get(_CAME)
     return perf_counter() if at is None else at
 
 
 def crowded(scope: Scope) -> bool:
-    """Whether a request is to be refused: it would have waited too long to begin."""
+    """Whether a request is to be refused because it would have waited too long to begin."""
     return _CROWDED in scope

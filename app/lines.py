@@ -1,4 +1,4 @@
-"""Lines of those who wait, and whose turn it is: by the shares of their tiers, whoever comes more often than others."""
+"""A fair queue of requests: a line for each caller, and turns by the shares of tiers, however much each sends."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ class _Line(Generic[T]):
 class Lines(Generic[T]):
     """Start-time fair queueing (Goyal, Vin and Cheng 1996), a turn being what is shared.
 
-    The callers of a tier that wait have its share together. Within a line who came first goes first.
+    The callers of a tier split its share between those that wait. Within a line the first to come goes first.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[Place, _Line[T]] = {}  # in which somebody waits
-        self._callers: Counter[str] = Counter()  # of each tier, that wait,
-        self._shares: dict[str, float] = {}  # and its share
-        self._order: list[tuple[float, int, _Line[T]]] = []  # a heap: when each line's turn is, by a clock of turns
-        self._finish: dict[Place, float] = {}  # by that clock, when a line's last turn was over
-        self._clock = 0.0
+        self._lines: dict[Place, _Line[T]] = {}  # those in which somebody waits
+        self._callers: Counter[str] = Counter()  # by tier: how many of its callers wait
+        self._shares: dict[str, float] = {}  # by tier, of those that wait
+        self._clock = 0.0  # virtual time: the start of the turn taken last
+        self._order: list[tuple[float, int, _Line[T]]] = []  # a heap of lines by the virtual start of their next turn
+        self._finish: dict[Place, float] = {}  # virtual time at which a line's last turn was over
         self._number = count()
 
     def __bool__(self) -> bool:
         return bool(self._lines)
 
     def turns(self, place: Place) -> float:
-        """Until it is the turn of one who joins a line now, if those who wait go on waiting as they do."""
+        """How many turns are taken before the turn of one who joins a line now, if the same lines go on waiting."""
         line = self._lines.get(place)
         before, callers = (len(line.waiting), 0) if line else (0, 1)
         callers += self._callers[place.tier]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from strata.app.settings import Settings, SettingsError
 
-_BACKLOG = 2048
+_BACKLOG = 2048  # connections that wait to be accepted
 _SO_ATTACH_FILTER = 26  # of Linux
 # Classic BPF over a TCP segment: drop it (0) where its SYN flag is set, else keep it whole.
 _NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
@@ -44,21 +44,21 @@ class Listener:
         self.socket.close()
 
     def let_many_wait(self) -> None:
-        """Let as many wait to be accepted as at first; asyncio, which takes so many in one turn, has made it 100.
+        """Set the backlog anew: asyncio has made it 100 connections.
 
-        Who comes when that many wait is not heard, and knocks again after a second.
+        The kernel drops the SYN of a client that comes while the backlog is full; the client tries again in a second.
         """
         self.socket.listen(_BACKLOG)
 
     def take_no_more(self) -> None:
-        """Let nobody else in, and keep those who wait to be accepted; whoever knocks now soon finds it shut."""
+        """Accept no new connection, and keep those in the backlog; later clients find the socket closed."""
         if self.socket.family == socket.AF_UNIX:
             self._leave_folder()
             return
         code = b"".join(struct.pack("HBBI", *step) for step in _NO_SYN)
         buffer = ctypes.create_string_buffer(code, len(code))
         program = struct.pack("HP", len(_NO_SYN), ctypes.addressof(buffer))
-        with suppress(OSError):  # elsewhere than on Linux: who knocks in the last moment is hung up on
+        with suppress(OSError):  # elsewhere than on Linux a client of the last moment is hung up on
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
     def _leave_folder(self) -> None:

@@ -33,12 +33,13 @@ _LEAST_CONNECTIONS = 32  # with less not even the listeners may open
 _RAISE_IT = "raise it: ulimit -n 65536, LimitNOFILE=65536 of systemd, --ulimit nofile=65536 of docker"
 _FEW_NOTE = f"as many connections fit the limit of open files; {_RAISE_IT}"
 _NOBODY_NOTE = "no tier has keys and none is anonymous; `strata keys new` prints a key and its line for a tier's `keys`"
-# Connections that are let in a turn of the loop. libuv takes one a turn from each descriptor of a socket that listens:
-# in a flood of clients, when a turn takes milliseconds, most would wait for seconds to be let in.
-_ACCEPTED = 16
-_LOOK_S = 0.05
-_FIRST_BYTES_S = 0.5  # for a client that was let in last to send its request
-_CONNECTED_S = 2.0  # for all of them
+# Descriptors of each listening socket. libuv accepts one connection a turn of the loop from each: with one descriptor,
+# clients of a flood, in which a turn takes milliseconds, would wait for seconds.
+_DESCRIPTORS = 16
+# At shutdown, for clients that are connected already:
+_LOOK_S = 0.05  # between two looks whether they have sent a request
+_FIRST_BYTES_S = 0.5  # that the one which connected last has for it
+_CONNECTED_S = 2.0  # that all of them have together
 
 
 def serve(settings: Settings, pool: EnginePool, listeners: Sequence[Listener]) -> int:
@@ -106,7 +107,7 @@ class _Server(uvicorn.Server):
         lifecycle.on_death = self._on_death
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer on the sockets, and say where they are (with port 0 nobody could know)."""
+        """Answer on the sockets, and log where they are: with port 0 the system chose."""
         loop = self._loop = asyncio.get_running_loop()
         await self.lifespan.startup()
 
@@ -121,7 +122,7 @@ class _Server(uvicorn.Server):
         for listener in self._listeners:
             unix = listener.socket.family == socket.AF_UNIX
             create: Any = loop.create_unix_server if unix else loop.create_server
-            self.servers += [await create(protocol, sock=listener.socket.dup()) for _ in range(_ACCEPTED)]
+            self.servers += [await create(protocol, sock=listener.socket.dup()) for _ in range(_DESCRIPTORS)]
             listener.let_many_wait()
             if listener.name == "operations":
                 self._ports.operations = listener.socket.getsockname()[1]
@@ -134,7 +135,7 @@ class _Server(uvicorn.Server):
             self._tiers.reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let nobody else in, answer those who are connected already, then close."""
+        """Accept no new connection, answer clients that are connected already, then close."""
         for listener in self._listeners:
             listener.take_no_more()
         now = asyncio.get_running_loop().time
@@ -143,7 +144,7 @@ class _Server(uvicorn.Server):
         while not self.force_exit and self._bounds.newest > now() - _FIRST_BYTES_S and now() < end:
             await asyncio.sleep(_LOOK_S)
         for each in list(self.server_state.connections):
-            if (connection := cast(BoundedProtocol, each)).half:  # whole, it would be refused likewise
+            if (connection := cast(BoundedProtocol, each)).half:  # a whole request would have been refused, too
                 connection.hang_up(503, "the server is shutting down")
         for listener in self._listeners:
             listener.close()
@@ -164,7 +165,7 @@ class _Server(uvicorn.Server):
     def _begin_to_drain(self, reason: str) -> None:
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(reason))
-            # Who keeps its connection would send the next request just when it is closed.
+            # A client that keeps its connection might send the next request just as it is closed.
             self._bounds.ending = True
             for connection in self.server_state.connections:
                 cast(BoundedProtocol, connection).end_with_answer()

@@ -33,14 +33,14 @@ Result = TypeVar("Result")
 # loop, a wait for the interpreter lock on the way back; so up to this many characters (1 ms at most) stay in the loop.
 _INLINE_CHARACTERS = 1000
 # Looking words up takes a fiftieth of that, and holds the interpreter wherever it is done: it is never worth a thread.
-_AT_ONCE = 50_000  # characters: the tokenizer tells much more of each token than is asked for
+_LOOK_UP_S = 0.0005  # of looking up, after which the loop sees to other requests
+_CALL_CHARACTERS = 50_000  # of one call of the tokenizer, which keeps much more of each token than its id
 _PART_CHARACTERS = 8000  # of a request, that are worth a thread of their own
-_PIECE_S = 0.0005  # after which the loop sees to others
 # A text is cut here before it is tokenized, if it may be cut at all: no tokenizer makes 250 characters one token on
 # the length of a whole text, and a hostile megabyte is not worth a second (text-embeddings-inference does the same).
 _CHARACTERS_PER_TOKEN = 250
 _CHARACTER_S = 1e-6  # seconds a character, until it has been measured
-_NEWEST = 0.1  # weight of the newest measurement
+_NEWEST = 0.1  # weight of the newest measurement in the mean
 _MOST_SIDE_WORK = 64  # requests to describe or decode that wait; each may take a second
 _OTHER_VOCABULARY = (
     "`{field}`: token ids must be between 0 and {last}, of this model's own vocabulary. Given: {wrong}. LangChain's "
@@ -62,9 +62,9 @@ class TextRefused(ValueError):  # noqa: N818 - reads as what happened
 
 
 class TokenizedLate(Exception):  # noqa: N818 - reads as what happened
-    """The tokenizer would be done so many seconds (``late_s``) after the time allowed.
+    """The tokenizer would be done ``late_s`` seconds after the time allowed.
 
-    ``alone_s``: that it takes with nothing else to do.
+    ``alone_s``: seconds that it takes with nothing else to do.
     """
 
     def __init__(self, late_s: float, alone_s: float) -> None:
@@ -81,14 +81,14 @@ class Encode:
     direction: Direction = "Right"
     prompt_name: str | None = None
     field: str = "inputs"
-    cut: int = 0  # texts that were, once they are tokens
+    cut: int = 0  # texts that were cut; counted while they are tokenized
 
     def place(self, index: int, count: int) -> str:
-        """What the protocol calls one of so many texts."""
+        """What the protocol calls the text at ``index`` of ``count``, as `inputs[3]`."""
         return f"{self.field}[{index}]" if count > 1 else self.field
 
     def cut_to(self, limit: int, size: int, place: str) -> None:
-        """Take note that a text is cut. Raises TextRefused where it must not be."""
+        """Count that the text at ``place``, of ``size`` tokens, is cut. Raises TextRefused where it must not be."""
         if not self.truncate:
             raise TextRefused(self.field, f"`{place}` must have less than {limit} tokens. Given: {size}")
         self.cut += 1
@@ -133,7 +133,7 @@ class Tokenizer:
         self.backlog = 0  # requests handed to any thread and not done
 
     def use_threads(self, workers: int) -> None:
-        """Tokenize in so many threads from now on; what others have in hand they end."""
+        """Tokenize in ``workers`` threads from now on; the threads before finish what they have in hand."""
         before, self._threads = self._threads, ThreadPoolExecutor(workers, thread_name_prefix="tokenize")
         self.workers = workers
         before.shutdown(wait=False)
@@ -146,11 +146,12 @@ class Tokenizer:
         *,
         timeout_s: float | None = None,
     ) -> list[TokenIds]:
-        """Token ids of every input, at most ``max_tokens`` each.
-
-        Raises TextRefused, TokenizedLate, and TimeoutError out of a wait.
+        """Token ids of every input, [tokens] int32 each, at most ``max_tokens``.
 
         The prompt is the one named, else the model's own for queries or documents, else the default.
+
+        Raises TextRefused for an input that cannot be used, TokenizedLate where the forecast says that ``timeout_s`` is
+        too short, and TimeoutError where it was.
         """
         prompt = self._prompt(how.prompt_name or prompt_for(self.prompts, input_type) or self._default_prompt_name)
         count = len(inputs)
@@ -177,18 +178,18 @@ class Tokenizer:
         ]
 
     async def _looked_up(self, texts: Sequence[str]) -> list[TokenIds | None]:
-        """The ids of every text whose words are known, None of the others; others come between two pieces."""
+        """The ids of every text whose words are known, None for the others; the loop runs now and then in between."""
         found: list[TokenIds | None] = []
         began = time.perf_counter()
         for text in texts:
             found.append(self._words.ids(text))
-            if time.perf_counter() - began > _PIECE_S:
+            if time.perf_counter() - began > _LOOK_UP_S:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
         return found
 
     async def _tokenized(self, texts: list[str], timeout_s: float | None) -> list[TokenIds]:
-        """The ids of texts, by the tokenizer itself. Raises TokenizedLate, and TimeoutError out of a wait."""
+        """The ids of texts, by the tokenizer itself. Raises TokenizedLate and TimeoutError, as `encode` does."""
         size = sum(map(len, texts))
         if size <= _INLINE_CHARACTERS:
             return self._encode(texts)
@@ -216,7 +217,7 @@ class Tokenizer:
         return [ids for part in found for ids in part]
 
     def seconds(self, characters: int) -> float:
-        """How long it would take to tokenize so many characters behind what waits, as far as is known."""
+        """Seconds until ``characters`` more would be tokenized, behind what waits already: a forecast."""
         return self._character_s * (self._characters / self.workers + characters)
 
     async def tokens(
@@ -242,7 +243,7 @@ class Tokenizer:
         return await self._aside(decode)
 
     async def _aside(self, work: Callable[[], Result]) -> Result:
-        """What is not for the engine, in a thread of its own."""
+        """Describe or decode in a thread of its own. Raises TokenizerBusy where too many wait for it."""
         if self._side_work >= _MOST_SIDE_WORK:
             raise TokenizerBusy(f"{self._side_work} requests to tokenize or decode wait already")
         self._side_work += 1
@@ -259,7 +260,7 @@ class Tokenizer:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _cut(self, texts: list[str], how: Encode) -> list[str]:
-        """The texts, less what no cut would leave."""
+        """The texts, shortened to characters that could still be among the first, or last, ``max_tokens``."""
         limit = self.max_tokens * _CHARACTERS_PER_TOKEN
         if not how.truncate or all(len(text) <= limit for text in texts):
             return texts
@@ -267,7 +268,7 @@ class Tokenizer:
 
     def _encode(self, texts: list[str]) -> list[TokenIds]:
         found: list[TokenIds] = []
-        step = 1 + len(texts) * _AT_ONCE // (1 + sum(map(len, texts)))
+        step = 1 + len(texts) * _CALL_CHARACTERS // (1 + sum(map(len, texts)))
         for at in range(0, len(texts), step):
             encoded = self._rust.encode_batch_fast(texts[at : at + step])
             found += [np.array(encoding.ids, np.int32) for encoding in encoded]

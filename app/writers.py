@@ -1,6 +1,6 @@
-"""Large answers as JSON, written by processes of their own where cores are free.
+"""Large answers turned into JSON by processes of their own, the writers, where cores are free.
 
-Nothing else takes the front as long, 8 us a text, and nobody else is answered meanwhile.
+Writing JSON is what takes the front longest: 8 us a text, during which it answers nobody else.
 """
 
 from __future__ import annotations
@@ -24,36 +24,40 @@ from strata.app.engine.memory import resident_bytes
 from strata.app.engine.signals import start_deaf
 from strata.app.safe_path import module_command, safe_environment
 
-ROWS = struct.Struct("=II")  # how many, of how many numbers: they are in the memory shared, as float32
-ANSWER = struct.Struct("=I")  # how many bytes of JSON: they are there now. The first is empty: it can write
-_FEW = 8192  # numbers, up to which they are written here: to a writer and back takes 100 us
+# Rows and their JSON are in memory that front and writer share; the socket between them carries only sizes.
+ROWS = struct.Struct("=II")  # to a writer: how many rows, of how many float32 each
+ANSWER = struct.Struct("=I")  # from it: bytes of JSON. The first answer, 0, says that it can write
+_FEW = 8192  # numbers up to which the front writes them itself: the way to a writer and back takes 100 us
 _PART = 1 << 17  # numbers that a writer is given at once
-SHARED_BYTES = 20 * _PART  # more than `[-1.2345678e-10],` has
-_READY_S = 20.0
-_PATIENCE_S = 1.0  # a part takes 10 ms
-_AGAIN_S, _LATER_S = 10.0, 600.0  # after which another takes the place of one that died; at last, if that dies, too
-_QUEUE = 4  # answers that may wait for each writer; then they are the slower ones
-_MOST = 4  # by default: each writes as fast as the front does all the rest
+SHARED_BYTES = 20 * _PART  # a number with its brackets takes less than 20 bytes: `[-1.2345678e-10],`
+_READY_S = 20.0  # the most that a writer takes to start
+_PATIENCE_S = 1.0  # the most that a part takes; usual are 10 ms
+_AGAIN_S, _LATER_S = 10.0, 600.0  # before a writer that died is replaced: at first, and at most if that dies, too
+_QUEUE = 4  # answers that may wait for each writer; beyond that the front is quicker
+_MOST = 4  # writers by default: one writes as fast as the front does all the rest
 
 
 def writers_beside(cores: int) -> int:
-    """How many writers there should be where so many cores are free."""
+    """How many writers to start by default where ``cores`` are free; 0 where shared memory has no descriptor."""
     return max(0, min(_MOST, cores // 2)) if hasattr(os, "memfd_create") else 0
 
 
 class Writers:
-    """What one that dies had in hand is written here, as everything is where there are none."""
+    """The writer processes: hands them rows, and replaces one that dies.
+
+    Where there is no writer, or one dies with rows in hand, the front writes them itself.
+    """
 
     def __init__(self) -> None:
         self._free: list[_Writer] = []
         self._all: set[_Writer] = set()
-        self._waiting: deque[asyncio.Future[_Writer | None]] = deque()  # for one of them
-        self._works: set[asyncio.Task[bytes | None]] = set()  # what they have in hand
-        self._again: set[asyncio.TimerHandle] = set()
+        self._waiting: deque[asyncio.Future[_Writer | None]] = deque()  # for a free writer; None: there is none left
+        self._works: set[asyncio.Task[bytes | None]] = set()  # kept until they end: the loop holds no task
+        self._again: set[asyncio.TimerHandle] = set()  # that will start a writer
         self._pause_s = _AGAIN_S
 
     async def start(self, count: int) -> None:
-        """Start so many, and wait until they can write; what cannot be started is done without for a while."""
+        """Start ``count`` writers, and wait until they can write; one that cannot be started is tried again later."""
         await asyncio.gather(*(self._started() for _ in range(count)))
 
     def stop(self) -> None:
@@ -68,7 +72,10 @@ class Writers:
         return {f"writer-{i}": resident_bytes(pid) for i, pid in enumerate(sorted(w.pid for w in self._all))}
 
     async def json(self, rows: npt.NDArray[Any]) -> bytes | npt.NDArray[Any]:
-        """Rows of numbers as JSON, a list of lists; the rows themselves where whoever asks had better write them."""
+        """[n, dim] as JSON, a list of lists; or the rows themselves, which the caller then writes.
+
+        They come back where they are few, are no float32, or no writer is free in time.
+        """
         if rows.dtype != "float32" or rows.size <= _FEW:
             return rows
         step = _PART // rows.shape[1]
@@ -107,7 +114,7 @@ class Writers:
         self._pause_s = min(2 * self._pause_s, _LATER_S)
 
     async def _writer(self) -> _Writer | None:
-        """The next that is free, unless too many wait for one already."""
+        """The next free writer; None where too many wait for one already."""
         if self._free:
             return self._free.pop()
         if len(self._waiting) >= _QUEUE * len(self._all):
@@ -130,7 +137,7 @@ class Writers:
         self._free.append(writer)
 
     async def _with(self, writer: _Writer, work: Coroutine[None, None, bytes]) -> bytes | None:
-        """What a writer does, to its end even if whoever waits leaves; then it is free again, unless it is lost."""
+        """What ``writer`` answers, or None if it died. It finishes also where the caller leaves, and is free then."""
 
         async def run() -> bytes | None:
             try:
@@ -145,7 +152,7 @@ class Writers:
         return await asyncio.shield(self._keep(asyncio.create_task(run())))
 
     def _keep(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
-        """The loop itself does not hold its tasks."""
+        """Hold a task until it ends, as the loop does not."""
         self._works.add(task)
         task.add_done_callback(self._works.discard)
         return task
@@ -172,7 +179,7 @@ def as_json(rows: npt.NDArray[Any]) -> bytes:
 
 
 class _Writer:
-    """The front's end of one of them: a socket, and memory that both see. Raises OSError when it is gone."""
+    """The front's end of one writer: a socket, and memory that both see. Its methods raise OSError when it is gone."""
 
     def __init__(self, when_idle_dies: Callable[[_Writer], None]) -> None:
         self._when_idle_dies = when_idle_dies
@@ -222,7 +229,7 @@ class _Writer:
             self._when_idle_dies(self)
 
     def _gone(self) -> bool:
-        """Tell who waits for it, if anybody does."""
+        """Fail the answer that is waited for; whether there was one."""
         self._loop.remove_reader(self._sock)
         if waited := not self._answer.done():
             self._answer.set_exception(ConnectionResetError("the writer is gone"))

@@ -1,4 +1,4 @@
-"""What a caller may ask of depth, length, type and time: in the query, in the body, in headers, or in all of them."""
+"""What a caller asks of depth, length, type and time: read from query, body and headers, and refused if ignored."""
 
 from __future__ import annotations
 
@@ -7,93 +7,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import isfinite
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.types import Scope
 
-from strata.app.api.body import Ids, OneError
+from strata.app.api.elastic_body import EXITS_TOLD, MOST_EXITS, ElasticBody
 from strata.app.api.misspelt import refuse_misspelt
 from strata.app.api.refusals import VALIDATION, Refusal
 from strata.app.callers.callers import Caller, TierRefused
 from strata.app.callers.tier import Exits
 from strata.app.headers import header_text
 from strata.app.planning.plan import Ask
-from strata.model_store.bundle.output_types import OUTPUT_TYPES, OutputType
+from strata.model_store.bundle.output_types import OUTPUT_TYPES
 from strata.model_store.bundle.prompts import InputType
 
-_MOST_EXITS = 256
-_USUAL_QUERY = 256  # bytes: what was read in longer ones is not kept, so that a thousand of them take no room
-_EXITS = f'must be "shared" or a list of at most {_MOST_EXITS} layers, as [6, 12] or "6,12"'
-
+_CACHED_QUERY = 256  # bytes of the longest query string whose options are kept
 _INPUT_TYPES: tuple[str, ...] = get_args(InputType)
-
-_Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Layers = Annotated[int | Literal["auto"], OneError('must be a whole number or "auto"')]
-_Exits = Annotated[str | Ids, OneError(_EXITS)]
-
-
-class ElasticBody(BaseModel):
-    """The fields every embedding request may carry. Unknown fields are ignored, unless they are a name misspelt."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-    layers: Annotated[
-        _Layers | None,
-        Field(
-            description='Layers to run: one of the exits in `/info`; or "auto": each text as many as it needs. '
-            "Default: all.",
-            examples=[6],
-        ),
-    ] = None
-    dim: Annotated[
-        int | None,
-        Field(description="Length of the vectors: one of the dims in `/info`. Default: full.", examples=[256]),
-    ] = None
-    dimensions: Annotated[int | None, Field(description="The same as `dim`, as OpenAI calls it.")] = None
-    output_dimension: Annotated[int | None, Field(description="The same as `dim`, as Cohere and Voyage call it.")] = (
-        None
-    )
-    output_dtype: Annotated[
-        OutputType | None,
-        Field(
-            description="Type of the numbers: float; int8 and uint8 (a byte a number; 127 stands for "
-            "`X-Strata-Int8-Range`); binary and ubinary (a bit a number, eight to a byte). Default: float."
-        ),
-    ] = None
-    budget_ms: Annotated[
-        _Above0 | None,
-        Field(description="Milliseconds from arrival to answer; as deep as that allows. Default: the tier's."),
-    ] = None
-    min_quality: Annotated[
-        _Above0 | None,
-        Field(
-            description="Least share of the source model's score on the task that counts, by the tables in `/info`.",
-            examples=[0.95],
-        ),
-    ] = None
-    min_layers: Annotated[int | None, Field(description="Fewest layers to run.")] = None
-    exits: Annotated[
-        _Exits | None,
-        Field(description='Only these layers, as [6, 12] or "6,12"; or "shared": those that may share an index.'),
-    ] = None
-    tier: Annotated[str | None, Field(description="A lower tier than the key's; see `/info`.")] = None
-    space: Annotated[
-        str | None, Field(description="The vector space the answer must be in, as `X-Strata-Space` said it.")
-    ] = None
-    input_type: Annotated[
-        InputType | None,
-        Field(description="Whether the texts are queries or documents of a search. Default: the tier's, else neither."),
-    ] = None
-    task: Annotated[
-        str | None,
-        Field(
-            description="The task that `min_quality` and the answer's quality are of; one of those in `/info`. "
-            "Default: the tier's, else the server's, else the lowest counts.",
-            examples=["search"],
-        ),
-    ] = None
 
 
 def whole(name: str, text: str) -> int:
@@ -107,7 +38,7 @@ def size_of(scope: Scope, name: str, default: int, most: int) -> int:
     """A whole number between 1 and ``most`` in the query. Raises Refusal."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     one = name.removesuffix("s")
-    if any(key == one for key, _ in query):  # a `text` instead of `texts` would be dropped without a word
+    if any(key == one for key, _ in query):  # a `text` instead of `texts` would be ignored
         raise Refusal(VALIDATION, f"`{one}` is no option here; the name is `{name}`", one)
     given = list(dict.fromkeys(text for key, text in query if key == name))
     if len(given) > 1:
@@ -148,10 +79,10 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str, str], str]:
 def _exits(name: str, given: str | list[int]) -> Exits:
     if given == "shared":
         return "shared"
-    parts = given.split(",") if isinstance(given, str) else map(str, given[: _MOST_EXITS + 1])
+    parts = given.split(",") if isinstance(given, str) else map(str, given[: MOST_EXITS + 1])
     texts = [part.strip() for part in parts]
-    if not 0 < len(texts) <= _MOST_EXITS or not all(re.fullmatch("[0-9]{1,9}", text) for text in texts):
-        raise Refusal(VALIDATION, f"`{name}` {_EXITS}. Given: {str(given)[:50]}", name)
+    if not 0 < len(texts) <= MOST_EXITS or not all(re.fullmatch("[0-9]{1,9}", text) for text in texts):
+        raise Refusal(VALIDATION, f"`{name}` {EXITS_TOLD}. Given: {str(given)[:50]}", name)
     return tuple(sorted(set(map(int, texts))))
 
 
@@ -181,9 +112,11 @@ _OPTIONS = {
     "task": _Option("task", _text, {"type": "string"}),
 }
 _HEADER_NAMES = {name: "X-Strata-" + name.replace("_", "-").title() for name in _OPTIONS}
-_OURS, _X = (b"x-strata-", b"x-strata_", b"x_strata-", b"x_strata_"), ord("x")
+_OUR_HEADERS = (b"x-strata-", b"x-strata_", b"x_strata-", b"x_strata_")  # as they are sent, and misspelt
+_X = ord("x")
 _NAMES = frozenset(_OPTIONS)
-_IN_THE_BODY = frozenset(
+# Fields of some bodies that are read nowhere else.
+_BODY_ONLY = frozenset(
     {
         "normalize",
         "truncate",
@@ -195,7 +128,8 @@ _IN_THE_BODY = frozenset(
         "max_tokens",
     }
 )
-_AS_IT_IS = {"normalize": True, "encoding_format": "float", "embedding_types": ["float"]}  # asked for or not
+# Values that ask for what is done anyway: they pass where the field itself would be refused.
+_DONE_ANYWAY = {"normalize": True, "encoding_format": "float", "embedding_types": ["float"]}
 _NOTHING = Ask()
 
 
@@ -228,9 +162,9 @@ def ask_of(scope: Scope, body: ElasticBody | None = None) -> Ask:
 
 
 def known_deadline_s(scope: Scope, caller: Caller) -> float | None:
-    """The deadline of a request whose body is not read yet, as far as query, headers and key tell; None: none is known.
+    """The deadline in seconds of a request whose body is not read yet, as query, headers and key tell it.
 
-    What is wrong with them the endpoint will say.
+    None where they tell none. A mistake in them is left for the endpoint to refuse.
     """
     try:
         ask = ask_of(scope)
@@ -240,24 +174,24 @@ def known_deadline_s(scope: Scope, caller: Caller) -> float | None:
 
 
 @cache
-def _known(kind: type[ElasticBody]) -> frozenset[str]:
+def _fields(kind: type[ElasticBody]) -> frozenset[str]:
     return frozenset(kind.model_fields)
 
 
 def _given(scope: Scope, body: ElasticBody | None) -> Iterator[tuple[str, Any, str]]:
-    """(option, value, where it was said)."""
+    """Every option given, as (option, value, where it was said). Raises Refusal for one that would be ignored."""
     if body is not None:
         if body.model_extra:
-            _refuse_dropped(body.model_extra, _known(type(body)))
+            _refuse_extra_fields(body.model_extra, _fields(type(body)))
         for name in body.model_fields_set & _OPTIONS.keys():
             value = getattr(body, name)
             if value is not None:
                 yield name, _exits(name, value) if name == "exits" else value, f"`{name}` in the body"
     if scope["query_string"]:
         query, method = scope["query_string"], scope["method"]
-        yield from (_known_query if len(query) <= _USUAL_QUERY else _in_query)(query, method)
+        yield from (_cached_in_query if len(query) <= _CACHED_QUERY else _in_query)(query, method)
     for header, raw in scope["headers"]:
-        if header[0] == _X and header.startswith(_OURS):
+        if header[0] == _X and header.startswith(_OUR_HEADERS):
             name = _option_of(header)
             yield name, _OPTIONS[name].read(name, header_text(raw)), f"the header {_HEADER_NAMES[name]}"
 
@@ -268,28 +202,31 @@ def _in_query(query: bytes, method: str) -> tuple[tuple[str, Any, str], ...]:
     for name, text in parse_qsl(header_text(query), keep_blank_values=True):
         if name in _OPTIONS:
             found.append((name, _OPTIONS[name].read(name, text), f"`{name}` in the query"))
-        elif method == "POST" or name not in _IN_THE_BODY:  # what is planned has no body
-            _refuse(name)
+        elif method == "POST" or name not in _BODY_ONLY:  # `GET /plan` has no body: there these fields pass
+            _refuse_misplaced(name)
     return tuple(found)
 
 
+_cached_in_query = lru_cache(1000)(_in_query)  # clients send the same query again and again
+
+
 def _option_of(header: bytes) -> str:
-    """The option that a header of ours sets. Raises Refusal: nobody else sends such names, and none is for nothing."""
+    """The option that an X-Strata- header sets. Raises Refusal for any other: nobody sends one for nothing."""
     written = header.decode("latin-1")
     name = written[len("x-strata-") :].replace("-", "_")
     if name not in _OPTIONS:
-        _refuse(name)
+        _refuse_misplaced(name)
         names = ", ".join(_HEADER_NAMES.values())
         raise Refusal(VALIDATION, f"`{written[:50]}` is no header here; there are {names}", written[:50])
-    if "_" in written:  # read here, it would be dropped by the first proxy on the way
+    if "_" in written:  # a proxy on the way would drop it
         raise Refusal(VALIDATION, f"`{written}` is no header here; the name is {_HEADER_NAMES[name]}", name)
     return name
 
 
 def refuse_asks(scope: Scope, body: BaseModel | None = None) -> None:
-    """Refuse options where no text is embedded, and fields of the body in the query. Raises Refusal.
+    """Refuse options of an embedding on a route that embeds nothing, and its own fields in the query. Raises Refusal.
 
-    Headers pass: a client that has them set sends them with all that it asks.
+    Headers pass: a client that sets them once sends them with every request.
     """
     extra, fields = (body.model_extra or {}, type(body).model_fields) if body else ({}, {})
     for name, _ in parse_qsl(header_text(scope["query_string"]), keep_blank_values=True):
@@ -297,21 +234,25 @@ def refuse_asks(scope: Scope, body: BaseModel | None = None) -> None:
             raise Refusal(VALIDATION, f"`{name}` is read in the body alone", name)
         _refuse_ask(name)
     for name, value in extra.items():
-        if value is not None and value != _AS_IT_IS.get(name):
+        if value is not None and value != _DONE_ANYWAY.get(name):
             _refuse_ask(name)
 
 
 def _refuse_ask(name: str) -> None:
+    """Refuse one option of an embedding, also misspelt. Raises Refusal."""
     refuse_misspelt((name,), _NAMES)
-    if name in _NAMES or name in _IN_THE_BODY:
+    if name in _NAMES or name in _BODY_ONLY:
         raise Refusal(VALIDATION, f"`{name}` is no option here: no text is embedded", name)
 
 
-def _refuse_dropped(extra: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse fields of a body that ask for something and would be dropped without a word. Raises Refusal."""
+def _refuse_extra_fields(extra: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse fields of a body that ask for something and would be ignored: its model has none of them. Raises Refusal.
+
+    ``known``: the fields that it has. What is no option of Strata's, under any spelling, passes.
+    """
     refuse_misspelt(extra, known)
-    for name in extra.keys() & _IN_THE_BODY:
-        if extra[name] is not None and extra[name] != _AS_IT_IS.get(name):
+    for name in extra.keys() & _BODY_ONLY:
+        if extra[name] is not None and extra[name] != _DONE_ANYWAY.get(name):
             raise Refusal(VALIDATION, f"`{name}` is no field here. Given: {extra[name]!s:.50}", name)
     within = extra.get("parameters")
     if isinstance(within, dict):
@@ -319,16 +260,13 @@ def _refuse_dropped(extra: Mapping[str, Any], known: frozenset[str]) -> None:
 
 
 def refuse_within(extra: Mapping[str, Any], where: str) -> None:
-    """Refuse options that are given within a field, where nobody looks for them. Raises Refusal."""
+    """Refuse options given inside the field ``where``, in which none is read. Raises Refusal."""
     for name in extra.keys() & _NAMES:
         raise Refusal(VALIDATION, f"`{where}.{name}`: `{name}` is given beside `{where}`, not within it", name)
 
 
-_known_query = lru_cache(1000)(_in_query)  # clients ask the same again and again
-
-
-def _refuse(name: str) -> None:
-    """Refuse what would be dropped without a word: an option misspelt, or a field of the body in another place."""
-    if name in _IN_THE_BODY:
+def _refuse_misplaced(name: str) -> None:
+    """Refuse a name in the query or a header that is a misspelt option, or a field of the body. Raises Refusal."""
+    if name in _BODY_ONLY:
         raise Refusal(VALIDATION, f"`{name}` is read in the body alone", name)
     refuse_misspelt((name,), _NAMES)

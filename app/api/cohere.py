@@ -13,11 +13,12 @@ from pydantic import BaseModel, Field, WithJsonSchema, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.ask import ASK_DOCS, ask_of
 from strata.app.api.body import FirstError, Strings, read
+from strata.app.api.elastic_body import ElasticBody
 from strata.app.api.embedder import Embedder, Texts
 from strata.app.api.header_docs import OPENAPI
-from strata.app.api.output import base64_rows, check_output, fragment, headers, numbers
+from strata.app.api.output import all_rows, as_type, base64_rows, check_output, headers
 from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import COHERE_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
@@ -170,12 +171,12 @@ async def embed_by_type(request: Request) -> Response:
         check_output(served, kind, ask, "embedding_types", normalize=True)
     how = Encode(body.truncate != "NONE", "Left" if body.truncate == "START" else "Right", field="texts")
     embedded = await embedder.embed(request, Texts(inputs, "batch", how), ask)
-    found = {name: numbers(served, embedded, kind, "embedding_types") for name, kind in kinds.items()}
+    found = {name: as_type(served, embedded, kind, "embedding_types") for name, kind in kinds.items()}
     content = {
         "id": str(uuid4()),
         "texts": inputs,
         "embeddings": {
-            name: base64_rows(rows) if name == "base64" else fragment(await embedder.writers.json(rows))
+            name: base64_rows(rows) if name == "base64" else all_rows(await embedder.writers.json(rows))
             for name, rows in found.items()
         },
         "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": embedded.answer.tokens}},

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.ask import ASK_DOCS, ask_of
 from strata.app.api.body import Inputs, OneError, listed, read
+from strata.app.api.elastic_body import ElasticBody
 from strata.app.api.embedder import Embedder, Texts
 from strata.app.api.header_docs import OPENAPI
 from strata.app.api.limits import RequestLimits
 from strata.app.api.negotiation import preferred
-from strata.app.api.output import OutputOptions, check_output, headers, little_endian, numbers, written
+from strata.app.api.output import OutputOptions, as_type, check_output, headers, little_endian, rows_for_json
 from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import TEI_ERRORS
 from strata.app.api.responses import JSON, RAW, json_response, raw_response
@@ -94,10 +95,10 @@ async def embed_texts(request: Request) -> Response:
     check_output(served, kind, ask, "output_dtype", normalize=body.normalize)
     texts = Texts(inputs, method, body.encode(embedder.limits), body.normalize)
     embedded = await embedder.embed(request, texts, ask)
-    rows = numbers(served, embedded, kind, "output_dtype")
+    rows = as_type(served, embedded, kind, "output_dtype")
     if preferred(header_values(request.scope, b"accept"), (JSON, RAW)) == RAW:
         return raw_response(little_endian(rows), headers(served, embedded, kind))
-    told = await written(rows, body, embedder.writers)
+    told = await rows_for_json(rows, body, embedder.writers)
     return json_response(told, partial(headers, served, embedded, kind))
 
 

@@ -27,7 +27,9 @@ from strata.app.served import Served
 from strata.app.tokenizer import Encode, TokenizedLate
 from strata.app.writers import Writers
 
-_COUNTED_S = 0.05  # shorter deadlines are judged once the texts are counted: no server might meet them
+# Shorter deadlines are not judged by the tokenizer's forecast: perhaps no server at all could meet them, which
+# `check_feasible` says once the tokens are counted.
+_FORECAST_FROM_S = 0.05
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class _Planned:
 
 
 class Embedder:
-    """Plans a request, admits it, tokenizes its texts, has them run, and records what became of it."""
+    """Leads a request: plan, rate and slot, token ids, schedule, and the record of what became of it."""
 
     def __init__(
         self, lifecycle: Lifecycle, in_flight: InFlight, limits: RequestLimits, metrics: Metrics, writers: Writers
@@ -125,7 +127,7 @@ class Embedder:
         """Token ids of every text; long texts are refused where the tokenizer would not be done by the deadline."""
         tokenizer, terms, texts = planned.served.tokenizer, planned.terms, planned.texts
         left_s = None
-        if terms.deadline_s is not None and terms.deadline_s >= _COUNTED_S:
+        if terms.deadline_s is not None and terms.deadline_s >= _FORECAST_FROM_S:
             left_s = terms.deadline_s - planned.context.seconds
         try:
             return await tokenizer.encode(texts.inputs, texts.how, terms.input_type, timeout_s=left_s)
@@ -159,14 +161,14 @@ class Embedder:
         context.facts |= {"layers": answer.layers, "dim": answer.dim, "tokens": answer.tokens}
         if texts.how.cut:
             context.facts["truncated"] = texts.how.cut
-        apart = bool(answer.depths)  # each text at a depth of its own
+        depths_differ = bool(answer.depths)  # with `layers=auto` each text has a depth of its own
         if planned.caller.key:
             self._metrics.key_answered(planned.caller.own.name, planned.caller.key, len(texts), answer.tokens)
         self._metrics.request_answered(
             texts.method,
             len(texts),
             answer.dim,
-            layers=sum(answer.depths) if apart else len(texts) * answer.layers,
+            layers=sum(answer.depths) if depths_differ else len(texts) * answer.layers,
             input_type=terms.input_type,
             total=total_s,
             tokenization=tokenized - began,
@@ -177,8 +179,8 @@ class Embedder:
             answer=answer,
             terms=terms,
             model=served.label,
-            space=None if apart and terms.index is None else served.planner.space(answer.layers, terms),
-            quality=None if apart else terms.quality[terms.exits.index(answer.layers)],
+            space=None if depths_differ and terms.index is None else served.planner.space(answer.layers, terms),
+            quality=None if depths_differ else terms.quality[terms.exits.index(answer.layers)],
             device=served.device,
             dtype=served.dtype,
             characters=sum(map(len, texts.inputs)),

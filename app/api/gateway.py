@@ -29,17 +29,17 @@ _CLIENT_LEFT = 499  # nginx's status for it; only ever logged
 _SERVER = "*"  # the target of a request about the server itself, as in `OPTIONS *`
 _OPEN = frozenset({"/health", "/ready", _SERVER})  # to everybody, on every port
 _OPERATIONS = frozenset({"/metrics", "/info", "/now"})
-_GUIDE = ("/guide", "/llms.txt")  # text that comes with every copy: open to everybody, too
+_GUIDE = ("/guide", "/llms.txt")  # open to everybody, on every port: text that comes with every copy
+_PAGES = ("/ui", "/docs", "/openapi.json")  # on the port of operations, without a key: what they ask for needs one
 _REFUSED = 400  # the least status that is no success
-_PAGES = ("/ui", "/docs", "/openapi.json")  # likewise, where operations are: a page asks for the rest with a key
-_LOGGED = 200  # characters of a path
+_LOGGED = 200  # characters of a path that are written to the log
 _CROWD_RETRY_S = 1.0
 _CROWDED = "more requests of this caller wait than this server can read in time"
 _QUIET = frozenset({"/health", "/ready", "/metrics", "/now"})  # asked every few seconds by machines
 
 
 class Gateway:
-    """Pure ASGI: a request pays for one call and one header."""
+    """What every request passes first: pure ASGI, so that it costs one call and one header."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope = self._plain(scope)
+        scope = self._as_routed(scope)
         context = RequestContext.begin(scope)
 
         async def send_marked(message: Message) -> None:
@@ -77,7 +77,7 @@ class Gateway:
 
         try:
             if scope["path"] not in _OPEN and not scope["path"].startswith(_GUIDE):
-                self._check(scope, context)
+                self._find_caller(scope, context)
                 self._check_crowd(scope, context)
             endpoint = self._direct.get((scope["method"], scope["path"]))
             if endpoint is None and scope["path"] in self._methods:
@@ -107,8 +107,8 @@ class Gateway:
             self._log(scope, context)
 
     def turn_away(self, scope: Scope, caller: Caller) -> Whole:
-        """What is told a request that is crowded out, of which nothing more than its head is looked at."""
-        scope = self._plain(scope)
+        """The whole answer to a request that is crowded out, made from its head alone."""
+        scope = self._as_routed(scope)
         context = RequestContext.begin(scope)
         context.caller = caller
         self._metrics.tier_refused(caller.own.name, "intake")
@@ -119,8 +119,8 @@ class Gateway:
         self._log(scope, context)
         return told.status_code, [*told.raw_headers, (b"x-request-id", context.echoed)], bytes(told.body)
 
-    def _plain(self, scope: Scope) -> Scope:
-        """The request that is meant: HEAD is GET without the body, a slash at the end or --root-path say nothing."""
+    def _as_routed(self, scope: Scope) -> Scope:
+        """The request as routes know it: HEAD as GET, the path without --root-path and without a slash at its end."""
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
         if root and path not in self._methods and (path == root or path.startswith(root + "/")):
@@ -128,7 +128,7 @@ class Gateway:
         if path[-1:] == "/":
             path = path.rstrip("/") or "/"
         if scope["method"] == "HEAD" or path != scope["path"]:
-            # A copy: whoever sends the answer looks into its own for whether a body belongs to it.
+            # A copy: the response writer reads the original method, to know whether a body belongs to the answer.
             return {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], "path": path}
         return scope
 
@@ -142,10 +142,10 @@ class Gateway:
         message = f"`{request.scope['path'][:_LOGGED]}` takes {allowed}, not {request.method}"
         raise Refusal(NOT_ALLOWED, message, headers={"Allow": allowed})
 
-    def _check(self, scope: Scope, context: RequestContext) -> None:
-        """Refuse who has no key, and what is not on this port."""
+    def _find_caller(self, scope: Scope, context: RequestContext) -> None:
+        """Find the caller by its key. Raises Refusal for a path that is on another port, KeyRefused without a key."""
         port, path = self._ports.operations, scope["path"]
-        if path == "/" and scope["method"] == "GET":  # where to go from here: open, on every port
+        if path == "/" and scope["method"] == "GET":  # names the other places: open, on every port
             return
         page = path.startswith(_PAGES) and any(path == each or path.startswith(each + "/") for each in _PAGES)
         if port is not None:
@@ -159,7 +159,7 @@ class Gateway:
         context.caller = self._callers.caller(scope["headers"])
 
     def _check_crowd(self, scope: Scope, context: RequestContext) -> None:
-        """Refuse what would have waited too long before it began."""
+        """Refuse a request that `Intake` marked as crowded out. Raises TooBusy."""
         if crowded(scope):
             if context.caller:
                 self._metrics.tier_refused(context.caller.own.name, "intake")

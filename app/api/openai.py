@@ -10,12 +10,13 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of
+from strata.app.api.ask import ASK_DOCS, ask_of
 from strata.app.api.body import Inputs, listed, read
+from strata.app.api.elastic_body import ElasticBody
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedder import Embedder, Texts
 from strata.app.api.header_docs import OPENAPI
-from strata.app.api.output import OutputOptions, apart, check_output, headers, numbers, written
+from strata.app.api.output import OutputOptions, as_type, check_output, headers, row_by_row, rows_for_json
 from strata.app.api.plain_route import PlainRoute, body_docs
 from strata.app.api.refusals import MODEL_NOT_FOUND, OPENAI_ERRORS, VALIDATION, OpenAIError, Refusal
 from strata.app.api.responses import json_response
@@ -117,7 +118,8 @@ async def create_embeddings(request: Request) -> Response:
     texts = Texts(inputs, method, body.encode(embedder.limits, "input"), body.normalize)
     embedded = await embedder.embed(request, texts, ask)
     answer = embedded.answer
-    rows = apart(await written(numbers(served, embedded, kind, "output_dtype"), body, embedder.writers))
+    numbers = as_type(served, embedded, kind, "output_dtype")
+    rows = row_by_row(await rows_for_json(numbers, body, embedder.writers))
     content = {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],

@@ -48,8 +48,11 @@ def check_output(served: Served, kind: OutputType, ask: Ask, field: str, *, norm
         raise Refusal(VALIDATION, f"`{field}` {kind} needs a `dim` that is a multiple of 8. Given: {dim}", field)
 
 
-def numbers(served: Served, embedded: Embedded, kind: OutputType, field: str) -> Arrays:
-    """The vectors of an answer in a type. Raises Refusal where one was run at an exit or dim without a range."""
+def as_type(served: Served, embedded: Embedded, kind: OutputType, field: str) -> Arrays:
+    """The vectors of an answer as numbers of type ``kind``: [texts, dim], or [texts, dim / 8] where it packs bits.
+
+    Raises Refusal naming ``field`` where one was run at an exit or dim for which no int8 range was calibrated.
+    """
     answer = embedded.answer
     if kind == "float":
         return answer.vectors
@@ -91,18 +94,18 @@ def base64_rows(rows: Arrays) -> list[str]:
     return [b64encode(row.tobytes()).decode() for row in little_endian(rows)]
 
 
-async def written(rows: Arrays, options: OutputOptions, writers: Writers) -> Arrays | list[str] | bytes:
-    """Rows as they go into JSON; bytes are JSON already."""
+async def rows_for_json(rows: Arrays, options: OutputOptions, writers: Writers) -> Arrays | list[str] | bytes:
+    """Rows as `json_response` takes them: numbers, base64 of each row, or bytes of a JSON list written already."""
     return base64_rows(rows) if options.encoding_format == "base64" else await writers.json(rows)
 
 
-def apart(rows: Arrays | list[str] | bytes) -> Any:
-    """What was `written`, row by row."""
+def row_by_row(rows: Arrays | list[str] | bytes) -> Any:
+    """What `rows_for_json` gave, one row after another, each to be put into other JSON."""
     if not isinstance(rows, bytes):
         return rows
     return [orjson.Fragment(b"[%b]" % row) for row in rows[2:-2].split(b"],[")]
 
 
-def fragment(rows: Arrays | bytes) -> Any:
-    """What was `written`, as a part of more JSON."""
+def all_rows(rows: Arrays | bytes) -> Any:
+    """What `Writers.json` gave, all rows as one part of other JSON."""
     return orjson.Fragment(rows) if isinstance(rows, bytes) else rows

@@ -94,8 +94,9 @@ async def plan(request: Request) -> Response:
     queued = {layers: max(empty[layers], scheduler.queued(lengths, layers)) for layers in exits}
     check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
     chosen = scheduler.plan(terms, lengths)
-    apart = terms.threshold is not None  # each text at a depth of its own: no more than the deepest is known before
-    worth = None if apart else chosen.quality
+    # With `layers=auto` each text gets a depth of its own, of which only the deepest is known beforehand.
+    depths_differ = terms.threshold is not None
+    worth = None if depths_differ else chosen.quality
     return json_response(
         {
             "texts": texts,
@@ -114,7 +115,7 @@ async def plan(request: Request) -> Response:
                 "dim": chosen.dim,
                 **_worth(worth),
                 "worst_set": _share(worth.worst if worth else None),
-                "space": None if apart and terms.index is None else planner.space(chosen.layers, terms),
+                "space": None if depths_differ and terms.index is None else planner.space(chosen.layers, terms),
                 "predicted_ms": _ms(chosen.predicted_s),
                 "in_time": None if terms.deadline_s is None else chosen.predicted_s <= terms.deadline_s,
             },

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strata.app.api.ask import ASK_DOCS, ElasticBody, ask_of, refuse_within
+from strata.app.api.ask import ASK_DOCS, ask_of, refuse_within
 from strata.app.api.body import Strings, read
+from strata.app.api.elastic_body import ElasticBody
 from strata.app.api.embed import TextOptions
 from strata.app.api.embedder import Embedder, Texts
 from strata.app.api.header_docs import OPENAPI

@@ -24,8 +24,8 @@ from strata.app.metrics import Metrics
 from strata.app.request_context import RequestContext
 from strata.app.tokenizer import Tokenizer
 
-# Describing a token takes 5 us, for which everybody waits, and 600 bytes.
-_MOST = 200_000
+# Characters, or token ids, of one request. Describing a token takes 5 us with the interpreter held, and 600 bytes.
+_MOST_IN_ALL = 200_000
 
 router = APIRouter(route_class=PlainRoute, tags=["text-embeddings-inference"])
 
@@ -117,5 +117,5 @@ def _admitted(request: Request, texts: int, field: str) -> Iterator[Tokenizer]:
 
 def _check_length(inputs: list[str] | list[list[int]], field: str, unit: str) -> None:
     length = sum(map(len, inputs))
-    if length > _MOST:
-        raise Refusal(VALIDATION, f"`{field}`: at most {_MOST} {unit} in one request. Given: {length}", field)
+    if length > _MOST_IN_ALL:
+        raise Refusal(VALIDATION, f"`{field}`: at most {_MOST_IN_ALL} {unit} in one request. Given: {length}", field)
