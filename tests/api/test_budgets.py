@@ -129,14 +129,12 @@ def test_a_deadline_no_server_could_meet_is_refused_saying_what_is_possible(clie
     assert "`budget_ms`, 0.01 ms, is too short: the fewest layers these terms allow, 2, take about" in message
     needed = float(message.split("take about ")[1].split()[0])
     assert needed > 0.01
-    advised = int(message.split("give `budget_ms` ")[1].split()[0])
-    assert needed < advised
-    for _ in range(5):
-        answer = client.post(f"/embed?budget_ms={advised}&min_layers=2", json=body)
+    assert needed < int(message.split("give `budget_ms` ")[1].split()[0])
+    for _ in range(10):  # a slow moment makes one late, or the advice larger: what is advised now is tried
+        advised = refused(client.post("/embed?budget_ms=0.01&min_layers=2", json=body)).split("give `budget_ms` ")[1]
+        answer = client.post(f"/embed?budget_ms={advised.split()[0]}&min_layers=2", json=body)
         if answer.status_code == 200:
             break
-        _, told, advice = answer.text.partition("give `budget_ms` ")  # a slow moment: the latest advice is followed
-        advised = int(advice.split()[0]) if told else advised
     assert answer.status_code == 200, "what is advised is let in, and in time"
     metrics = client.get("/metrics").text
     assert 'strata_tier_refused_total{reason="infeasible",tier="default"}' in metrics

@@ -82,7 +82,7 @@ def test_weights_of_nan_are_refused_at_start(
     dtype = "float32" if backend == "onnxruntime" else "auto"
     sick = spoilt(tiny_bundle, tmp_path, one_layer)
     server = start_server(sick, "--backend", backend, "--dtype", dtype, ready=False)
-    assert server.process.wait(timeout=60) == 1
+    assert server.process.wait(timeout=120) == 1
     assert re.search("dead.*layer [34] holds NaN", server.text()), server.text()
 
 

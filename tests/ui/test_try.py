@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 from tests.callers.test_keys import GOLD, TIERS
 from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import series, until
 from tests.ui.conftest import Opener
 
 TEXTS = ["a river in the mountains", "a stream among hills", "bread and butter"]
@@ -166,7 +167,7 @@ def test_a_refusal_says_when_it_is_asked_again_and_is(
         with ThreadPoolExecutor(1) as elsewhere:
             with server.engine_held():
                 first = elsewhere.submit(server.client.post, "/embed", json={"inputs": "a text that waits"})
-                page.wait_for_timeout(200)
+                until(lambda: series(server, "strata_requests_in_progress") == 1, 20)
                 page.keyboard.press("ArrowRight")
                 expect(page.get_by_role("alert")).to_contain_text("Too much at once")
                 expect(page.get_by_role("alert")).to_contain_text("Asked again in 1 second.")
@@ -185,15 +186,16 @@ def test_a_deadline_that_passes_says_what_would_fit(
         expect(page.locator(".map table")).to_have_count(3)
         with ThreadPoolExecutor(1) as elsewhere, server.engine_held():
             elsewhere.submit(server.client.post, "/embed", json={"inputs": "what the engine is held with"})
-            page.wait_for_timeout(200)
-            page.get_by_label("or budget").select_option("20")
+            until(lambda: series(server, "strata_requests_in_progress") == 1, 20)
+            page.get_by_label("or budget").select_option("1000")  # ample, once the engine is let go
             told = page.get_by_role("alert")
             expect(told).to_contain_text(
-                re.compile("What would fit now: 4 layers|Nothing fits in 20 ms now: .* 4 layers")
+                re.compile("What would fit now: 4 layers|Nothing fits in 1000 ms now: .* 4 layers")
             )
             expect(told.get_by_role("heading")).to_have_text(
                 re.compile("^(No answer by the deadline|Refused at once, rather than answered late)$")
             )
+        server.await_ready()  # held for so long, the engine may have been replaced
         page.get_by_role("button", name="Ask again").click()
         expect(page.get_by_role("alert")).to_have_count(0)
 
