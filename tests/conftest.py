@@ -50,11 +50,6 @@ def after(command: str) -> tuple[str, ...]:
     return ("sh", "-c", f'{command} && exec "$@"', "sh", *STRATA)
 
 
-def after_python(line: str) -> tuple[str, ...]:
-    """The `strata` command, from a Python that has run ``line`` first: there a wait of seconds is made a short one."""
-    return (sys.executable, "-P", "-c", f"import sys\n{line}\nfrom strata.app.cli import main\nsys.exit(main())")
-
-
 class RunningServer:
     """`strata serve` as a child process; its log is kept for when something goes wrong."""
 
@@ -66,10 +61,11 @@ class RunningServer:
         env: dict[str, str] | None = None,
         strata: Sequence[str] | None = None,
         folder: Path | None = None,
+        first: str = "",
     ) -> None:
-        """``strata`` is the command, ``folder`` where it is started.
+        """``strata`` is the command, ``folder`` where it is started; ``first`` a line of Python that it runs first.
 
-        Without one that is named, and where nothing is in the way, it is started without importing.
+        Without a command that is named, and where nothing is in the way, it is started without importing.
         """
         self.log = log
         command = ("serve", "--model", str(bundle), "--port", "0", *flags)
@@ -77,8 +73,9 @@ class RunningServer:
         self.process: Forked | subprocess.Popen[bytes]
         with log.open("wb") as sink:
             if strata is None and fits(env or {}):
-                self.process = Forked(command, sink.fileno(), whole, folder)
+                self.process = Forked(command, sink.fileno(), whole, folder, first)
             else:
+                assert not first, "which is for what is forked"
                 self.process = subprocess.Popen(
                     [*(strata or STRATA), *command], stderr=sink, stdout=sink, env=whole, cwd=folder
                 )

@@ -33,10 +33,13 @@ def fits(env: dict[str, str]) -> bool:
 class Forked:
     """A command of `strata` in a process that was forked; to be used as `subprocess.Popen` is."""
 
-    def __init__(self, arguments: Sequence[str], sink: int, env: dict[str, str], folder: Path | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str], sink: int, env: dict[str, str], folder: Path | None = None, first: str = ""
+    ) -> None:
+        """``first`` is a line of Python that it runs first: there a wait of seconds is made a short one."""
         self.returncode: int | None = None
         self._status, theirs = os.pipe()
-        asked = {"arguments": list(arguments), "env": env, "folder": str(folder or Path.cwd())}
+        asked = {"arguments": list(arguments), "env": env, "folder": str(folder or Path.cwd()), "first": first}
         source = _source()
         socket.send_fds(source, [json.dumps(asked).encode()], [sink, theirs])
         os.close(theirs)
@@ -138,6 +141,7 @@ def _become(asked: dict[str, Any], sink: int) -> list[str]:
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["folder"])
+    exec(asked["first"], {})
     found: list[str] = asked["arguments"]
     return found
 

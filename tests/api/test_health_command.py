@@ -5,21 +5,25 @@ It knows a server by its command line, so these are started by it.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
-import subprocess
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from strata.app.cli import main
 from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory
 
 
 def health(pid: int) -> tuple[int, str]:
     """The exit status, and the line of one server: others may run on this machine."""
-    done = subprocess.run([*STRATA, "health"], capture_output=True, text=True, timeout=30)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(f"process {pid}:")]
-    return done.returncode, lines[0] if lines else ""
+    told = io.StringIO()
+    with redirect_stdout(told):
+        status = main(["health"])
+    lines = [line for line in told.getvalue().splitlines() if line.startswith(f"process {pid}:")]
+    return status, lines[0] if lines else ""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import RunningServer, ServerFactory, after_python
+from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import connect
 
 BODY = b'{"inputs": "river"}'
@@ -220,7 +220,7 @@ def test_an_idle_connection_is_kept_as_long_as_promised(start_server: ServerFact
     hasty = (
         "import uvicorn; from functools import partial; uvicorn.Config = partial(uvicorn.Config, timeout_keep_alive=1)"
     )
-    server = start_server(tiny_bundle, "--client-seconds", "2", strata=after_python(hasty))
+    server = start_server(tiny_bundle, "--client-seconds", "2", first=hasty)
     ask = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(server) as used, connect(server) as idle:
         for connection in (used, idle):

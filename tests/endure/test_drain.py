@@ -16,7 +16,7 @@ import httpx
 from tests.conftest import ServerFactory
 from tests.endure.conftest import connect, head, series, until
 
-TEXTS = 32
+TEXTS = 16
 CLIENTS = 48
 DRAIN_S = 30.0  # --drain-seconds, the default
 

@@ -22,7 +22,7 @@ import pytest
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
-from tests.conftest import RunningServer, ServerFactory, after_python
+from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import series, until
 from tests.model_store.folders import Tensors, edit_tensors, resealed
 
@@ -152,11 +152,11 @@ def test_a_hung_host_is_replaced_when_a_worker_is_needed(tiny_bundle: Path, monk
 def test_a_batch_without_memory_fails_with_a_reason_or_is_run_elsewhere(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
-    server = start_server(tiny_bundle, "--max-batch-tokens", "200000")
+    server = start_server(tiny_bundle, "--max-batch-tokens", "40000")
     (worker,) = server.workers
     # From now on the worker gets no page more than it has.
     resource.prlimit(worker, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
-    answer = embed(server, {"inputs": [[7] * 160] * 1000})
+    answer = embed(server, {"inputs": [[7] * 160] * 200})
     restarts = series(server, "strata_worker_restarts_total")
     assert answer.status_code in (200, 424)
     if answer.status_code == 424:
@@ -165,14 +165,14 @@ def test_a_batch_without_memory_fails_with_a_reason_or_is_run_elsewhere(
     for pid in server.workers:
         resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     server.await_ready()
-    assert embed(server, {"inputs": [[7] * 160] * 1000}).status_code == 200
+    assert embed(server, {"inputs": [[7] * 160] * 200}).status_code == 200
 
 
 def test_an_engine_that_keeps_dying_ends_the_server_and_nobody_waits_in_vain(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
     apart = "from strata.app.engine import pool; pool._TOGETHER_S = 0.2"  # of two deaths, 1 s otherwise
-    server = start_server(tiny_bundle, strata=after_python(apart))
+    server = start_server(tiny_bundle, first=apart)
     with ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(embed, server, HEAVY) for _ in range(4)]
         time.sleep(0.3)
