@@ -21,7 +21,7 @@ import orjson
 
 from strata.app import logs
 from strata.app.engine.memory import resident_bytes
-from strata.app.engine.signals import start_deaf
+from strata.app.engine.signals import start_ignoring_signals
 from strata.app.safe_path import module_command, safe_environment
 
 # Rows and their JSON are in memory that front and writer share; the socket between them carries only sizes.
@@ -190,7 +190,7 @@ class _Writer:
             memory.truncate(SHARED_BYTES)
             self._shared = mmap(memory.fileno(), SHARED_BYTES)
             command = module_command("strata.app.writer", str(memory.fileno()))
-            self._process = start_deaf(command, theirs, safe_environment(), pass_fds=(memory.fileno(),))
+            self._process = start_ignoring_signals(command, theirs, safe_environment(), pass_fds=(memory.fileno(),))
         self.pid = self._process.pid
         self._answer: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._sock, self._hear)

@@ -15,9 +15,9 @@ from strata.model_store.bundle.bundle import Bundle, read_tokenizer
 from strata.model_store.bundle.manifest import Manifest
 
 _HOPELESS = 3.0  # times the quickest's time on a small probe, beyond which a candidate is not measured further
-_ROUNDS = 3
-_PROBES = 8  # of one that seems so slow: beside other processes a run of a millisecond is often interrupted
-_TIMEOUT_S = 60.0
+_ROUNDS = 3  # timed runs of each candidate
+_PROBES = 8  # runs of one that seems hopeless: beside other processes a run of a millisecond is often interrupted
+_TIMEOUT_S = 60.0  # of one run
 _TEXTS = (
     "How do I reset the password of an account that was locked last night?",
     "The committee met on Tuesday and, after a long debate, agreed to postpone the vote until the spring.",
@@ -31,6 +31,9 @@ _TEXTS = (
     "A good translation keeps the rhythm of a sentence as well as its sense.",
     "Ships that leave the harbour at dusk reach the island shortly after midnight, if the wind holds.",
 )
+
+
+Key = tuple[str, str]  # of a candidate: backend, dtype
 
 
 class Runs(Protocol):
@@ -74,61 +77,83 @@ def sample_tokens(bundle: Bundle) -> list[TokenIds]:
     return [np.array(e.ids[: bundle.manifest.max_tokens], np.int32) for e in encoded]
 
 
-async def measure(
-    workers: Mapping[tuple[str, str], Runs], manifest: Manifest, sample: Sequence[TokenIds]
-) -> list[Candidate]:
+async def measure(workers: Mapping[Key, Runs], manifest: Manifest, sample: Sequence[TokenIds]) -> list[Candidate]:
     """Time every candidate on the same rows at a quarter of the depth; compare it with the first at all exits.
 
-    Raises EngineError when none of them can run.
+    ``workers``: by (backend, dtype), the most exact first. Raises EngineError when none of them can run.
     """
     quarter = (manifest.architecture.layers + 3) // 4  # every layer costs the same, and start-up should be short
     timed = Batch([Row(ids, quarter, manifest.full_dim) for ids in sample])
     at_exits = Batch([Row(ids, exit_, manifest.full_dim) for ids in sample[1:3] for exit_ in manifest.exits])
-    probe = Batch([Row(sample[0], 1, manifest.full_dim)])
-    found: dict[tuple[str, str], Candidate] = {}
+    one_text = Batch([Row(sample[0], 1, manifest.full_dim)])
+    dropped = await _drop_hopeless(workers, one_text)
+    answers = await _run_all({key: worker for key, worker in workers.items() if key not in dropped}, at_exits, dropped)
+    seconds = await _least_seconds({key: workers[key] for key in answers}, timed, dropped)
+    if not seconds:
+        raise EngineError("; ".join(f"{c.backend} {c.dtype} {c.note}" for c in dropped.values()))
+    reference = next(answers[key] for key in answers if key in seconds)
+    measured = {}
+    for key, least in seconds.items():
+        worst = min(float(a @ b) for a, b in zip(reference.vectors, answers[key].vectors, strict=True))
+        measured[key] = Candidate(*key, least, worst)
+    return [measured.get(key) or dropped[key] for key in workers]
+
+
+async def _drop_hopeless(workers: Mapping[Key, Runs], one_text: Batch) -> dict[Key, Candidate]:
+    """Candidates that fail on one short text, or are many times as slow as the quickest before them."""
+    dropped: dict[Key, Candidate] = {}
     bound = float("inf")
     for key, worker in workers.items():
         try:
-            await worker.run(probe, _TIMEOUT_S)  # pays for what is set up once
+            await worker.run(one_text, _TIMEOUT_S)  # pays for what is set up once
             took = float("inf")
             for tried in range(_PROBES):
-                took = min(took, (await worker.run(probe, _TIMEOUT_S)).seconds)
+                took = min(took, (await worker.run(one_text, _TIMEOUT_S)).seconds)
                 if tried + 1 >= _ROUNDS and took <= bound:
                     break
-        except EngineError as error:  # it failed, died or hung: what it would have done later
-            found[key] = _failed(key, error)
+        except EngineError as error:  # it failed, died or hung, as it would later
+            dropped[key] = _failed(key, error)
             continue
         if took > bound:
-            found[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
+            dropped[key] = Candidate(*key, None, None, f"not measured: {1000 * took:.0f} ms for one short text")
         bound = min(bound, _HOPELESS * took)
-    left = [key for key in workers if key not in found]
-    told = await asyncio.gather(*(workers[key].run(at_exits, _TIMEOUT_S) for key in left), return_exceptions=True)
-    answers: dict[tuple[str, str], BatchResult] = {}
-    for key, answer in zip(left, told, strict=True):
+    return dropped
+
+
+async def _run_all(workers: Mapping[Key, Runs], batch: Batch, dropped: dict[Key, Candidate]) -> dict[Key, BatchResult]:
+    """What each candidate makes of a batch, all at once; one that fails goes to ``dropped``."""
+    found = await asyncio.gather(
+        *(worker.run(batch, _TIMEOUT_S) for worker in workers.values()), return_exceptions=True
+    )
+    answers: dict[Key, BatchResult] = {}
+    for key, answer in zip(workers, found, strict=True):
         if isinstance(answer, EngineError):  # as where a narrower dtype overflows
-            found[key] = _failed(key, answer)
+            dropped[key] = _failed(key, answer)
         elif isinstance(answer, BaseException):
             raise answer
         else:
             answers[key] = answer
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in answers}
-    for key in _ROUNDS * list(answers):
-        if key in answers:
+    return answers
+
+
+async def _least_seconds(workers: Mapping[Key, Runs], batch: Batch, dropped: dict[Key, Candidate]) -> dict[Key, float]:
+    """The least seconds of several runs of a batch, in turns; a candidate that fails goes to ``dropped``.
+
+    The least, because other processes make a run slower and none makes it quicker.
+    """
+    seconds: dict[Key, float] = {}
+    for key in _ROUNDS * list(workers):
+        if key not in dropped:
             try:
-                seconds[key].append((await workers[key].run(timed, _TIMEOUT_S)).seconds)
+                took = (await workers[key].run(batch, _TIMEOUT_S)).seconds
+                seconds[key] = min(took, seconds.get(key, took))
             except EngineError as error:
-                found[key] = _failed(key, error)
-                del answers[key]
-    if not answers:
-        raise EngineError("; ".join(f"{c.backend} {c.dtype} {c.note}" for c in found.values()))
-    reference = next(iter(answers.values()))
-    for key, answer in answers.items():
-        worst = min(float(a @ b) for a, b in zip(reference.vectors, answer.vectors, strict=True))
-        found[key] = Candidate(*key, min(seconds[key]), worst)  # others interrupt it, nobody speeds it up
-    return [found[key] for key in workers]
+                dropped[key] = _failed(key, error)
+                seconds.pop(key, None)
+    return seconds
 
 
-def _failed(key: tuple[str, str], error: EngineError) -> Candidate:
+def _failed(key: Key, error: EngineError) -> Candidate:
     return Candidate(*key, None, None, f"failed: {error}")
 
 

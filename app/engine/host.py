@@ -28,15 +28,16 @@ from strata import PLACE
 from strata.app.engine import worker
 from strata.app.engine.batch import Batch, Row
 from strata.app.engine.encoder import Encoder
+from strata.app.engine.low_priority import at_low_priority
 from strata.app.engine.options import CPU_BATCH_TOKENS
-from strata.app.engine.polite import politely
 from strata.app.engine.signals import FRONT_SIGNALS
 from strata.app.engine.wire import Kind, json_frame, receive, send
 from strata.model_store.bundle.bundle import Bundle
 
-_TEXT_TOKENS = (64, 32)  # of each text of a batch at warm-up, in turns
-# A nice value: 5 takes a quarter of a core that a process of value 0 wants, and all of one that nobody else does.
-_BEHIND_THE_FRONT = 5  # of a worker on a CPU: all callers wait for the front's next millisecond, some for a batch
+_TEXT_TOKENS = (64, 32)  # tokens of each text of a batch at warm-up: of one batch 64, of the next 32
+# Nice value of a worker on a CPU: the front goes first, as all callers wait for its next millisecond, and only some for
+# a batch. With 5 it gets a quarter of a core that the front wants, and all of one that nobody else does.
+_WORKER_NICE = 5
 
 
 class Host:
@@ -72,7 +73,7 @@ class Host:
         """The life of a worker, in the forked process, on a device of its own where there are several."""
         self._device = device
         if device == "cpu":
-            os.nice(_BEHIND_THE_FRONT)  # before there are threads, which inherit it
+            os.nice(_WORKER_NICE)  # before there are threads, which inherit it
         encoder = self._encoders.get(dtype)
         if encoder is None:
             try:
@@ -120,7 +121,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers; the front sees their sockets close
     control = socket.socket(fileno=os.dup(0))
     # Importing takes longest, so it starts before the first command.
-    backend = politely(lambda: importlib.import_module(f"strata.app.engine.backends.{_MODULES[sys.argv[1]]}"))
+    backend = at_low_priority(lambda: importlib.import_module(f"strata.app.engine.backends.{_MODULES[sys.argv[1]]}"))
     host: Host | None = None
     while (message := receive(control)) is not None:
         command: dict[str, Any] = json.loads(message[1])
@@ -132,7 +133,7 @@ def main() -> None:
                 raise ImportError(f"the engine's code is at {PLACE}, the server's at {command['place']}")
             if host is None:
                 host = Host(Path(command["bundle"]), backend, command["device"], command["threads"])
-            politely(partial(host.load, command["dtypes"], warm=command["warm"]))
+            at_low_priority(partial(host.load, command["dtypes"], warm=command["warm"]))
             control.sendall(json_frame({"ok": True}))
         except Exception as error:
             with suppress(OSError):  # the front is gone: there is nobody to tell

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from strata import PLACE
 from strata.app.engine.batch import Batch, BatchResult
-from strata.app.engine.signals import start_deaf
+from strata.app.engine.signals import start_ignoring_signals
 from strata.app.engine.wire import HEAD, Kind, decode_result, encode_batch, frame, json_frame, receive
 from strata.app.safe_path import module_command, safe_environment
 
@@ -68,7 +68,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._unsent = b""
-        self._tell: Callable[[Kind, bytes], None] | None = None  # who waits for the frame that comes next
+        self._tell: Callable[[Kind, bytes], None] | None = None  # takes the frame that comes next; None: nobody waits
         self._fail: Callable[[str], None] = lambda reason: None
         self._overdue: asyncio.TimerHandle | None = None
         self._gone = False
@@ -123,7 +123,7 @@ class Worker:
         return await ended
 
     def look(self) -> None:
-        """Read what has come of an answer, without waiting."""
+        """Read what has come of an answer, without waiting; once it is whole, tell who waits for it."""
         while not self._gone:
             try:
                 data = self._sock.recv(_READ_BYTES)
@@ -135,11 +135,11 @@ class Worker:
                 self._lose(f"engine worker {self.pid} died")
                 return
             self._buffer += data
-            if self._whole():
+            if self._tell_whole_frame():
                 return
 
-    def _whole(self) -> bool:
-        """Tell of a frame that is complete; whether there was one."""
+    def _tell_whole_frame(self) -> bool:
+        """Take a frame that is complete out of the buffer and hand it to who waits; whether there was one."""
         if len(self._buffer) < HEAD.size:
             return False
         size, kind = HEAD.unpack_from(self._buffer)
@@ -148,12 +148,13 @@ class Worker:
             return False
         payload = bytes(memoryview(self._buffer)[HEAD.size : end])
         del self._buffer[:end]
-        tell = self._rest()
+        tell = self._end_wait()
         if tell:
             tell(Kind(kind), payload)
         return True
 
     def _await(self, timeout_s: float, tell: Callable[[Kind, bytes], None], fail: Callable[[str], None]) -> None:
+        """Have ``tell`` called with the next frame, or ``fail`` with a reason if the worker dies or is late."""
         self._tell, self._fail = tell, fail
         if self._gone:  # it died after it was picked and before this turn of the loop
             self._loop.call_soon(self._lose, f"engine worker {self.pid} died")
@@ -161,8 +162,8 @@ class Worker:
             late = f"no answer from engine worker {self.pid} within {timeout_s:.0f} s"
             self._overdue = self._loop.call_later(timeout_s, self._lose, late)
 
-    def _rest(self) -> Callable[[Kind, bytes], None] | None:
-        """Nobody waits any more."""
+    def _end_wait(self) -> Callable[[Kind, bytes], None] | None:
+        """Wait for no frame any more; returns what was to take it, if anybody waited."""
         tell, self._tell = self._tell, None
         if self._overdue:
             self._overdue.cancel()
@@ -184,7 +185,8 @@ class Worker:
         self._send(self._unsent)
 
     def _lose(self, reason: str) -> None:
-        waited = self._rest()
+        """End the worker; who waits for a frame, or else ``when_lost``, hears of it."""
+        waited = self._end_wait()
         self.kill()
         if waited:
             self._fail(reason)
@@ -199,7 +201,7 @@ class Worker:
         """Let the worker end by itself, once its batch is done."""
         if not self._gone:
             self._gone = True
-            self._rest()
+            self._end_wait()
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
             self._sock.close()
@@ -212,7 +214,10 @@ class Worker:
 
 
 def settle(future: asyncio.Future[T], found: T | str | EngineError) -> None:
-    """What came of it, or why nothing did; nobody may wait any more."""
+    """Set a future's result, or the EngineError that came instead; a future that is done stays as it is.
+
+    A str is the reason for which the worker was lost.
+    """
     if future.done():
         return
     if isinstance(found, EngineError):
@@ -242,7 +247,7 @@ class HostLink:
         ours, theirs = socket.socketpair()
         with theirs:
             environment = {**safe_environment(), **_MALLOC, **_THREADS, **_PRIVACY}
-            process = start_deaf(module_command("strata.app.engine.host", backend), theirs, environment)
+            process = start_ignoring_signals(module_command("strata.app.engine.host", backend), theirs, environment)
         about = {"bundle": str(bundle), "device": device, "threads": threads, "place": str(PLACE)}
         return cls(process, ours, backend, about)
 

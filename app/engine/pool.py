@@ -22,13 +22,14 @@ from strata.model_store.bundle.bundle import BundleError, read_manifest
 Status = Literal["loading", "ready", "dead"]
 Event = Callable[..., None]
 
-_DEATHS = 8  # times within the window that workers died, with no batch answered between them, that end the engine
-_TOGETHER_S = 1.0  # workers that die within it die of one thing
-_DEATH_WINDOW_S = 120.0  # in which a lone worker that hangs on every batch is ended as often, too
-PATIENCE_S = 120.0  # with a batch that nobody can foresee the time of
+# The engine is given up when workers die this often within the window, and none answers a batch in between. The window
+# is wide enough for a lone worker that hangs on every batch, and is killed each time.
+_DEATHS, _DEATH_WINDOW_S = 8, 120.0
+_TOGETHER_S = 1.0  # workers that die within it count as one death: they die of one thing
+_DOWN_S = 60.0  # without a single worker, after which the engine is given up, too
+PATIENCE_S = 120.0  # for the answer to a batch whose time cannot be predicted
 _PAUSE_S, _PAUSES_S = 0.5, 10.0  # between attempts to start a host, at first and at most
 _LOOK_S = 0.00025  # between two looks for answers, each a system call a worker
-_DOWN_S = 60.0  # without a single worker, after which the engine is given up
 
 
 class EnginePool:
@@ -47,13 +48,13 @@ class EnginePool:
         self._host: HostLink | None = None
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
-        self._places: dict[Worker, int] = {}  # from 0, kept by whoever replaces a worker
+        self._places: dict[Worker, int] = {}  # from 0; a worker takes the place of the one it replaces
         self._busy: dict[int, float] = {}  # seconds with a batch, by place
-        self._began: dict[Worker, float] = {}  # when the batch at hand was given
+        self._began: dict[Worker, float] = {}  # when the batch in hand was given, of workers that have one
         self._looked = 0.0  # when answers were last looked for
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._revision = ""  # of the bundle, when it was first opened
-        self._down_since: float | None = None  # there is no worker
+        self._down_since: float | None = None  # since when there is no worker
         self._dead = False
         self._stopping = False
         self._mending = asyncio.Lock()
@@ -78,7 +79,7 @@ class EnginePool:
         return len(self._idle)
 
     def busy_seconds(self) -> dict[int, float]:
-        """Seconds that each worker had a batch, the one at hand included, by its place; who replaces it goes on."""
+        """Seconds that each place's worker had a batch, the one in hand included; a replacement counts on."""
         now = time.monotonic()
         found = dict(self._busy)
         for worker, began in self._began.items():
@@ -158,7 +159,7 @@ class EnginePool:
         worker.start(batch, patience_s, partial(self._ended, worker, done))
 
     def run(self, batch: Batch) -> asyncio.Future[BatchResult]:
-        """The same, to be awaited; the worker is taken here and now. Raises BatchFailed or WorkerLost, awaited."""
+        """The same, to be awaited; the worker is taken at the call. Awaiting raises BatchFailed or WorkerLost."""
         ended: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
         self.start_batch(batch, PATIENCE_S, partial(settle, ended))
         return ended
@@ -186,17 +187,19 @@ class EnginePool:
             self.on_idle()
 
     def _drop(self, worker: Worker) -> None:
+        """The worker is gone."""
         self._rests(worker)
         self._workers.discard(worker)
         self._places.pop(worker, None)
 
     def _rests(self, worker: Worker) -> None:
-        """Its batch is over."""
+        """The worker has no batch in hand any more."""
         began = self._began.pop(worker, None)
         if began is not None and worker in self._places:
             self._busy[self._places[worker]] += time.monotonic() - began
 
     def _join(self, worker: Worker) -> None:
+        """A new worker is ready."""
         self._workers.add(worker)
         place = self._places[worker] = self._free_place()
         self._busy.setdefault(place, 0.0)
@@ -213,6 +216,7 @@ class EnginePool:
             self._mend(f"engine worker {worker.pid} died while idle")
 
     def _mend(self, reason: str) -> None:
+        """A worker was lost: replace it, or give the engine up where too many were lost."""
         if self._stopping:
             return
         now = time.monotonic()
@@ -232,7 +236,7 @@ class EnginePool:
         self.on_idle()  # whoever waits for a worker must hear that none will come
 
     async def _failed(self, error: Exception, pause: float) -> float:
-        """A worker or a host could not be started: wait, and say how long to wait the next time."""
+        """A worker or a host could not be started: wait ``pause`` seconds; returns the pause for the next time."""
         self.on_event("engine_restart_failed", reason=str(error) or repr(error))
         if self._down_since is not None and time.monotonic() - self._down_since > _DOWN_S:
             self._end(f"no worker could be started for {_DOWN_S:.0f} s: {error}")

@@ -1,4 +1,4 @@
-"""The signals that other processes leave to the front, which is who is told to drain, to reload or to end."""
+"""Signals that tell the front to drain, to reload or to end, and that its other processes ignore."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 FRONT_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
-def start_deaf(
+def start_ignoring_signals(
     command: Sequence[str], own: socket.socket, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start a process, a socket as its standard input, that will ignore these signals: deaf from its first moment on.
+    """Start a process with ``own`` as its standard input that these signals do not end, from its first moment on.
 
-    A blocked signal is inherited, waits, and is thrown away when the process ignores it.
+    They are blocked while it starts, which it inherits, and dropped once it sets them to be ignored.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FRONT_SIGNALS)
     try:

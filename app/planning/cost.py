@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_FORGET = 0.995  # weight of the past at every batch: the shape of the cost follows the last few hundred
-_QUICK = 0.1  # weight of the newest batch in the ratio that follows a machine that became faster or slower
-_SLOW = 0.02  # the same for how far predictions are out
-_SPREAD = 0.1  # which is assumed at first
-_HOLD = 2.0  # times, how much the measurement at warm-up weighs against a later batch
-_GAIN = 1e-7  # of the largest, under which another coefficient is not worth having
-_PARTS = 7
+_FORGET = 0.995  # what a batch weighs after one more: the weights of the cost follow the last few hundred
+_QUICK = 0.1  # what the newest batch weighs in the ratio, which follows a machine that becomes faster or slower
+_SLOW = 0.02  # what it weighs in the spread, which is how far predictions are out
+_SPREAD = 0.1  # the spread that is assumed at first
+_HOLD = 2.0  # how many later batches a measurement at warm-up weighs
+_GAIN = 1e-7  # of the largest gain, under which another coefficient is not worth having
+_PARTS = 7  # summands of a batch's time, as `Costs` has them
 
 
 @dataclass(slots=True)  # as all that is made for each request: frozen, it would take five times as long
@@ -157,7 +157,7 @@ class CostModel:
 
     def __init__(self) -> None:
         self._weights: Floats = np.zeros(_PARTS)
-        self._shape = [0.0] * _PARTS  # the same, as numbers
+        self._shape = [0.0] * _PARTS  # the same as plain numbers, which are quicker one by one
         self._gram: Floats = np.zeros((_PARTS, _PARTS))
         self._target: Floats = np.zeros(_PARTS)
         self._log_ratio = 0.0
@@ -224,8 +224,18 @@ class CostModel:
 
     def _settle(self) -> None:
         ratio = exp(self._log_ratio)
-        a, b, c, d, e, f, g = (ratio * weight for weight in self._shape)
-        self.costs = Costs(a, b, c, d, e, f, g, exp(self._log_alone), self._spread)
+        batch, layer, text, token, text_layer, token_layer, square_layer = (ratio * weight for weight in self._shape)
+        self.costs = Costs(
+            batch,
+            layer,
+            text,
+            token,
+            text_layer,
+            token_layer,
+            square_layer,
+            alone=exp(self._log_alone),
+            spread=self._spread,
+        )
 
 
 def _relative(samples: Sequence[tuple[Load, float]]) -> Floats:

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLITE = 10  # nice value while loading: behind workers that serve
+_NICE = 10  # added to the nice value: loading goes behind workers that serve
 _ENDS_S = 10.0  # the most that a thread's end is waited for
 
 
-def politely(work: Callable[[], T]) -> T:
+def at_low_priority(work: Callable[[], T]) -> T:
     """Do this at a lower priority: loading takes seconds of a core, which replicas that serve beside this one lack.
 
     In a thread, since Linux has priorities by thread, and a process that has lowered its own may not raise it again;
@@ -28,7 +28,7 @@ def politely(work: Callable[[], T]) -> T:
     def lowered() -> T:
         numbers.append(threading.get_native_id())
         with suppress(OSError):  # elsewhere than on Linux
-            os.setpriority(os.PRIO_PROCESS, numbers[0], os.nice(0) + _POLITE)
+            os.setpriority(os.PRIO_PROCESS, numbers[0], os.nice(0) + _NICE)
         return work()
 
     try:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from strata.app.engine.polite import politely
+from strata.app.engine.low_priority import at_low_priority
 
 
-def test_what_is_done_politely_has_a_lower_priority_and_the_rest_has_not() -> None:
+def test_what_is_done_at_low_priority_has_a_lower_priority_and_the_rest_has_not() -> None:
     before = os.nice(0)
-    number, value = politely(lambda: (threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)))
+    number, value = at_low_priority(lambda: (threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)))
     assert number != threading.get_native_id()
     assert value > before == os.nice(0)
 
@@ -36,9 +36,9 @@ def test_its_thread_is_gone_with_all_that_libraries_do_at_its_end(fails: bool) -
         before = set(os.listdir("/proc/self/task"))
         if fails:
             with pytest.raises(ValueError, match="no such model"):
-                politely(work)
+                at_low_priority(work)
         else:
-            assert not Path(f"/proc/self/task/{politely(work)}").exists()
+            assert not Path(f"/proc/self/task/{at_low_priority(work)}").exists()
         assert set(os.listdir("/proc/self/task")) <= before
     finally:
         libc.pthread_key_delete(key)
