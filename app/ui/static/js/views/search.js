@@ -5,6 +5,7 @@ import * as api from "../api.js";
 import { lineChart, makeNumbers, ticks } from "../chart.js";
 import { makeDepth, nearest } from "../depth.js";
 import { h, ms, plural, settled, worded } from "../dom.js";
+import { latest } from "../latest.js";
 import { openLibrary } from "../library.js";
 import { makeLists } from "../lists.js";
 import { notice } from "../notice.js";
@@ -49,9 +50,8 @@ export function make(info, parameters) {
     problem,
     results,
   );
+  const rank = latest(once);
   let library = null;
-  let running = false;
-  let again = false;
   let measuring = false;
 
   async function open() {
@@ -93,16 +93,10 @@ export function make(info, parameters) {
     if (library) judged.value = library.queries.some(({ text }) => text === query) ? query : "";
     address.write("search", { query, ...depth.at });
     if (!library?.indexed || results.hidden) return;
-    if (running) return void (again = true);
-    running = true;
-    do {
-      again = false;
-      await once();
-    } while (again);
-    running = false;
+    await rank();
   }
 
-  async function once() {
+  async function once(outdated) {
     const text = field.value.trim();
     drawCurve();
     if (!text) {
@@ -115,7 +109,7 @@ export function make(info, parameters) {
       const { vectors: here, answer } = await library.embed([text], layers);
       const { vectors: full } = await library.embed([text], info.layers);
       problem.replaceChildren();
-      if (!again) draw(text, library.rank(here[0], dim), library.rank(full[0], info.full_dim), answer);
+      if (!outdated()) draw(text, library.rank(here[0], dim), library.rank(full[0], info.full_dim), answer);
     } catch (error) {
       if (!(error instanceof api.Refused)) throw error;
       problem.replaceChildren(notice(error, changed));

@@ -7,6 +7,7 @@ import { cosine, h, plural, settled } from "../dom.js";
 import { EXAMPLES } from "../examples.js";
 import { makeFigures } from "../figures.js";
 import { differenceMap, similarityMap } from "../heatmap.js";
+import { latest } from "../latest.js";
 import { notice } from "../notice.js";
 import { refusalHelp } from "../refusal.js";
 import { makeSnippets } from "../snippets.js";
@@ -80,9 +81,8 @@ export function make(info, parameters) {
     h("section", { "aria-label": "Similarities" }, maps, moves),
     h("section", { class: "panel below" }, times, snippets.node),
   );
+  const run = latest(once);
   const compared = new Map(); // answers at the other depth, by what was asked
-  let running = false;
-  let again = false;
 
   function asked() {
     const ask = { dim: depth.at.dim };
@@ -118,18 +118,7 @@ export function make(info, parameters) {
     run();
   }
 
-  /** One request at a time; what changed meanwhile is asked next, and only its last state. */
-  async function run() {
-    if (running) return void (again = true);
-    running = true;
-    do {
-      again = false;
-      await once();
-    } while (again);
-    running = false;
-  }
-
-  async function once() {
+  async function once(outdated) {
     const lines = texts.lines().slice(0, MOST);
     if (!lines.length) return empty();
     const ask = asked();
@@ -137,11 +126,11 @@ export function make(info, parameters) {
       const found = await api.embed(lines, ask);
       const reference = await atOther(lines, ask, found);
       problem.replaceChildren();
-      if (!again) draw(lines, found, reference);
+      if (!outdated()) draw(lines, found, reference);
       figures.plan(lines.length, Math.round(found.tokens / lines.length), ask);
     } catch (error) {
       if (!(error instanceof api.Refused)) throw error;
-      if (!again) await refused(error, ask, lines.length);
+      if (!outdated()) await refused(error, ask, lines.length);
     }
   }
 
