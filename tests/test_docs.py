@@ -52,6 +52,12 @@ def test_files_of_the_code_that_are_named_are_there(file: str) -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_every_file_beside_the_rooms_of_the_app_is_in_the_architecture() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+\.py)`", text[text.index("## The files of `app`") :])
+    assert sorted(named) == sorted(path.name for path in (ROOT / "app").glob("*.py") if path.name != "__init__.py")
+
+
 def test_every_file_is_in_the_list_of_pages() -> None:
     assert {file.stem for file in DOCS.glob("*.md")} == set(PAGES) - MADE
 

@@ -10,23 +10,30 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 
-# Slug -> title, in the order of reading.
-PAGES = {
-    "index": "Guide",
-    "concepts": "Concepts",
-    "choosing": "Choosing depth, tiers and size",
-    "operating": "Operating",
-    "models": "Bring your own model",
-    "training": "Training",
-    "api": "API",
-    "options": "Options",
-    "metrics": "Metrics",
-    "architecture": "Architecture",
-    "schedule": "The schedule",
-    "engine": "The engine",
-    "contributing": "Contributing",
-    "changes": "Changes",
+# Part -> slug -> title, in the order of reading.
+PARTS = {
+    "Use": {
+        "index": "Guide",
+        "concepts": "Concepts",
+        "choosing": "Choosing depth, tiers and size",
+        "operating": "Operating",
+        "models": "Bring your own model",
+        "training": "Training",
+    },
+    "Reference": {
+        "api": "API",
+        "options": "Options",
+        "metrics": "Metrics",
+    },
+    "How it is made": {
+        "architecture": "Architecture",
+        "schedule": "The schedule",
+        "engine": "The engine",
+        "contributing": "Contributing",
+        "changes": "Changes",
+    },
 }
+PAGES = {slug: title for part in PARTS.values() for slug, title in part.items()}
 
 _SHELL = """<!doctype html>
 <html lang="en">
@@ -39,9 +46,8 @@ _SHELL = """<!doctype html>
 </head>
 <body>
 <nav aria-label="Pages"><a class="name" href="{root}">Strata</a>
-<ul>
 {links}
-</ul></nav>
+</nav>
 <main>
 {body}
 </main>
@@ -91,11 +97,17 @@ def html(slug: str, text: str, root: str) -> str:
     body = parser.renderer.render(tokens, parser.options, {})
     # A wide table scrolls by itself, and can be reached by keyboard to do so.
     body = body.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
-    links = "\n".join(
-        f'<li><a href="{root}guide/{name}"{" aria-current=page" if name == slug else ""}>{escape(title)}</a></li>'
-        for name, title in PAGES.items()
-    )
+    links = "\n".join(_part_links(part, pages, slug, root) for part, pages in PARTS.items())
     return _SHELL.format(title=escape(PAGES[slug]), root=root, links=links, body=body)
+
+
+def _part_links(part: str, pages: dict[str, str], shown: str, root: str) -> str:
+    """The links to the pages of one part, under its name."""
+    links = [
+        f'<li><a href="{root}guide/{slug}"{" aria-current=page" if slug == shown else ""}>{escape(title)}</a></li>'
+        for slug, title in pages.items()
+    ]
+    return "\n".join([f"<p>{escape(part)}</p>", "<ul>", *links, "</ul>"])
 
 
 def anchor(heading: str) -> str:
