@@ -323,10 +323,14 @@ class Metrics(Collector):
         yield from tier_series(self._tiers)
         yield from key_series(self._keys)
         yield histogram_family(
-            "strata_cost_error_ratio", "Predicted less real time of a batch, over the real", self._cost_error
+            "strata_cost_error_ratio",
+            "Error of a batch's predicted time, over the real time",
+            self._cost_error,
         )
         yield histogram_family(
-            "strata_forecast_error_ratio", "The same of a request, from arrival to answer", self._forecast_error
+            "strata_forecast_error_ratio",
+            "Error of a request's predicted time, over the real time",
+            self._forecast_error,
         )
         yield histogram_family(
             "strata_decision_seconds", "Seconds to choose a batch and its depths", self._decision_seconds
@@ -355,7 +359,9 @@ class Metrics(Collector):
             busy.add_metric([str(place)], seconds_busy)
         yield busy
         yield histogram_family(
-            "strata_event_loop_lag_seconds", "Seconds that the event loop was late, ten looks a second", self._loop_lag
+            "strata_event_loop_lag_seconds",
+            "Seconds that the event loop was late, sampled ten times a second",
+            self._loop_lag,
         )
         yield CounterMetricFamily(
             "strata_log_lines_dropped", "Lines of the log that nobody read in time", value=self.gauges.log_dropped()

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.samples import Sample
 
 # From half a millisecond (a shallow exit on a fast machine) to the longest wait anybody sits through.
@@ -36,8 +36,8 @@ class Histogram:
 
 
 def counts_family(name: str, text: str, counts: Mapping[str, int], label: str | None = None) -> Metric:
-    """A counter under exactly this name: prometheus_client's own family would append `_total`."""
-    family = Metric(name, text, "counter")
+    """A counter under exactly this name: by itself prometheus_client's family would append `_total` to its samples."""
+    family = CounterMetricFamily(name, text, labels=[label] if label else None)
     family.samples = [Sample(name, {label: value} if label else {}, count) for value, count in counts.items()]
     return family
 

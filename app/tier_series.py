@@ -35,8 +35,10 @@ def tier_series(tiers: Mapping[str, TierCounts]) -> Iterator[Metric]:
     refused = CounterMetricFamily("strata_tier_refused", "Requests refused on arrival", labels=["tier", "reason"])
     expired = CounterMetricFamily("strata_tier_expired", "Requests given up while they waited", labels=["tier"])
     failed = CounterMetricFamily("strata_tier_failed", "Requests that the engine failed on", labels=["tier"])
-    waited = HistogramMetricFamily("strata_tier_queue_seconds", "Seconds to the engine's begin", labels=["tier"])
-    slack = HistogramMetricFamily("strata_tier_slack_seconds", "Seconds left at the answer", labels=["tier"])
+    waited = HistogramMetricFamily(
+        "strata_tier_queue_seconds", "Seconds from admission until the engine began", labels=["tier"]
+    )
+    slack = HistogramMetricFamily("strata_tier_slack_seconds", "Seconds left of the deadline", labels=["tier"])
     layers = HistogramMetricFamily("strata_tier_layers", "Layers run, per request", labels=["tier"])
     quality = SummaryMetricFamily(
         "strata_tier_quality",

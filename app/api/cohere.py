@@ -153,7 +153,7 @@ _DOCS = body_docs(
     "/v2/embed", openapi_extra=_DOCS, responses={200: {"model": CohereAnswer, "headers": OPENAPI}, **COHERE_ERRORS}
 )
 async def embed_by_type(request: Request) -> Response:
-    """Embed texts once, and tell the vectors in every type that is asked for."""
+    """Embed texts once, and return the vectors in every type that is asked for."""
     embedder: Embedder = request.app.state.embedder
     body = await read(request, CohereRequest)
     inputs = body.listed()

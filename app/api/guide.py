@@ -61,7 +61,9 @@ def _refusals() -> list[tuple[str, ...]]:
     """By status, as the page has them."""
     return [
         (
-            f"{kind.reason}, {kind.error_type}, {kind.openai_code}",
+            kind.reason,
+            kind.error_type,
+            str(kind.openai_code),
             ", ".join(dict.fromkeys((str(kind.status), str(kind.openai_status)))),
             when,
         )

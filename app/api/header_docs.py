@@ -8,8 +8,8 @@ from typing import Any
 OF_VECTORS = {
     "X-Strata-Layers": "layers that were run; with `layers=auto` those of each text, with commas between",
     "X-Strata-Dim": "length of the vectors",
-    "X-Strata-Space": "the vector space: store it beside the vectors, which compare only within it. It is not told "
-    "where the texts are in several",
+    "X-Strata-Space": "the vector space: store it beside the vectors, which compare only within it. It is absent "
+    "where the texts are in several spaces",
     "X-Strata-Model": "name and revision of the model",
     "X-Strata-Dtype": "arithmetic of the engine: float32, bfloat16, float16 or int8",
     "X-Strata-Output-Dtype": "type of the numbers, where one that is not float was asked for",
@@ -22,20 +22,20 @@ OF_VECTORS = {
     "X-Strata-Input-Type": "query or document, where request or tier says it",
     "X-Strata-Predicted-Ms": "milliseconds from arrival to answer that were foreseen when the request was let in",
     "X-Strata-Slack-Ms": "milliseconds that were left of the deadline, where there is one",
-    "Server-Timing": "milliseconds of receive, tokenize, queue, inference and in all",
+    "Server-Timing": "milliseconds of `receive`, `tokenize`, `queue` and `inference`, and in all (`total`)",
     # text-embeddings-inference's:
     "X-Compute-Type": "what the engine runs on: cpu, cuda or cuda:N",
     "X-Compute-Characters": "characters of the texts",
     "X-Compute-Tokens": "tokens that were run",
     "X-Compute-Time": "whole milliseconds from arrival to answer",
-    "X-Total-Time": "the same",
-    "X-Tokenization-Time": "whole milliseconds of it that the tokenizer took",
-    "X-Queue-Time": "those in the queue",
-    "X-Inference-Time": "those in the engine",
+    "X-Total-Time": "the same as `X-Compute-Time`",
+    "X-Tokenization-Time": "whole milliseconds that the tokenizer took",
+    "X-Queue-Time": "whole milliseconds in the queue",
+    "X-Inference-Time": "whole milliseconds in the engine",
 }
 OF_ALL = {
-    "X-Request-Id": "the request's own, or one that is made: the log has it",
-    "Retry-After": "seconds to wait before the same may be asked again, with 429 and 503",
+    "X-Request-Id": "the request's own id, or one that the server makes: the log has it",
+    "Retry-After": "with 429 and 503: seconds to wait before asking again",
 }
 
 OPENAPI: dict[str, Any] = {

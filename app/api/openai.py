@@ -35,7 +35,7 @@ class EmbeddingsRequest(TextOptions, OutputOptions, ElasticBody):
     model: Annotated[str | None, Field(description="Anything: one model is served, and the answer names it.")] = None
     normalize: Annotated[bool, Field(description="Scale every vector to length 1, after it was cut.")] = True
     truncation: Annotated[bool | None, Field(description="The same as `truncate`, as Voyage calls it.")] = None
-    user: Annotated[str | None, Field(description="Anything: it is read and forgotten.")] = None
+    user: Annotated[str | None, Field(description="Ignored.")] = None
 
 
 class Embedding(BaseModel):

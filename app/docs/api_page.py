@@ -74,11 +74,12 @@ class ApiPage:
             "\n## Headers of the answer\n",
             *_table(("header", "what it says"), ((f"`{name}`", told) for name, told in self._headers.items())),
             "\n## Status codes and refusals\n",
-            "What is refused is refused whole; all but 424, 500 and 504 before anything is run. Each route names those "
-            "that it gives; 404 and 405 are of paths. Of two status codes the second is "
-            "OpenAI's and Cohere's. A refusal is told as the label `err` of `te_request_failure` in the metrics, as "
-            "`error_type` of text-embeddings-inference's protocol, and as `code` of OpenAI's.\n",
-            *_table(("told as", "status", "when"), self._refusals),
+            "A request is refused whole. All refusals but 424, 500 and 504 come before anything is run. Each route "
+            "names those that it gives; 404 and 405 are of paths. Where there are two status codes, the second is "
+            "OpenAI's and Cohere's. The first three columns are the names of a refusal: the label `err` of "
+            "`te_request_failure` in the metrics, `error_type` in text-embeddings-inference's protocol, and `code` in "
+            "OpenAI's.\n",
+            *_table(("label", "`error_type`", "`code`", "status", "when"), self._refusals),
             _ERRORS,
         ]
         return "\n".join(lines) + "\n"

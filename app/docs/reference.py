@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from prometheus_client.core import Metric
+
 from strata.app.docs.cells import cell
 from strata.app.metrics import Metrics
 from strata.app.settings import ENV_PREFIX, Settings
@@ -36,11 +40,17 @@ def metrics() -> str:
         "`GET /metrics` in Prometheus' text format. Series that begin with `te_` are named as "
         "text-embeddings-inference names them. A histogram has `_bucket`, `_sum` and `_count`. Durations are in "
         "seconds.\n",
-        "| series | kind | what |",
-        "| --- | --- | --- |",
+        "| series | kind | labels | what |",
+        "| --- | --- | --- | --- |",
     ]
-    lines += [f"| `{f.name}` | {f.type} | {cell(f.documentation)} |" for f in Metrics().collect()]
+    lines += [f"| `{f.name}` | {f.type} | {_labels(f)} | {cell(f.documentation)} |" for f in Metrics().collect()]
     return "\n".join(lines) + "\n"
+
+
+def _labels(family: Metric) -> str:
+    """Names of a family's labels, also before anything was counted, when no sample has them."""
+    names: Sequence[str] = getattr(family, "_labelnames", ())
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _shown(value: object) -> str:
