@@ -25,7 +25,7 @@ from strata.model_store.profiling.comparison import compare_agreement, compare_r
 from strata.model_store.profiling.output_types import calibrated
 from strata.model_store.profiling.picture import draw
 from strata.model_store.profiling.texts import read_texts
-from strata.model_store.profiling.writing import write_measured
+from strata.model_store.profiling.write_measured import write_measured
 
 
 def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:

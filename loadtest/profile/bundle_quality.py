@@ -17,10 +17,10 @@ from strata.model_store.bundle.quality import Dtype
 from strata.model_store.encoding.precision import pick_device
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.encoders import ModelEncoder
-from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.progress import Progress
 from strata.model_store.profiling.quality import measure_output_types, with_quality, with_variant
 from strata.model_store.profiling.references import References, SourceModel, known_references
+from strata.model_store.profiling.set_result import SetResult
 
 _PRECISIONS: Mapping[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16"}
 
@@ -31,7 +31,7 @@ class Measured:
     worked out anew."""
 
     manifest: Manifest
-    found: Mapping[tuple[Dtype, OutputType], list[Found]] = field(default_factory=dict)
+    found: Mapping[tuple[Dtype, OutputType], list[SetResult]] = field(default_factory=dict)
     references: References | None = None
     recomputed: bool = False
 
@@ -51,8 +51,8 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest,
         source = SourceModel(args.base, name, device, _PRECISIONS[main], remembered=not args.check)
         missing = source.missing(benchmarks)
     total = len(precisions) * benchmarks.characters + (missing.characters if missing else 0)
-    found: dict[Dtype, list[Found]] = {}
-    typed: dict[OutputType, list[Found]] = {}
+    found: dict[Dtype, list[SetResult]] = {}
+    typed: dict[OutputType, list[SetResult]] = {}
     with Progress("quality", total, args.quiet) as bar:
         for precision in precisions:
             encoder = (
@@ -76,7 +76,7 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest,
     show_quality(manifest, quality)
     for kind in typed:
         show_cost(manifest, quality, kind)
-    by_kind: dict[tuple[Dtype, OutputType], list[Found]] = {(dtype, "float"): each for dtype, each in found.items()}
+    by_kind: dict[tuple[Dtype, OutputType], list[SetResult]] = {(dtype, "float"): each for dtype, each in found.items()}
     by_kind |= {(main, kind): each for kind, each in typed.items()}
     return Measured(manifest.model_copy(update={"quality": quality}), by_kind, references, bool(source and args.check))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from strata.model_store.bundle.quality import SEARCH
 from strata.model_store.encoding.rows import json_rows, refuse, text_field, tsv_rows
-from strata.model_store.profiling.found import digest
+from strata.model_store.profiling.set_result import digest
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from strata.model_store.bundle.measured import Agreement
 from strata.model_store.bundle.quality import Quality, Scored
-from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.references import References
+from strata.model_store.profiling.set_result import SetResult
 
 Scores = Mapping[int, Mapping[int, float]]
 TOLERANCE = 0.2  # points of a score x 100
@@ -44,7 +44,7 @@ def compare(table: str, told: Scores, found: Scores, row: str = "exit", column: 
     return Difference(table, len(cells), *max(cells)) if cells else None
 
 
-def compare_sets(told: Mapping[str, Scored], found: Sequence[Found], what: str = "") -> list[Difference]:
+def compare_sets(told: Mapping[str, Scored], found: Sequence[SetResult], what: str = "") -> list[Difference]:
     """The tables of the sets that both have."""
     results = []
     for each in found:
@@ -67,7 +67,7 @@ def compare_references(told: Quality, found: References) -> list[Difference]:
     return results
 
 
-def other_sets(told: Quality, found: Sequence[Found]) -> list[str]:
+def other_sets(told: Quality, found: Sequence[SetResult]) -> list[str]:
     """Sets whose texts or judgements are not those that the manifest's figures are of."""
     return [each.name for each in found if each.name in told.sets and told.sets[each.name].sha256 != each.sha256]
 

@@ -8,18 +8,18 @@ from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.output_types import OutputType
 from strata.model_store.bundle.quality import Dtype, MeasuredSet, Quality, Scored, Variant
 from strata.model_store.profiling.benchmarks import Benchmarks
+from strata.model_store.profiling.bootstrap import tell_apart
 from strata.model_store.profiling.encoders import Encoder, Remembered
-from strata.model_store.profiling.found import Found, rounded
 from strata.model_store.profiling.output_types import told_as
 from strata.model_store.profiling.references import References
 from strata.model_store.profiling.retrieval import measure_retrieval
+from strata.model_store.profiling.set_result import SetResult, rounded
 from strata.model_store.profiling.sts import measure_sts
-from strata.model_store.profiling.told_apart import tell_apart
 
 
 def measure_quality(
     encoder: Encoder, benchmarks: Benchmarks, exits: Sequence[int], dims: Sequence[int], query_exits: Sequence[int] = ()
-) -> list[Found]:
+) -> list[SetResult]:
     """Every set at ``exits`` and ``dims``, each text embedded once for all. ``query_exits``: of queries."""
     found = [measure_sts(encoder, pairs, exits, dims) for pairs in benchmarks.sts]
     found += [measure_retrieval(encoder, data, exits, dims, query_exits) for data in benchmarks.retrieval]
@@ -28,9 +28,9 @@ def measure_quality(
 
 def measure_output_types(
     encoder: Encoder, benchmarks: Benchmarks, manifest: Manifest, kinds: Sequence[OutputType]
-) -> dict[OutputType, list[Found]]:
+) -> dict[OutputType, list[SetResult]]:
     """Every set in every type of output, each text embedded once for all."""
-    found: dict[OutputType, list[Found]] = {kind: [] for kind in kinds}
+    found: dict[OutputType, list[SetResult]] = {kind: [] for kind in kinds}
     exits, dims = manifest.exits, manifest.dims
     for pairs in benchmarks.sts:
         kept: Encoder = Remembered(encoder)
@@ -44,7 +44,7 @@ def measure_output_types(
     return found
 
 
-def with_quality(manifest: Manifest, found: Sequence[Found], references: References, dtype: Dtype) -> Manifest:
+def with_quality(manifest: Manifest, found: Sequence[SetResult], references: References, dtype: Dtype) -> Manifest:
     """The manifest with the sets that were found in place of those of the same name; sets of another kind stay.
 
     What was measured against another source model, or in another dtype, goes. Raises ValueError where a set has no
@@ -78,7 +78,7 @@ def with_quality(manifest: Manifest, found: Sequence[Found], references: Referen
     return manifest.model_copy(update={"quality": quality})
 
 
-def with_variant(quality: Quality, found: Iterable[Found], dtype: Dtype, output_type: str = "float") -> Quality:
+def with_variant(quality: Quality, found: Iterable[SetResult], dtype: Dtype, output_type: str = "float") -> Quality:
     """The quality with figures of another dtype or output type, beside those it has of that kind on other sets.
 
     Raises ValueError for a set that was not measured before, or is another one under its name.
@@ -97,7 +97,7 @@ def with_variant(quality: Quality, found: Iterable[Found], dtype: Dtype, output_
     return Quality.model_validate({**quality.model_dump(), "variants": [each.model_dump() for each in known.values()]})
 
 
-def measured_set(found: Found, reference_score: float) -> MeasuredSet:
+def measured_set(found: SetResult, reference_score: float) -> MeasuredSet:
     """A set as the manifest has it. Raises ValueError where the source model's score is nothing to take a share of."""
     if not reference_score > 0.005:
         raise ValueError(
@@ -116,7 +116,7 @@ def measured_set(found: Found, reference_score: float) -> MeasuredSet:
     )
 
 
-def _scored(found: Found) -> Scored:
+def _scored(found: SetResult) -> Scored:
     return Scored(scores=rounded(found.scores("alike")), queries=rounded(found.scores("queries")))
 
 

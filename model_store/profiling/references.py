@@ -15,8 +15,8 @@ from strata.model_store.bundle.manifest import MANIFEST_NAME, Manifest
 from strata.model_store.profiling.beir import RetrievalSet
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.encoders import SourceEncoder, Told, source_encoder
-from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.retrieval import measure_retrieval
+from strata.model_store.profiling.set_result import SetResult
 from strata.model_store.profiling.sts import StsPairs, measure_sts
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class SourceModel:
         return cache_folder() / "references" / f"{self._identity[:16]}-{each.sha256[:16]}.json"
 
 
-def known_references(manifest: Manifest, found: Sequence[Found]) -> References:
+def known_references(manifest: Manifest, found: Sequence[SetResult]) -> References:
     """Without a source model: the scores the manifest has of these sets, or the model's own full depth.
 
     Raises ValueError for a set that was not measured against the source model the other sets are shares of.

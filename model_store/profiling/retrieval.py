@@ -11,8 +11,8 @@ import torch
 from strata.model_store.encoding.reference import Vectors
 from strata.model_store.profiling.beir import RetrievalSet
 from strata.model_store.profiling.encoders import Encoder
-from strata.model_store.profiling.found import Cells, Floats, Found
 from strata.model_store.profiling.output_types import Told, as_floats
+from strata.model_store.profiling.set_result import Cells, Floats, SetResult
 
 _TOP = 10
 
@@ -24,7 +24,7 @@ def measure_retrieval(
     dims: Iterable[int],
     query_exits: Iterable[int] = (),
     told: Told = as_floats,
-) -> Found:
+) -> SetResult:
     """nDCG@10 of each query at every exit and dim: both sides at the exit, and queries on documents at the last exit.
 
     ``query_exits``: of queries on documents at the last exit (default: ``exits``). Every text is embedded once, and
@@ -46,7 +46,7 @@ def measure_retrieval(
             if same is None:
                 same = ranking.ndcg(told(queries[layers], layers, dim), told(documents[layers], layers, dim))
             alike[layers, dim] = same
-    return Found(
+    return SetResult(
         data.name, data.task, data.sha256, len(data.queries), len(data.documents), data.decides, alike, on_last
     )
 

@@ -13,13 +13,13 @@ from strata.model_store.bundle.quality import Scored
 from strata.model_store.bundle.registry import find
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.comparison import compare_sets
-from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.over_http import Server, ServerEncoder
 from strata.model_store.profiling.progress import Progress
 from strata.model_store.profiling.quality import with_variant
 from strata.model_store.profiling.retrieval import measure_retrieval
+from strata.model_store.profiling.set_result import SetResult
 from strata.model_store.profiling.sts import measure_sts
-from strata.model_store.profiling.writing import write_measured
+from strata.model_store.profiling.write_measured import write_measured
 
 
 def profile_server(args: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ def profile_server(args: argparse.Namespace) -> int:
     return int(not all(difference.reproduced for difference in differences))
 
 
-def _into_bundle(model: str, info: Mapping[str, Any], found: Sequence[Found]) -> int:
+def _into_bundle(model: str, info: Mapping[str, Any], found: Sequence[SetResult]) -> int:
     """Write the figures as those of the server's dtype. Raises ValueError where the server serves another model."""
     bundle = Bundle.open(find(model))
     manifest = bundle.manifest
@@ -56,14 +56,14 @@ def _into_bundle(model: str, info: Mapping[str, Any], found: Sequence[Found]) ->
     return 0
 
 
-def measure_server(server: Server, info: Mapping[str, Any], args: argparse.Namespace) -> list[Found]:
+def measure_server(server: Server, info: Mapping[str, Any], args: argparse.Namespace) -> list[SetResult]:
     """Every set at the exits and dims chosen, each text sent once for each of them."""
     benchmarks = Benchmarks.read(args)
     exits = _among("--exits", args.exits, info["query_exits"] if benchmarks.retrieval else info["exits"])
     dims = _among("--dims", args.dims, info["dims"])
     alike = [layers for layers in exits if layers]
     last = info["layers"]
-    found: dict[str, Found] = {}
+    found: dict[str, SetResult] = {}
     with Progress("through the server", benchmarks.characters * len(exits) * len(dims), args.quiet) as bar:
         for dim in dims:
             encoder = ServerEncoder(server, last, dim, bar.told)
@@ -74,7 +74,7 @@ def measure_server(server: Server, info: Mapping[str, Any], args: argparse.Names
     return list(found.values())
 
 
-def _keep(found: dict[str, Found], new: Found) -> None:
+def _keep(found: dict[str, SetResult], new: SetResult) -> None:
     old = found.get(new.name)
     found[new.name] = (
         new if old is None else replace(new, alike={**old.alike, **new.alike}, queries={**old.queries, **new.queries})
@@ -90,7 +90,7 @@ def _told(quality: Mapping[str, Any] | None) -> dict[str, Scored]:
     }
 
 
-def _show(found: Found) -> None:
+def _show(found: SetResult) -> None:
     scores = found.scores("alike")
     dims = list(next(iter(scores.values()), {}))
     rows = [[str(layers), *(f"{row[dim]:.1f}" for dim in dims)] for layers, row in scores.items()]

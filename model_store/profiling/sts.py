@@ -14,8 +14,8 @@ from strata.model_store.bundle.quality import SIMILARITY
 from strata.model_store.encoding.reference import Vectors, unit
 from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, text_field, tsv_rows
 from strata.model_store.profiling.encoders import Encoder
-from strata.model_store.profiling.found import Floats, Found, digest
 from strata.model_store.profiling.output_types import Told, as_floats
+from strata.model_store.profiling.set_result import Floats, SetResult, digest
 
 _COLUMNS = ("score", "sentence1", "sentence2")
 _SICK = {"relatedness_score": "score", "sentence_a": "sentence1", "sentence_b": "sentence2"}  # as SICK's files have it
@@ -86,14 +86,14 @@ def _named_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def measure_sts(
     encoder: Encoder, pairs: StsPairs, exits: Iterable[int], dims: Iterable[int], told: Told = as_floats
-) -> Found:
+) -> SetResult:
     """Cosines of ``pairs`` at every exit and dim, of vectors as they are ``told``."""
     exits, dims = tuple(exits), tuple(dims)
     vectors = encoder.encode(pairs.first + pairs.second, exits)
     half = len(pairs.first)
     units = {(e, d): told(v, e, d) for e, v in vectors.items() for d in dims}
     cells = {place: cosines(v[:half], v[half:], place[1]) for place, v in units.items()}
-    return Found(
+    return SetResult(
         pairs.name,
         pairs.task,
         pairs.sha256,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from strata.model_store.training.binned import Binned, bin_rows, binned_attention
+from strata.model_store.training.binned_attention import Binned, bin_rows, binned_attention
 from strata.model_store.training.packing import Packed
 
 PACKED = "strata_packed"

@@ -25,12 +25,12 @@ from strata.model_store.importing.architecture import most_tokens
 from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.heads import read_heads
+from strata.model_store.training.learning_rate import progress, rate
 from strata.model_store.training.objective import Memory, objective
 from strata.model_store.training.optimizer import Optimizer
 from strata.model_store.training.packing import Packed
 from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.ridge import fit_heads
-from strata.model_store.training.schedule import progress, rate
 from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.steps import Layout, Steps
 from strata.model_store.training.student import ExitHeads, Student

@@ -14,9 +14,9 @@ from strata.model_store.encoding.reference import unit
 from strata.model_store.profiling.beir import RetrievalSet, read_beir
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.encoders import ModelEncoder
-from strata.model_store.profiling.found import Found
 from strata.model_store.profiling.quality import measure_quality
 from strata.model_store.profiling.retrieval import measure_retrieval, ndcg_at_10
+from strata.model_store.profiling.set_result import SetResult
 from strata.model_store.profiling.sts import StsPairs, cosines, measure_sts, read_sts
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -30,7 +30,7 @@ def test_cosine_spearman_is_scipys() -> None:
         float(a[:8] @ b[:8] / np.linalg.norm(a[:8]) / np.linalg.norm(b[:8])) for a, b in zip(first, second, strict=True)
     ]
     cells = {(1, 8): cosines(first, second, 8)}
-    found = Found("pairs", "similarity", "0" * 64, 40, None, True, cells, people=people)
+    found = SetResult("pairs", "similarity", "0" * 64, 40, None, True, cells, people=people)
     assert found.scores("alike")[1][8] == pytest.approx(100 * spearmanr(by_hand, people).statistic)
 
 

@@ -21,9 +21,9 @@ from strata.model_store.encoding.forward import Lanes
 from strata.model_store.training import attention
 from strata.model_store.training.checkpoint import CHECKPOINT, CheckpointError
 from strata.model_store.training.launches import count_launches
+from strata.model_store.training.learning_rate import progress, rate
 from strata.model_store.training.packing import Packed, pack
 from strata.model_store.training.recipe import Recipe
-from strata.model_store.training.schedule import progress, rate
 from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.steps import Layout, Steps
 from strata.model_store.training.student import Student

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from strata.model_store.training.binned import bin_rows, binned_attention
+from strata.model_store.training.binned_attention import bin_rows, binned_attention
 
 CPU = torch.device("cpu")
 

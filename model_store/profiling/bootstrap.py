@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from strata.model_store.bundle.quality import Side, ToldApart
-from strata.model_store.profiling.found import Floats, Found
+from strata.model_store.profiling.set_result import Floats, SetResult
 
 SAMPLES, CONFIDENCE = 1000, 0.95
 _SEED = 1979
 
 
 def tell_apart(
-    found: Sequence[Found], references: Mapping[str, float], samples: int = SAMPLES, confidence: float = CONFIDENCE
+    found: Sequence[SetResult], references: Mapping[str, float], samples: int = SAMPLES, confidence: float = CONFIDENCE
 ) -> ToldApart:
     """Judge every task of the sets that decide, on its mean share; ``references``: the source model's score by set."""
     tables: dict[Side, dict[str, dict[int, dict[int, int]]]] = {"alike": {}, "queries": {}}
@@ -30,7 +30,7 @@ def tell_apart(
 
 
 def _beaten(
-    sets: Sequence[Found], side: Side, references: Mapping[str, float], samples: int, confidence: float
+    sets: Sequence[SetResult], side: Side, references: Mapping[str, float], samples: int, confidence: float
 ) -> dict[int, dict[int, int]]:
     """By dim, the exits that are beaten and by which; among several the one with the highest share."""
     cells = [cell for cell in sets[0].cells(side) if all(cell in each.cells(side) for each in sets)]

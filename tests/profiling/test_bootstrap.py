@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strata.model_store.profiling.found import Found
+from strata.model_store.profiling.bootstrap import tell_apart
 from strata.model_store.profiling.quality import measured_set
-from strata.model_store.profiling.told_apart import tell_apart
+from strata.model_store.profiling.set_result import SetResult
 
 QUERIES = 200
 RANDOM = np.random.default_rng(5)
 BASE = RANDOM.uniform(0.2, 0.9, QUERIES)  # nDCG of each query; they differ far more than exits do
 
 
-def searched(name: str, *exits: np.ndarray, decides: bool = True) -> Found:
+def searched(name: str, *exits: np.ndarray, decides: bool = True) -> SetResult:
     cells = {(layers, 32): items for layers, items in enumerate(exits, start=1)}
-    return Found(name, "search", "0" * 64, QUERIES, 900, decides, cells, dict(cells))
+    return SetResult(name, "search", "0" * 64, QUERIES, 900, decides, cells, dict(cells))
 
 
 def noise(size: float) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_pairs_are_drawn_with_their_scores() -> None:
     people = RANDOM.uniform(0, 5, QUERIES)
     good = people + noise(0.5)
     cells = {(1, 8): good, (2, 8): people + noise(4.0), (3, 8): good + noise(0.01)}
-    found = Found("pairs", "similarity", "0" * 64, QUERIES, None, True, cells, people=people)
+    found = SetResult("pairs", "similarity", "0" * 64, QUERIES, None, True, cells, people=people)
     assert tell_apart([found], {"pairs": 90.0}, samples=200).alike == {"similarity": {8: {2: 1}}}
 
 

@@ -20,7 +20,7 @@ SPEARMAN, NDCG = "cosine Spearman x 100", "nDCG@10 x 100"
 
 
 @dataclass(frozen=True)
-class Found:
+class SetResult:
     """A measured set. ``alike`` and ``queries`` hold, per item, the nDCG@10 of a query, or the cosine of a pair.
 
     ``people``: people's scores of the pairs, which the cosines are ranked against; None for search.
