@@ -27,7 +27,7 @@ class RequestContext:
     status: int = 0  # 0 until an answer has begun
     caller: Caller | None = None  # None on paths that are open to everybody
     body_bytes: int = 0  # of its body, counted as in flight until the request is over
-    upload_s: float = 0.0  # that the server waited for its body
+    upload_s: float = 0.0  # seconds that the server waited for its body
     facts: dict[str, object] = field(default_factory=dict)  # for the log: layers, dim, texts, tokens, the error
     stages: tuple[tuple[str, float, float], ...] = ()  # name, begin and end, as ``started`` counts
 

@@ -13,7 +13,8 @@ from strata.app.engine.batch import Batch
 Int32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
 
-_RANK = np.array([-1, -1 << 32])  # of a row's tokens and layers: the deepest first, then the longest
+# Weights of a row's tokens and layers in its sort key: the deepest rows come first, of those the longest.
+_RANK = np.array([-1, -1 << 32])
 
 
 @dataclass(frozen=True)

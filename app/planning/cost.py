@@ -21,9 +21,9 @@ _GAIN = 1e-7  # of the largest gain, under which another coefficient is not wort
 _PARTS = 7  # summands of a batch's time, as `Costs` has them
 
 
-@dataclass(slots=True)  # as all that is made for each request: frozen, it would take five times as long
+@dataclass(slots=True)  # not frozen: it is made for each request, and frozen it takes five times as long
 class Load:
-    """What of a batch takes time; rows count for each layer they are run through."""
+    """What of a batch takes time: counts, and sums over the layers that each row is run through."""
 
     layers: int = 0  # of its deepest row
     texts: int = 0
@@ -37,7 +37,7 @@ class Load:
         return self.with_texts(1, tokens, tokens * tokens, layers)
 
     def with_texts(self, texts: int, tokens: int, squares: int, layers: int) -> Load:
-        """The load with some texts more, of so many tokens in all and tokens squared in all, at one depth."""
+        """The load with ``texts`` more at one depth; ``tokens`` and ``squares`` (of tokens) are summed over them."""
         return Load(
             layers if layers > self.layers else self.layers,
             self.texts + texts,
@@ -79,9 +79,9 @@ class BatchBounds:
         return inf if self.texts is None else self.texts * self.text_tokens
 
 
-@dataclass(slots=True)  # likewise: made anew after each batch
+@dataclass(slots=True)  # not frozen: it is made after each batch
 class Costs:
-    """Seconds of a batch, for good: what the cost model knows at one moment."""
+    """A snapshot of the cost model: the seconds that each part of a `Load` takes. It does not change afterwards."""
 
     batch: float = 0.0
     layer: float = 0.0  # of the deepest row
@@ -90,7 +90,7 @@ class Costs:
     text_layer: float = 0.0
     token_layer: float = 0.0
     square_layer: float = 0.0
-    alone: float = 1.0  # times as long takes a batch that has the machine to itself: no other worker runs one
+    alone: float = 1.0  # factor on a batch that has the machine to itself: no other worker runs one
     spread: float = _SPREAD  # mean of |log(real / predicted)| of late: how far a prediction is out
 
     @property
@@ -127,7 +127,7 @@ class Costs:
         return np.asarray(tokens * (each + (fixed + bounds.gap_s) / np.maximum(fit, bounds.text_tokens)))
 
     def row(self, tokens: float, texts: float, layers: float, bounds: BatchBounds) -> float:
-        """The same for one; numpy would take five times as long."""
+        """As `rows`, of one request: numpy would take five times as long."""
         length = max(tokens / max(texts, 1e-9), 1.0)
         fixed = self.batch + self.layer * layers
         each = self.token + self.text / length

@@ -25,7 +25,7 @@ class Ask:
     space: str | None = None  # the vector space the answer must be in
     input_type: InputType | None = None  # a query or a document of a search; None: neither
     task: str | None = None  # by which quality is measured; None: the tier's, the server's, else the lowest
-    output_dtype: OutputType | None = None  # what the vectors are told as; None: float
+    output_dtype: OutputType | None = None  # type of the answer's numbers; None: float
 
     def deadline_s(self, usual: float | None) -> float | None:
         """From arrival to answer: the budget, else what is ``usual`` in the tier."""
@@ -42,10 +42,10 @@ class Terms:
     deadline_s: float | None = None  # from arrival to answer; None: whenever its turn comes
     tier: str = "default"
     input_type: InputType | None = None
-    task: str | None = None  # that was named; None: the lowest of those measured counts
-    index: int | None = None  # of a query: depth of the documents it may be searched among; None: its own
-    output_dtype: OutputType | None = None  # that the answer is told as, and its quality is of; None: float
-    threshold: float | None = None  # per-text exit: a text may leave before, where its vectors have settled
+    task: str | None = None  # the one named; None: the lowest of those measured counts
+    index: int | None = None  # depth of the documents that a query may be searched among; None: its own depth
+    output_dtype: OutputType | None = None  # type of the answer's numbers, and what ``quality`` is of; None: float
+    threshold: float | None = None  # cosine of two exits at which a text leaves by itself (`layers=auto`); None: never
     shares: tuple[float | None, ...] = field(init=False, repr=False, compare=False)  # of full quality, of each exit
 
     def __post_init__(self) -> None:

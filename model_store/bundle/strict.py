@@ -1,4 +1,4 @@
-"""What every part of a manifest is, exactly the fields this Strata knows and unchangeable, and what is wrong in one."""
+"""The base of every part of a manifest: no unknown fields, unchangeable; and how a fault in one is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who wants to know how far long work has come is told so many bytes at a time."""
+"""A callback for progress: long work calls it with the bytes it has read or written since the last call."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Watch = Callable[[int], None]
 
 
 def unwatched(size: int) -> None:
-    """Nobody looks."""
+    """The callback where nobody looks."""

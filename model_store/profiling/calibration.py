@@ -23,8 +23,8 @@ from strata.model_store.profiling.texts import Texts
 
 LEAST_COSINE = 0.995  # that int8 must keep to fp32, for every text at every exit
 _AIM = 0.997  # what is aimed at on the texts checked: there are others, and attention in bfloat16 takes a little, too
-_WIDE = 2  # more dense layers are left out of int8 at every attempt, the worst first,
-_MOST_WIDE = 1 / 3  # and at most so many of all
+_WIDE = 2  # dense layers that each attempt leaves out of int8 beyond the one before, the worst first
+_MOST_WIDE = 1 / 3  # share of all dense layers that may be left out
 _ALPHA = 0.5  # how much of the outliers moves into the weights (SmoothQuant, arXiv 2211.10438)
 Layer = tuple[int, str]  # a dense layer: block, part
 _CHECKED = 4  # one text in so many is kept for the check

@@ -40,9 +40,9 @@ class Recipe(BaseModel):
 
     # What goes into a step: texts, drawn until they have this many tokens.
     step_tokens: PositiveInt = 4096
-    passages: NonNegativeFloat = 0.3  # how often a passage is drawn, with one of its sentences as its query,
-    short_texts: NonNegativeFloat = 0.4  # how often a short text,
-    groups: NonNegativeFloat = 0.3  # and how often a pair or triplet
+    passages: NonNegativeFloat = 0.3  # weight of drawing a passage, with one of its sentences as its query
+    short_texts: NonNegativeFloat = 0.4  # weight of drawing a short text
+    groups: NonNegativeFloat = 0.3  # weight of drawing a pair or triplet
     max_tokens: PositiveInt = 512
     passage_chars: PositiveInt = 350  # a line this long is a passage
     joined_share: Share = 0.05  # passages made by joining neighbouring short lines
@@ -59,9 +59,9 @@ class Recipe(BaseModel):
 
     # The optimizer.
     learning_rate: PositiveFloat = 2.5e-4
-    matrix_rate: PositiveFloat = 2.0  # of the blocks' matrices, which Muon moves, as a multiple
-    head_rate: PositiveFloat = 3.0  # of the heads, likewise
-    query_rate: PositiveFloat = 8.0  # of their queries, likewise
+    matrix_rate: PositiveFloat = 2.0  # times learning_rate: rate of the blocks' matrices, which Muon moves
+    head_rate: PositiveFloat = 3.0  # times learning_rate: rate of the heads
+    query_rate: PositiveFloat = 8.0  # times learning_rate: rate of the heads' queries
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0
