@@ -36,6 +36,9 @@ settings.load_profile("bounded")
 
 # Triton's kernels are interpreted in this process: said before anything imports Triton, whose own functions ask once.
 os.environ["TRITON_INTERPRET"] = "1"
+# What is multiplied here is tiny: threads that share it wait for one another in loops, for more time than it takes, and
+# on a machine that has other work for many times as long. Said before anything imports torch or numpy has worked.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 _START_S = 60.0
 STRATA = (sys.executable, "-P", "-m", "strata.app.cli")
@@ -48,6 +51,11 @@ TINY_LAYERS, TINY_DIM = 4, 32
 def after(command: str) -> tuple[str, ...]:
     """The `strata` command, from a shell that has run ``command`` first."""
     return ("sh", "-c", f'{command} && exec "$@"', "sh", *STRATA)
+
+
+def open_files(soft: int, hard: int) -> str:
+    """What a forked server runs first to have these limits of open files."""
+    return f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
 
 
 class RunningServer:

@@ -38,15 +38,16 @@ def environment(home: str | None, **more: str) -> dict[str, str]:
     return kept | ({} if home is None else {"HOME": home}) | more
 
 
-def test_the_default_model_is_served(closed: Path, tmp_path: Path) -> None:
+def test_the_default_model_is_served(closed: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     def told(log: Path) -> object:
         return re.search(r" ready |strata serve:|Error", log.read_text())
 
     started: dict[Path, subprocess.Popen[bytes]] = {}
-    for home in (None, "", "/nowhere", str(closed)):
+    small = ("--model", str(tiny_bundle))  # for homes that differ in nothing else
+    for home, model in ((None, ()), ("", small), ("/nowhere", small), (str(closed), ())):
         log = tmp_path / f"{len(started)}.log"
         with log.open("wb") as sink:
-            command = [*PLAIN, *STRATA, "serve", "--port", "0", *SMALL]
+            command = [*PLAIN, *STRATA, "serve", *model, "--port", "0", *SMALL]
             started[log] = subprocess.Popen(command, stderr=sink, env=environment(home))
     try:
         for log in started:

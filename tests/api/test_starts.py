@@ -29,7 +29,7 @@ from strata.app.settings import Settings, SettingsError
 from strata.app.tiers import Tiers
 from strata.model_store.bundle.manifest import MANIFEST_NAME
 from tests.cluster import LINKS
-from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after
+from tests.conftest import SMALL, STRATA, RunningServer, ServerFactory, after, open_files
 from tests.endure.conftest import until
 from tests.model_store.folders import edit_json
 from tests.warm import Forked
@@ -346,11 +346,11 @@ def test_an_unknown_variable_is_named_with_the_one_it_resembles(start_server: Se
 
 
 def test_a_low_limit_of_open_files_is_a_warning(start_server: ServerFactory, tiny_bundle: Path) -> None:
-    server = start_server(tiny_bundle, strata=after("ulimit -n 300"))
+    server = start_server(tiny_bundle, first=open_files(300, 300))
     assert re.search(r"warning few_open_files connections=150 .*ulimit -n 65536", server.text())
 
 
-@pytest.mark.parametrize("files", [16, 40, 63])
+@pytest.mark.parametrize("files", [16, 63])
 def test_too_few_open_files_end_the_start_in_one_line(files: int, tiny_bundle: Path) -> None:
     command = [*after(f"ulimit -n {files}"), "serve", "--model", str(tiny_bundle), "--port", "0", *SMALL]
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)

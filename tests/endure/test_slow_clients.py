@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import RunningServer, ServerFactory, after
+from tests.conftest import RunningServer, ServerFactory, open_files
 from tests.endure.conftest import connect, connections_held, head, series, until
 
 CLIENT_S = 1.0  # --client-seconds; looked at once a second
@@ -186,7 +186,7 @@ def test_thousands_of_idle_and_half_open_connections_leave_others_served(
 def test_beyond_the_limit_of_files_the_longest_waiting_makes_room(
     start_server: ServerFactory, tiny_bundle: Path
 ) -> None:
-    server = start_server(tiny_bundle, strata=after("ulimit -n 400"))
+    server = start_server(tiny_bundle, first=open_files(400, 400))
     with ExitStack() as stack:
         crowd = [stack.enter_context(connect(server)) for _ in range(500)]
         # The fixture's client has a connection open that waits longer than all of them: it may be closed at any moment.
@@ -199,6 +199,7 @@ def test_beyond_the_limit_of_files_the_longest_waiting_makes_room(
 
 
 def test_the_soft_limit_of_files_is_raised(start_server: ServerFactory, tiny_bundle: Path) -> None:
-    server = start_server(tiny_bundle, strata=after("ulimit -Sn 200"))
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = start_server(tiny_bundle, first=open_files(200, allowed))
     soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     assert soft == min(hard, 65_536) if hard != resource.RLIM_INFINITY else soft == 65_536

@@ -59,7 +59,8 @@ def test_every_text_at_every_exit_is_true_to_the_reference(
     cases = [
         (Row(ids, exit_, dims[-1 - (i + exit_) % len(dims)]), at[exit_])
         for i, (ids, at) in enumerate(texts)
-        for exit_ in bundle.manifest.exits
+        for place, exit_ in enumerate(reversed(bundle.manifest.exits))
+        if i + 1 < len(texts) or place % 3 == 0  # the longest text, which has as many tokens as all others, at a third
     ]
     result = encoder(bundle, backend, dtype).run(Batch([row for row, _ in cases]))
     for (row, full), vector in zip(cases, result.vectors, strict=True):

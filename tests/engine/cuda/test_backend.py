@@ -57,8 +57,10 @@ def test_every_exit_gives_the_reference_vector(
         Row(draw.integers(5, 90, n).astype(np.int32), exits[i % len(exits)], (8, HIDDEN)[i % 2], i != 3)
         for i, n in enumerate((21, 2, 7, 3, 5))
     ]
-    ways = ("recorded", "in memory of its own")
-    for dtype, floor, those in ((torch.float32, 0.99999, ways), (torch.float16, 0.999, ways[:1])):
+    ways = [(torch.float32, 0.99999, ["recorded"])]
+    if queries or family in ("bert", "mpnet"):  # whose kernels are all that there are; memory is no family's business
+        ways = [(torch.float32, 0.99999, ["recorded", "in memory of its own"]), (torch.float16, 0.999, ["recorded"])]
+    for dtype, floor, those in ways:
         made = module.CudaBackend(bundle, dtype=dtype, device=torch.device("cpu"))
         for way in those:
             with monkeypatch.context() as patch:

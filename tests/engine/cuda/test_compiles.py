@@ -44,10 +44,16 @@ def compile(kernel, warps, **constants):
     print(kernel.__name__, constants, made.metadata.shared, text.count("wgmma.mma"), text.count("mma.sync"))
 
 size = dict(SIZE=384, WIDE=512)
-for positions in (True, False):
-    compile(k.embed, 2, **size, POSITIONS=positions)
-compile(k.add_norm, 2, **size, LINES=4, HAS_BIAS=True, KEEP=False)
-compile(k.add_norm, 2, **size, LINES=4, HAS_BIAS=False, KEEP=True)
+if dtype != "fp16":  # in which only what multiplies matrices differs from bf16
+    for positions in (True, False):
+        compile(k.embed, 2, **size, POSITIONS=positions)
+    compile(k.add_norm, 2, **size, LINES=4, HAS_BIAS=True, KEEP=False)
+    compile(k.add_norm, 2, **size, LINES=4, HAS_BIAS=False, KEEP=True)
+    for queries, first in ((True, False), (False, False), (False, True)):
+        lines = pool_lines(384, KINDS[dtype], mean=not queries)
+        compile(k.pool, 2, **size, COUNT=3 if queries else 1, QUERIES=queries, FIRST=first, LINES=lines)
+    for bias in (True, False):
+        compile(k.finish, 2, **size, HAS_BIAS=bias)
 for head, extra in (
     (32, dict(HALF=0, HALF_WIDE=16, REACH=0, WINDOW=0)),
     (64, dict(HALF=0, HALF_WIDE=16, REACH=511, WINDOW=0)),
@@ -57,14 +63,8 @@ for head, extra in (
     (queries, keys), warps = attention_blocks(head, KINDS[dtype])
     extra |= dict(QUERIES=queries, KEYS=keys, PRECISION="ieee" if dtype == "fp32" else "tf32")
     compile(k.attention, warps, HEADS=12, HEAD=head, WIDE=head, **extra)
-for queries, first in ((True, False), (False, False), (False, True)):
-    lines = pool_lines(384, KINDS[dtype], mean=not queries)
-    compile(k.pool, 2, **size, COUNT=3 if queries else 1, QUERIES=queries, FIRST=first, LINES=lines)
 if dtype != "fp32":
     compile(k.attend, 4, **size, COUNT=3, QUERIES=16, LINES=16)
-for bias in (True, False):
-    compile(k.finish, 2, **size, HAS_BIAS=bias)
-if dtype != "fp32":
     compile(product_gelu, 8, OUT=1536, IN=384, ROWS=128, COLUMNS=128, DEEP=64)
 """
 
