@@ -37,8 +37,8 @@ settings.load_profile("bounded")
 # Triton's kernels are interpreted in this process: said before anything imports Triton, whose own functions ask once.
 os.environ["TRITON_INTERPRET"] = "1"
 # What is multiplied here is tiny: threads that share it wait for one another in loops, for more time than it takes, and
-# on a machine that has other work for many times as long. Said before anything imports torch or numpy has worked.
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+# on a machine that has other work for many times as long. Said before anything imports torch.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 _START_S = 60.0
 STRATA = (sys.executable, "-P", "-m", "strata.app.cli")

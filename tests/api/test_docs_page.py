@@ -14,11 +14,20 @@ from tests.callers.test_keys import GOLD, TIERS
 from tests.conftest import RunningServer, ServerFactory
 
 
-@pytest.fixture
-def guarded(start_server: ServerFactory, tiny_bundle: Path, tmp_path: Path) -> RunningServer:
+@pytest.fixture(scope="module")
+def guarded(
+    start_session_server: ServerFactory, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> RunningServer:
     """Keys, and a port of its own for operations."""
-    (tmp_path / "tiers.toml").write_text(TIERS)
-    return start_server(tiny_bundle, "--tiers", str(tmp_path / "tiers.toml"), "--operations-port", "0")
+    tiers = tmp_path_factory.mktemp("guarded") / "tiers.toml"
+    tiers.write_text(TIERS)
+    return start_session_server(tiny_bundle, "--tiers", str(tiers), "--operations-port", "0")
+
+
+@pytest.fixture(scope="module")
+def behind(start_session_server: ServerFactory, tiny_bundle: Path) -> RunningServer:
+    """Under a path."""
+    return start_session_server(tiny_bundle, "--root-path", "/strata/")
 
 
 def test_the_page_names_no_other_host_and_has_all_it_names(client: httpx.Client) -> None:
@@ -101,12 +110,9 @@ def test_origins_that_are_named_may_call_it_with_a_key(start_server: ServerFacto
 
 
 @pytest.mark.parametrize("prefix", ["/strata", ""])
-def test_a_root_path_is_served_with_and_without_being_taken_off(
-    start_server: ServerFactory, tiny_bundle: Path, prefix: str
-) -> None:
-    server = start_server(tiny_bundle, "--root-path", "/strata/")
-    assert "Warning" not in server.text()
-    client = server.client
+def test_a_root_path_is_served_with_and_without_being_taken_off(behind: RunningServer, prefix: str) -> None:
+    assert "Warning" not in behind.text()
+    client = behind.client
     assert client.post(f"{prefix}/embed", json={"inputs": "a"}).status_code == 200
     assert client.get(f"{prefix}/v1/models/tiny").status_code == 200
     assert client.get(f"{prefix}/health").status_code == 200
