@@ -251,7 +251,7 @@ def start_session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[ServerFactory]:
-    """Starts servers that end with the test: ``start_server(bundle, *flags, env=..., strata=..., ready=True)``."""
+    """Starts servers that end with the test: ``start_server(bundle, *flags, env=..., first=..., ready=True)``."""
     yield from _factory(tmp_path)
 
 

@@ -123,10 +123,12 @@ def test_promise_6_memory_is_flat_under_load(strata: RunningServer) -> None:
                 job.result()
 
     load()
-    before = resident()
-    load()
-    assert before > 0
-    assert resident() < 1.02 * before
+    sizes = [resident()]
+    assert sizes[0] > 0
+    while len(sizes) < 2 or (sizes[-1] >= 1.01 * sizes[-2] and len(sizes) < 4):  # batches differ, and so do buffers
+        load()
+        sizes.append(resident())
+    assert sizes[-1] < 1.01 * sizes[-2], sizes
 
 
 def test_promise_7_liveness_never_waits_for_the_engine(start_server: ServerFactory, tiny_bundle: Path) -> None:

@@ -36,8 +36,8 @@ def test_its_sections_run_where_little_is_installed(tmp_path: Path) -> None:
     absent = {_NAMES.get(name, name) for name in packages - _THERE}
     assert "rich" in absent
     (tmp_path / "sitecustomize.py").write_text(_ABSENT.format(absent=absent), encoding="utf-8")
-    source = tiny_encoder(tmp_path / "source", "bert", layers=12)
-    import_model(source, tmp_path / "bundle", overrides=Overrides(pooling="mean", exits=(1, 3, 6, 12), dims=(16, 32)))
+    source = tiny_encoder(tmp_path / "source", "bert", layers=6)
+    import_model(source, tmp_path / "bundle", overrides=Overrides(pooling="mean", exits=(1, 3, 6), dims=(16, 32)))
     options = ("--device", "cpu", "--batch", "8", "--seconds", "0.01", "--dtypes", "bfloat16")
     sections = ("--sections", "machine", "checks", "speed", "server", "profile")
     command = ("loadtest", "gpu", *options, *sections, "--", "--model", str(tmp_path / "bundle"))
