@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from tests.balancer.conftest import Balancer, free_ports
 from tests.balancer.debian import Program
 from tests.balancer.load import LARGE, Load
 from tests.conftest import RunningServer, ServerFactory
+from tests.endure.conftest import until
 
 Start = Callable[[int], RunningServer]
 
@@ -60,39 +62,33 @@ def test_a_killed_replica_costs_no_client_an_error_and_comes_back(
     balancer: Balancer, replicas: list[RunningServer], start: Start
 ) -> None:
     with Load(balancer.url) as load, Load(balancer.url, 1, body=LARGE) as large:
-        time.sleep(1)
+        until(lambda: min(served(balancer)[f"replica-{i}"] for i in (0, 1)) > 0 and load.answered > 30, 60)
         before = served(balancer)
-        assert before["replica-0"] > 0
-        assert before["replica-1"] > 0
         replicas[0].process.kill()
         replicas[0].process.wait()
         killed = time.monotonic()
         balancer.await_up(1)
         assert time.monotonic() - killed < 2
-        time.sleep(0.5)
-        assert served(balancer)["replica-1"] > before["replica-1"], "the other one carries on"
+        until(lambda: served(balancer)["replica-1"] > before["replica-1"], 20)  # the other one carries on
         replicas[0] = start(replicas[0].port)
         balancer.await_up(2)
         back = served(balancer)["replica-0"]
-        time.sleep(1)
-        assert served(balancer)["replica-0"] > back, "it gets its share again"
+        until(lambda: served(balancer)["replica-0"] > back, 20)  # it gets its share again
+        until(lambda: load.answered > 50 and large.answered > 2, 60)
     assert load.failures + large.failures == []
-    assert load.answered > 50
-    assert large.answered > 2
     assert int(balancer.rows()["BACKEND"]["wretr"]) > 0, "some request was in the killed replica's hands"
 
 
 def test_a_rolling_restart_fails_no_request(balancer: Balancer, replicas: list[RunningServer], start: Start) -> None:
     with Load(balancer.url) as load, Load(balancer.url, 1, body=LARGE) as large:
         for i, replica in enumerate(replicas):
-            time.sleep(0.5)
+            until(partial(lambda before: load.answered > before + 10, load.answered), 60)
             assert replica.stop() == 0
             replicas[i] = start(replica.port)
             replicas[i].await_ready()
             balancer.await_up(2)
+        until(lambda: load.answered > 50 and large.answered > 2, 60)
     assert load.failures + large.failures == []
-    assert load.answered > 50
-    assert large.answered > 2
 
 
 def test_without_a_replica_the_balancer_says_so(balancer: Balancer, replicas: list[RunningServer]) -> None:
