@@ -13,6 +13,7 @@ import onnxruntime as ort
 from strata.app.engine.attention import is_local, rotary_table
 from strata.app.engine.backends.bins import Pack, attention_bias, pack_rows
 from strata.app.engine.cpu import byte_steps
+from strata.app.engine.encoder import Backend
 from strata.app.engine.exits import exit_form, finish
 from strata.app.engine.flat import FlatBatch, Index, Int32, Layout, layout_of
 from strata.app.engine.weights import (
@@ -50,7 +51,7 @@ class _State:
     pooled: list[Array]  # vectors of the rows that left, [rows, full_dim] at each exit
 
 
-class OnnxBackend:
+class OnnxBackend(Backend):
     """Weightless graphs from the bundle, with weights given to each session from the mapped safetensors."""
 
     by_length = True
@@ -114,7 +115,6 @@ class OnnxBackend:
         return state
 
     def leave(self, state: _State, begin: int, layers: int) -> _State:
-        """As the protocol says."""
         state.pooled.append(self.look(state, begin, layers))
         kept = []
         for part in state.parts:
@@ -128,14 +128,12 @@ class OnnxBackend:
         return state
 
     def answer(self, state: _State) -> Array:
-        """As the protocol says."""
         flat = state.flat
         vectors = np.concatenate(state.pooled[::-1])  # the last to leave are the first rows
         finish(vectors, flat.dims, flat.normalize)
         return vectors[np.argsort(flat.order)]
 
     def look(self, state: _State, begin: int, layers: int) -> Array:
-        """As the protocol says."""
         vectors = []
         for part in state.parts:
             skip = min(begin, part.layout.rows)
@@ -161,7 +159,6 @@ class OnnxBackend:
         return vectors @ head["weight"].T + head["bias"] if head else vectors
 
     def take(self, state: _State, rows: Index) -> _State:
-        """As the protocol says."""
         kept, begin = [], 0
         for part in state.parts:
             mine = rows[(rows >= begin) & (rows < begin + part.layout.rows)] - begin
@@ -175,15 +172,12 @@ class OnnxBackend:
         return state
 
     def sizes(self, most: int) -> list[int]:
-        """As the protocol says."""
         return []
 
     def healthy(self) -> bool:
-        """As the protocol says."""
         return True
 
     def padding(self, state: _State) -> int:
-        """As the protocol says."""
         return sum(part.pack.padding for part in state.parts)
 
 

@@ -54,7 +54,7 @@ class _State:
     pooled: list[torch.Tensor]  # vectors of the rows that left, [rows, full_dim] at each exit
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """Plain torch; weights are held once, in ``dtype``."""
 
     by_length = True
@@ -102,14 +102,12 @@ class TorchBackend:
 
     @torch.inference_mode()
     def blocks(self, first: int, last: int, state: _State) -> _State:
-        """As the protocol says."""
         for index in range(first, last):
             state.hidden = self._blocks.block(index, state.hidden, state.place)
         return state
 
     @torch.inference_mode()
     def leave(self, state: _State, begin: int, layers: int) -> _State:
-        """As the protocol says."""
         state.pooled.append(self._pool(state, begin, layers))
         if begin == 0:
             return state
@@ -121,7 +119,6 @@ class TorchBackend:
         return self._exits.pool(lines, starts - starts[0], layers)
 
     def answer(self, state: _State) -> Array:
-        """As the protocol says."""
         flat = state.flat
         pooled = state.pooled[::-1]  # the last to leave are the first rows
         vectors: Array = (pooled[0] if len(pooled) == 1 else torch.cat(pooled)).cpu().numpy()
@@ -130,27 +127,22 @@ class TorchBackend:
 
     @torch.inference_mode()
     def look(self, state: _State, begin: int, layers: int) -> Array:
-        """As the protocol says."""
         vectors: Array = self._pool(state, begin, layers).cpu().numpy()
         return vectors
 
     @torch.inference_mode()
     def take(self, state: _State, rows: Index) -> _State:
-        """As the protocol says."""
         layout, tokens = state.layout.take(rows)
         hidden = state.hidden[torch.from_numpy(tokens).to(self._device)]
         return self._state(hidden, layout, state.flat, state.pooled)
 
     def healthy(self) -> bool:
-        """As the protocol says."""
         return self._device.type != "cuda" or cuda_works(self._device)
 
     def sizes(self, most: int) -> list[int]:
-        """As the protocol says."""
         return self._blocks.sizes(most)
 
     def padding(self, state: _State) -> int:
-        """As the protocol says."""
         return self._blocks.padding(state.place)
 
 

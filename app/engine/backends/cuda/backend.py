@@ -17,6 +17,7 @@ from strata.app.engine.backends.cuda.graphs import BUCKETS, ROW_BUCKETS, Recorde
 from strata.app.engine.backends.cuda.ops import Embedding
 from strata.app.engine.backends.torch_backend import cuda_works
 from strata.app.engine.batch import Batch, Row
+from strata.app.engine.encoder import Backend
 from strata.app.engine.flat import FlatBatch, Index, Int32, Layout, flatten, layout_of
 from strata.app.engine.weights import Array
 from strata.model_store.bundle.bundle import Bundle
@@ -33,7 +34,7 @@ class _State:
     batch_rows: int
 
 
-class CudaBackend:
+class CudaBackend(Backend):
     """Hidden states stay in place; rows that leave are places that are no longer computed.
 
     On a device that is no GPU, as under Triton's interpreter, nothing is recorded and the rest is the same.
@@ -57,7 +58,6 @@ class CudaBackend:
 
     @torch.inference_mode()
     def embed(self, flat: FlatBatch) -> _State:
-        """As the protocol says."""
         layout = flat.layout
         if layout.rows <= _ROWS and layout.tokens <= _PLACES:
             buffers = self._common
@@ -71,7 +71,6 @@ class CudaBackend:
 
     @torch.inference_mode()
     def blocks(self, first: int, last: int, state: _State) -> _State:
-        """As the protocol says."""
         places, recorded = self._places(state), self._recorded(state)
         for index in range(first, last):
             self._run(("block", index, places), recorded, partial(self._blocks, index, state.buffers, places))
@@ -95,7 +94,6 @@ class CudaBackend:
 
     @torch.inference_mode()
     def leave(self, state: _State, begin: int, layers: int) -> _State:
-        """As the protocol says."""
         buffers, rows, places = state.buffers, state.layout.rows, self._places(state)
         recorded = self._recorded(state)
         if recorded and self._exits.reads_places(layers):
@@ -114,12 +112,10 @@ class CudaBackend:
         return state
 
     def answer(self, state: _State) -> Array:
-        """As the protocol says."""
         return self._staging.receive(state.buffers.answers[: state.batch_rows])
 
     @torch.inference_mode()
     def look(self, state: _State, begin: int, layers: int) -> Array:
-        """As the protocol says."""
         starts = state.layout.starts[begin:]
         hidden = state.buffers.hidden[starts[0] : starts[-1]]
         return self._staging.receive(
@@ -128,7 +124,7 @@ class CudaBackend:
 
     @torch.inference_mode()
     def take(self, state: _State, rows: Index) -> _State:
-        """As the protocol says; what the device knows of rows that leave is not kept, since these are looked at."""
+        """The state of these rows alone. The device keeps nothing of the others: `look` has read them."""
         buffers, device = state.buffers, self._device
         layout, tokens = state.layout.take(rows)
         left = _State(buffers, layout, layout.rows)
@@ -141,15 +137,12 @@ class CudaBackend:
         return left
 
     def sizes(self, most: int) -> list[int]:
-        """As the protocol says."""
         return []
 
     def healthy(self) -> bool:
-        """As the protocol says."""
         return self._device.type != "cuda" or cuda_works(self._device)
 
     def padding(self, state: _State) -> int:
-        """As the protocol says."""
         return self._places(state) - state.layout.tokens
 
     @torch.inference_mode()
