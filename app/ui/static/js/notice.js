@@ -39,7 +39,7 @@ function words(error) {
     case 500:
       return ["The engine failed on this", error.message];
     default:
-      return ["Not like this", error.message];
+      return ["This request cannot be met", error.message];
   }
 }
 

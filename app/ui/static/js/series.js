@@ -1,6 +1,6 @@
 // Five small time series with one time axis, drawn by uPlot (vendored: see vendor/).
 
-import { computed, given, h, ms } from "./dom.js";
+import { computed, given, h, ms, plural } from "./dom.js";
 
 const HEIGHT = 92;
 const AXIS = 20; // more, for the chart that carries the time axis
@@ -60,7 +60,7 @@ const whole = (value) => (value === null || value === undefined ? "–" : String
 
 function most(layers = {}) {
   const [best] = Object.entries(layers).sort(([, a], [, b]) => b - a);
-  return best ? `${best[0]} layers` : "–";
+  return best ? plural(Number(best[0]), "layer") : "–";
 }
 
 function mean(layers = {}) {
