@@ -112,10 +112,9 @@ class Tokenizer:
     """
 
     def __init__(self, bundle: Path, manifest: Manifest, *, workers: int, default_prompt_name: str | None) -> None:
-        self._rust = read_tokenizer(bundle)
+        self._rust = read_tokenizer(bundle, lowercase=manifest.lowercase)
         check_vocabulary(bundle, self._rust, manifest)
         self._words = WordIds(self._rust)
-        self._lowercase = manifest.lowercase
         self._vocabulary = manifest.architecture.vocab_size
         self.max_tokens = manifest.max_tokens
         self.prompts: Mapping[str, str] = manifest.prompts
@@ -166,8 +165,8 @@ class Tokenizer:
                 return [self._given(row, how.place(index, count), how) for index, row in enumerate(ids)]
             texts = [self._rust.decode(row) for row in ids]
         texts = self._cut(texts, how)
-        if prompt or self._lowercase:
-            texts = [self._prepared(text, prompt) for text in texts]
+        if prompt:
+            texts = [prompt + text for text in texts]
         found = await self._looked_up(texts)
         if rest := [text for text, ids in zip(texts, found, strict=True) if ids is None]:
             others = iter(await self._tokenized(rest, timeout_s))
@@ -225,7 +224,7 @@ class Tokenizer:
     ) -> list[list[Token]]:
         """The tokens of every text, uncut, with where each lies in the text. Raises TextRefused, TokenizerBusy."""
         prompt = self._prompt(prompt_name or self._default_prompt_name)
-        texts = [self._prepared(text, prompt) for text in inputs]
+        texts = [prompt + text for text in inputs]
 
         def encode() -> list[list[Token]]:
             found = self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)
@@ -273,10 +272,6 @@ class Tokenizer:
             encoded = self._rust.encode_batch_fast(texts[at : at + step])
             found += [np.array(encoding.ids, np.int32) for encoding in encoded]
         return found
-
-    def _prepared(self, text: str, prompt: str) -> str:
-        text = prompt + text
-        return text.lower() if self._lowercase else text
 
     def _fitted(self, ids: TokenIds, place: str, how: Encode) -> TokenIds:
         """The ids of one text, cut from the side asked for; special tokens stay."""

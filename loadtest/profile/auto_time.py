@@ -75,7 +75,6 @@ def judged(auto: AutoExit, savings: Sequence[Saving]) -> AutoExit:
 
 
 def _tokens(bundle: Bundle, texts: Sequence[str]) -> list[TokenIds]:
-    tokenizer = read_tokenizer(bundle.path)
-    cased = [text.lower() for text in texts] if bundle.manifest.lowercase else list(texts)
+    tokenizer = read_tokenizer(bundle.path, lowercase=bundle.manifest.lowercase)
     limit = bundle.manifest.max_tokens
-    return [np.array(e.ids[:limit], np.int32) for e in tokenizer.encode_batch_fast(cased)]
+    return [np.array(e.ids[:limit], np.int32) for e in tokenizer.encode_batch_fast(list(texts))]

@@ -28,7 +28,7 @@ class EngineEncoder:
         self.layers = bundle.manifest.architecture.layers
         threads = torch.get_num_threads()
         self._backend = torch_backend.build(bundle, dtype=dtype, device="cpu", threads=threads)
-        self._tokenizer = read_tokenizer(bundle.path)
+        self._tokenizer = read_tokenizer(bundle.path, lowercase=bundle.manifest.lowercase)
         self._tokenizer.enable_truncation(bundle.manifest.max_tokens)
         self._told = told
 
@@ -38,8 +38,7 @@ class EngineEncoder:
         """Vectors [texts, full dim] by exit, neither cut nor normalised."""
         m = self._manifest
         prompted = [prompt_text(m.prompts, m.default_prompt, input_type) + text for text in texts]
-        cased = [text.lower() for text in prompted] if m.lowercase else prompted
-        rows = [np.array(e.ids, np.int32) for e in self._tokenizer.encode_batch_fast(cased)]
+        rows = [np.array(e.ids, np.int32) for e in self._tokenizer.encode_batch_fast(prompted)]
         found = {exit_: np.empty((len(rows), m.full_dim), np.float32) for exit_ in exits}
         for some in buckets([len(row) for row in rows], _BATCH_TOKENS):
             flat = flatten(Batch([Row(rows[i], self.layers, m.full_dim) for i in some]))

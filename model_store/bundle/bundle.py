@@ -88,8 +88,11 @@ class Bundle:
         return (self.path / GRAPHS / f"{name}.onnx").read_bytes()
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of the bundle at ``path``, which neither cuts nor pads. Raises BundleError."""
+def read_tokenizer(path: Path, *, lowercase: bool = False) -> Tokenizer:
+    """The tokenizer of the bundle at ``path``, which neither cuts nor pads. Raises BundleError.
+
+    ``lowercase``: as the manifest has it; see `lower_case`.
+    """
     from tokenizers import Tokenizer  # here: looking at a manifest should not wait for it
 
     try:
@@ -98,7 +101,21 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise BundleError(f"{path / TOKENIZER}: cannot be loaded: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if lowercase:
+        lower_case(tokenizer)
     return tokenizer
+
+
+def lower_case(tokenizer: Tokenizer) -> None:
+    """Let the tokenizer lower-case words, and leave the special tokens that a text spells out: as do_lower_case does.
+
+    Lower-casing the text itself would turn "[MASK]" into words, and a Greek sigma at a word's end into another letter.
+    """
+    from tokenizers.normalizers import BertNormalizer, Lowercase, Sequence
+
+    own = tokenizer.normalizer
+    if not (isinstance(own, BertNormalizer) and own.lowercase):
+        tokenizer.normalizer = Lowercase() if own is None else Sequence([Lowercase(), own])
 
 
 def check_vocabulary(path: Path, tokenizer: Tokenizer, manifest: Manifest) -> None:

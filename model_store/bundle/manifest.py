@@ -138,7 +138,7 @@ class Manifest(Strict):
     head_queries: HeadQueries = 0  # attention-pooled vectors a head reads; 0: the pooled one
     head_size: PositiveInt | None = None  # length of a head's output where it differs from hidden_size
     max_tokens: PositiveInt  # longest input in tokens, special tokens included
-    lowercase: bool = False  # lower-case the text before the tokenizer sees it
+    lowercase: bool = False  # words are lower-cased; special tokens that a text spells out are not
     prompts: dict[str, str] = Field(default_factory=dict)
     default_prompt: str | None = None
     quality: Quality | None = None

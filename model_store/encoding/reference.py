@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from strata.model_store.bundle.bundle import HEADS, read_manifest
+from strata.model_store.bundle.bundle import HEADS, lower_case, read_manifest
 from strata.model_store.bundle.manifest import MANIFEST_NAME, ExitNorm, Pooling
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.encoding.forward import Lanes, MicroBatch
@@ -53,14 +53,15 @@ class ReferenceEncoder:
         self.pooling: Pooling = _pooling(folder)
         self.prompts: Mapping[str, str] = {}
         self.prompt = ""  # before texts that are for nothing in particular
-        self.lowercase = False
         self.max_tokens = min(int(self.tokenizer.model_max_length), int(self.model.config.max_position_embeddings))
         self._heads: dict[int, dict[str, Tensor]] = {}
         if (folder / MANIFEST_NAME).exists():
             manifest = read_manifest(folder)
             self.exits, self.exit_norm, self.pooling = manifest.exits, manifest.exit_norm, manifest.pooling
             self.prompts, self.max_tokens = manifest.prompts, manifest.max_tokens
-            self.lowercase, self.dim = manifest.lowercase, manifest.full_dim
+            self.dim = manifest.full_dim
+            if manifest.lowercase:
+                lower_case(self.tokenizer.backend_tokenizer)
             self.prompt = manifest.prompts.get(manifest.default_prompt or "", "")
         if (folder / HEADS).exists():
             self._load_heads(TensorFile(folder / HEADS))
@@ -79,8 +80,7 @@ class ReferenceEncoder:
         done. Exit 0 is the embedding layer through its own head.
         """
         wanted = tuple(exits) or self.exits
-        cased = [text.lower() for text in texts] if self.lowercase else texts
-        rows = tokenize(self.tokenizer, cased, self.max_tokens)
+        rows = tokenize(self.tokenizer, texts, self.max_tokens)
         lanes = Lanes(len(os.sched_getaffinity(0)) if self.device.type == "cpu" else 1, self.device, precision)
         batches = lanes.micro_batches(rows, int(self.tokenizer.pad_token_id or 0), _BATCH_TOKENS[self.device.type])
         found: dict[int, Vectors] = {}

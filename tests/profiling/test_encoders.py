@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from strata.app.tokenizer import Encode, Tokenizer
 from strata.loadtest.profile.engine_encoder import EngineEncoder
-from strata.model_store.bundle.bundle import Bundle
+from strata.model_store.bundle.bundle import Bundle, read_tokenizer
 from strata.model_store.encoding.reference import Vectors, unit
 from strata.model_store.importing import import_model
 from strata.model_store.profiling.encoders import ModelEncoder, SourceEncoder
@@ -20,6 +22,13 @@ from tests.tiny_models import TinyFamily, texts, tiny_sentence_model
 
 CPU = torch.device("cpu")
 TEXTS = texts(4, seed=3)
+CASED = {
+    "type": "BertNormalizer",
+    "clean_text": True,
+    "handle_chinese_chars": True,
+    "strip_accents": None,
+    "lowercase": False,
+}
 PROMPTS = [
     ({"query": "the river ", "passage": "a harbour "}, None),
     ({"search_query": "the river ", "corpus": "a harbour "}, None),
@@ -61,6 +70,25 @@ def test_texts_longer_than_the_originals_positions_are_cut_as_an_import_cuts_the
     theirs, ours = vectors(source, long), vectors(ModelEncoder(tmp_path / "bundle", CPU), long)
     source.close()
     np.testing.assert_allclose(theirs[None], ours[None], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+def test_words_are_lower_cased_and_special_tokens_are_not(tmp_path: Path, family: TinyFamily) -> None:
+    base = tiny_sentence_model(tmp_path / "base", family, layers=1)
+    if family == "bert":
+        edit_json(base / "tokenizer.json", normalizer={**CASED})
+    edit_json(base / "sentence_bert_config.json", do_lower_case=True)
+    manifest = import_model(base, tmp_path / "bundle")
+    text, lower = "The OLD River [MASK] ΟΔΟΣ", "the old river [MASK] οδοσ"  # letter by letter: no final sigma
+    if family != "bert":
+        lower = lower.lower()  # no special token there
+    served = Tokenizer(tmp_path / "bundle", manifest, workers=1, default_prompt_name=None)
+    found = asyncio.run(served.encode([text], Encode(truncate=True)))
+    served.close()
+    plain = read_tokenizer(tmp_path / "bundle")
+    assert found[0].tolist() == plain.encode(lower).ids != plain.encode(text).ids
+    reference = ModelEncoder(tmp_path / "bundle", CPU).reference
+    assert reference.tokenizer(text)["input_ids"] == found[0].tolist()
 
 
 def test_the_engine_lowers_the_prompts_case_too(tmp_path: Path) -> None:
