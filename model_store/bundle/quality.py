@@ -12,8 +12,13 @@ from strata.model_store.bundle.strict import Strict
 
 SIMILARITY, SEARCH = "similarity", "search"
 
-Task = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+TASK = r"^[a-z][a-z0-9_-]{0,31}$"
+TASK_TOLD = "a task is 1 to 32 lower-case letters, digits, _ and -, the first a letter"
+SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$"
+SET_NAME_TOLD = "a set's name is 1 to 64 letters of ASCII, digits, spaces and . _ -, the first a letter or digit"
+
+Task = Annotated[str, StringConstraints(pattern=TASK)]
+SetName = Annotated[str, StringConstraints(pattern=SET_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Scores = dict[NonNegativeInt, dict[PositiveInt, float]]  # scores[exit][dim]
 Dtype = Literal["float32", "bfloat16", "float16", "int8"]

@@ -100,16 +100,30 @@ def _judgements(path: Path) -> dict[str, dict[str, int]]:
 
 def _triples(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """Row number, query id, document id and score, in whatever order the header has them."""
-    order = [0, 1, 2]
+    order: list[int] = []
     for number, fields in tsv_rows(path, quoted=True):
         if len(fields) < len(_HEADER):
             refuse(path, number, f"has {len(fields)} fields; expected {', '.join(_HEADER)}, separated by tabs")
-        names = [field.strip().lower() for field in fields]
-        if number == 1 and set(_HEADER) <= set(names):
-            order = [names.index(name) for name in _HEADER]
-        elif number > 1 or fields[2].strip().lstrip("-").isdigit():  # else a header of other names, as BEIR skips it
-            query, document, score = (fields[place] for place in order)
-            yield number, query, document, score
+        if not order:
+            names = [field.strip().lower() for field in fields]
+            named = set(_HEADER) <= set(names)
+            order = [names.index(name) for name in _HEADER] if named else [0, 1, 2]
+            if not named and len(fields) > len(_HEADER):  # TREC's own files have a field between query and document
+                refuse(
+                    path, number, f"has {len(fields)} fields and names none; name {', '.join(_HEADER)} in the first row"
+                )
+            if named or not _is_number(fields[2]):  # a header of other names is skipped, as BEIR does
+                continue
+        query, document, score = (fields[place] for place in order)
+        yield number, query, document, score
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _warn(path: Path, count: int, what: str) -> None:

@@ -73,6 +73,10 @@ class Benchmarks:
             folder, split = _split(path)
             retrieval.append(replace(read_beir(folder, split, name), task=task or SEARCH))
         names = [each.name for each in sts] + [each.name for each in retrieval]
+        for pairs in sts:
+            _refuse_unwritable("--sts", pairs.name, pairs.task)
+        for data in retrieval:
+            _refuse_unwritable("--beir", data.name, data.task)
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two sets are called {twice[0]}; give one of them another name, as NAME={twice[0]}")
         if unknown := sorted(set(args.tell_only) - set(names)):
@@ -81,6 +85,16 @@ class Benchmarks:
             [replace(each, decides=each.name not in args.tell_only) for each in sts],
             [replace(each, decides=each.name not in args.tell_only) for each in retrieval],
         )
+
+
+def _refuse_unwritable(option: str, name: str, task: str) -> None:
+    """Refuse what no manifest takes, before all is measured. Raises ValueError."""
+    from strata.model_store.bundle.quality import SET_NAME, SET_NAME_TOLD, TASK, TASK_TOLD
+
+    if not re.fullmatch(SET_NAME, name):
+        raise ValueError(f"{option} {name[:100]!r}: {SET_NAME_TOLD}; give it another, as NAME=PATH")
+    if not re.fullmatch(TASK, task):
+        raise ValueError(f"{option} {task[:100]!r}: {TASK_TOLD}")
 
 
 def _parted(argument: str) -> tuple[str | None, str | None, str]:

@@ -61,6 +61,9 @@ def test_a_folder_with_everything_that_does_not_fit(tmp_path: Path, caplog: pyte
     [
         ("query-id\tcorpus-id\tscore\nq\td\thigh\n", r"test\.tsv, row 2: score is 'high'; expected a whole number"),
         ("query-id\tcorpus-id\tscore\nq d 1\n", r"test\.tsv, row 2: has 1 fields; expected query-id, corpus-id, score"),
+        ("q\t0\td\t1\n", r"test\.tsv, row 1: has 4 fields and names none; name query-id, corpus-id, score"),
+        ("q\t0\t7\t1\n", "row 1: has 4 fields and names none"),  # read as it stands: document 0, and 7 its score
+        ("qid\titer\tdocid\trel\nq\t0\t7\t1\n", "row 1: has 4 fields and names none"),
         ("query-id\tcorpus-id\tscore\nq\td\t0\n", "no query of the split 'test' has a relevant document"),
     ],
 )
@@ -91,6 +94,8 @@ def test_columns_go_by_their_names_and_a_header_may_be_absent(tmp_path: Path) ->
     for qrels in (
         "\ufeffscore\tquery-id\tcorpus-id\n2\tq\td\n",
         "q\td\t2\n",
+        "q\td\t2.0\n",
+        "\nquery-id\tcorpus-id\tscore\nq\td\t2\n",
         "qid\tdocid\trel\nq\td\t2\n",
         "query-id\tcorpus-id\tscore\nq\td\t2.0\n",
     ):

@@ -276,6 +276,8 @@ def test_what_cannot_be_measured_is_told_in_a_line(
         ((bundle, "--dims", "8"), "--exits and --dims go with --url"),
         ((bundle, "--sts", f"A={sts}", "--beir", f"A={sts.parent}"), "corpus.jsonl"),
         ((bundle, "--sts", f"A={sts}", "--sts", f"A={sts}"), "two sets are called A"),
+        ((bundle, "--sts", f"Größe={sts}"), "--sts 'Größe': a set's name is 1 to 64 letters of ASCII"),
+        ((bundle, "--sts", f"{'a' * 33}:A={sts}"), f"--sts {'a' * 33!r}: a task is 1 to 32 lower-case letters"),
         ((bundle, "--sts", f"A={sts}", "--tell-only", "B"), "--tell-only B: the sets are A"),
         (("--url", "http://127.0.0.1:9"), "it needs --sts or --beir"),
         (("--url", "http://127.0.0.1:9", "--sts", sts), "http://127.0.0.1:9: "),
