@@ -69,15 +69,18 @@ def write_dense(dense: Source, folder: Path, architecture: Architecture) -> Head
     path = dense.file("model.safetensors")
     if path is None:
         raise RefusedError(f"{name}: holds no model.safetensors; pickled weights are not opened")
-    file = open_tensors(path)
     layers, size = architecture.layers, config.get("out_features")
     if not isinstance(size, int) or size < 1:
         raise RefusedError(f"{name}/config.json: out_features {size!r} is not a size")
     weight_spec = TensorSpec("linear.weight", (size, architecture.hidden_size))
-    weight = read_checked(file, "linear.weight", weight_spec)._replace(name=f"heads.{layers}.weight")
-    if "linear.bias" in file.names():
-        bias = read_checked(file, "linear.bias", TensorSpec("linear.bias", (size,)))
-    else:
-        bias = StoredTensor("", np.zeros(size, _NUMPY_NAMES[weight.dtype]), weight.dtype)
+    try:
+        file = open_tensors(path)
+        weight = read_checked(file, "linear.weight", weight_spec)._replace(name=f"heads.{layers}.weight")
+        if "linear.bias" in file.names():
+            bias = read_checked(file, "linear.bias", TensorSpec("linear.bias", (size,)))
+        else:
+            bias = StoredTensor("", np.zeros(size, _NUMPY_NAMES[weight.dtype]), weight.dtype)
+    except RefusedError as error:  # names the file alone, which the encoder's is called, too
+        raise RefusedError(f"{name}/{error}") from error
     write_safetensors(folder / HEADS, [weight, bias._replace(name=f"heads.{layers}.bias")])
     return Heads((layers,), size)

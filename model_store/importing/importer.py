@@ -164,7 +164,8 @@ def _exits(architecture: Architecture, overrides: Overrides) -> tuple[tuple[int,
     layers = architecture.layers
     exits = tuple(sorted({*(overrides.exits or ()), layers}))
     if exits[0] < 1 or exits[-1] > layers:
-        raise RefusedError(f"exits {', '.join(map(str, exits))}: this encoder has layers 1 to {layers}")
+        given = ",".join(map(str, overrides.exits or ()))
+        raise RefusedError(f"--exits {given}: this encoder has layers 1 to {layers}")
     if architecture.pre_norm and len(exits) > 1 and overrides.exit_norm is None:
         raise RefusedError(
             f"{architecture.family} has a final norm, and its early exits may have been trained with or without it; "
@@ -183,8 +184,9 @@ def _pooling(sentence: SentenceConfig, source: Source) -> Pooling:
 
 
 def _dims(config: dict[str, object], sentence: SentenceConfig, overrides: Overrides, full_dim: int) -> tuple[int, ...]:
-    given = overrides.dims
+    given, where = overrides.dims, "--dims"
     if given is None:
+        where = "config.json: matryoshka_dimensions"
         listed = config.get("matryoshka_dimensions") or ()
         if not isinstance(listed, list | tuple) or not all(isinstance(dim, int) for dim in listed):
             raise RefusedError(f"config.json: matryoshka_dimensions {listed!r} is not a list of lengths")
@@ -198,7 +200,8 @@ def _dims(config: dict[str, object], sentence: SentenceConfig, overrides: Overri
             )
     dims = tuple(sorted({*given, full_dim}))
     if dims[0] < 1 or dims[-1] > full_dim:
-        raise RefusedError(f"dims {', '.join(map(str, dims))}: vectors of this model have 1 to {full_dim} elements")
+        told = ",".join(map(str, given))
+        raise RefusedError(f"{where} {told}: vectors of this model have 1 to {full_dim} elements")
     return dims
 
 

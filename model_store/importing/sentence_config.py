@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from strata.model_store.bundle.manifest import Pooling
 from strata.model_store.importing.refusal import RefusedError
 from strata.model_store.importing.source import Source
+
+logger = logging.getLogger(__name__)
 
 _MAIN = "config_sentence_transformers.json"
 # Names that sentence-transformers has used for the encoder's own settings.
@@ -25,6 +28,7 @@ _OLD_POOLING = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_OWN = "sentence_transformers."
 _ORDERS = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Dense"])  # and Normalize after either
 
 
@@ -90,7 +94,29 @@ def _modules(source: Source, modules: Any) -> tuple[list[str], list[str]]:
             f"{source.path / 'modules.json'}: the modules {' > '.join(kinds)} cannot be served; supported are "
             "Transformer > Pooling, then Dense or not, then Normalize or not"
         )
+    if code := _own_code(ordered):
+        logger.warning(
+            "modules.json names code of the folder's own (%s), which is not run: it is taken as the plain %s of "
+            "sentence-transformers",
+            code,
+            code.rsplit(".", 1)[-1],
+        )
     return kinds, folders
+
+
+def refuse_own_modules(source: Source) -> None:
+    """Refuse a folder whose modules bring code: some releases of sentence-transformers run it unasked. RefusedError."""
+    modules = source.json("modules.json")
+    if code := _own_code(modules if isinstance(modules, list) else []):
+        raise RefusedError(
+            f"{source.path / 'modules.json'}: names code of the folder's own ({code}), which is never run. If it adds "
+            f"nothing, name sentence_transformers.models.{code.rsplit('.', 1)[-1]} in its place"
+        )
+
+
+def _own_code(modules: list[Any]) -> str | None:
+    kinds = [str(module.get("type")) for module in modules if isinstance(module, dict)]
+    return next((kind[:100] for kind in kinds if not kind.startswith(_OWN)), None)
 
 
 def _pooling(config: Any, name: str, prompts: dict[str, str]) -> Pooling:

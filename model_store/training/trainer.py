@@ -22,6 +22,8 @@ from tqdm import tqdm
 from strata.model_store.encoding.forward import Lanes
 from strata.model_store.encoding.precision import pick_device, pick_precision
 from strata.model_store.importing.architecture import most_tokens
+from strata.model_store.importing.sentence_config import refuse_own_modules
+from strata.model_store.importing.source import Source
 from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.heads import read_heads
@@ -96,6 +98,9 @@ class Trainer:
         room = most_tokens(backbone.config.to_dict())
         if room is not None and recipe.max_tokens > room:
             raise ValueError(f"--max-tokens {recipe.max_tokens}: the teacher {teacher or base} has {room} positions")
+        if "dims" in recipe.model_fields_set and max(recipe.dims, default=0) > full:
+            given = ",".join(map(str, recipe.dims))
+            raise ValueError(f"--dims {given}: vectors of this model have 1 to {full} elements")
         self.dims = (*(d for d in recipe.dims if d < full), full)
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
         self.memory = Memory.empty(full, recipe.bank, self.device)
@@ -297,6 +302,7 @@ def _last_layer(model: SentenceTransformer) -> tuple[int]:
 
 def load_model(path: str, device: torch.device) -> SentenceTransformer:
     """A local sentence-transformers (or plain transformers) folder in float32; nothing is fetched, no remote code."""
+    refuse_own_modules(Source(Path(path)))
     kwargs: dict[str, Any] = {"dtype": torch.float32}
     return SentenceTransformer(path, device=str(device), local_files_only=True, model_kwargs=kwargs)
 

@@ -13,6 +13,8 @@ import torch
 
 from strata.model_store.importing import Overrides, RefusedError, import_model
 from strata.model_store.importing.importer import check_importable
+from strata.model_store.profiling.encoders import SourceEncoder
+from strata.model_store.training.trainer import load_model
 from tests.model_store.folders import Tensors, edit_json, edit_tensors
 from tests.tiny_models import TinyFamily, tiny_sentence_model, write_json
 
@@ -87,6 +89,10 @@ def _shard_elsewhere(source: Path) -> None:
         (_config(vocab_size=60), r"token id \d+ has no row in the word embeddings, which have 60"),
         (_config(layer_norm_eps=float("inf")), "norm_eps|cannot be served"),
         (_config(matryoshka_dimensions="all"), "matryoshka_dimensions 'all' is not a list"),
+        (
+            _config(matryoshka_dimensions=[8, 64]),
+            "config.json: matryoshka_dimensions 8,64: vectors .* 1 to 32",
+        ),
         # What comes after it.
         (_modules("Transformer"), "the modules Transformer cannot be served"),
         (_modules("Transformer", "Pooling", "LayerNorm"), "LayerNorm cannot be served"),
@@ -229,6 +235,30 @@ def test_code_that_a_folder_brings_is_neither_run_nor_kept(source: Path, tmp_pat
     assert not list((tmp_path / "m").rglob("*.py"))
     for name in ("config.json", "tokenizer_config.json"):
         assert "auto_map" not in (tmp_path / "m" / name).read_text()
+
+
+def test_modules_of_the_folders_own_are_told_and_never_run(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (source / "custom_st.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Transformer: ...\n")
+    listed = json.loads((source / "modules.json").read_text())
+    listed[0]["type"] = "custom_st.Transformer"
+    (source / "modules.json").write_text(json.dumps(listed))
+    import_model(source, tmp_path / "m")
+    assert "code of the folder's own (custom_st.Transformer), which is not run" in caplog.text
+    refused = r"custom_st.Transformer\), which is never run"
+    with pytest.raises(RefusedError, match=refused):
+        SourceEncoder(source, torch.device("cpu"))
+    with pytest.raises(RefusedError, match=refused):
+        load_model(str(source), torch.device("cpu"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_dense_modules_file_is_told_by_its_folder(tmp_path: Path) -> None:
+    source = tiny_sentence_model(tmp_path / "source", "bert", layers=1, dense=24)
+    edit_json(source / "2_Dense" / "config.json", out_features=48)
+    with pytest.raises(RefusedError, match=r"^2_Dense/model.safetensors: linear.weight has shape \(24, 32\)"):
+        import_model(source, tmp_path / "m")
 
 
 def test_an_existing_destination_is_kept_unless_replaced(source: Path, tmp_path: Path) -> None:

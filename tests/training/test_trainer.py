@@ -201,6 +201,16 @@ def test_a_teacher_that_reads_shorter_texts_or_has_another_padding_is_refused(
         Student(load_model(str(other), torch.device("cpu")))
 
 
+def test_dims_longer_than_the_vector_are_refused_where_they_were_asked_for(
+    tiny_bert: Path, tmp_path: Path, lines: LineSource
+) -> None:
+    asked = RECIPE.model_copy(update={"dims": (8, 64)})
+    with pytest.raises(ValueError, match="--dims 8,64: vectors of this model have 1 to 32 elements"):
+        Trainer(asked, str(tiny_bert), tmp_path, [lines], [])
+    usual = Recipe(**RECIPE.model_dump(include={"step_tokens", "max_tokens", "precision"}))
+    assert Trainer(usual, str(tiny_bert), tmp_path, [lines], []).dims == (32,)
+
+
 def test_what_no_lane_takes_has_all_their_cores() -> None:
     before = torch.get_num_threads()
     lanes = Lanes(3, torch.device("cpu"), "fp32")
