@@ -24,6 +24,7 @@ from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.comparison import compare_agreement, compare_references, compare_sets, other_sets
 from strata.model_store.profiling.output_types import calibrated
 from strata.model_store.profiling.picture import draw
+from strata.model_store.profiling.progress import no_other_bars
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.profiling.write_measured import write_measured
 
@@ -33,6 +34,7 @@ def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
 
     Status 1 where ``--check`` finds a figure not reproduced, or nothing to compare.
     """
+    no_other_bars()
     benchmarks = Benchmarks.read(args)  # a fault in a file is told before minutes are spent
     bundle = Bundle.open(find(args.model))
     old, progress = bundle.manifest, not args.quiet

@@ -25,7 +25,7 @@ from strata.model_store.importing.sentence_config import SentenceConfig, read_se
 from strata.model_store.importing.sentence_files import write_sentence_files
 from strata.model_store.importing.source import JSON_LIMIT, Source
 from strata.model_store.importing.staging import staged
-from strata.model_store.importing.tokenizer import copy_tokenizer, tokenizer_limit
+from strata.model_store.importing.tokenizer import copy_tokenizer, special_tokens, tokenizer_limit
 from strata.model_store.importing.weights import write_encoder
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,9 @@ def check_importable(source: Path, max_tokens: int) -> None:
     if not config:
         raise RefusedError(f"{sentence.encoder.path}: holds no config.json")
     architecture = read_architecture(config)
-    _max_tokens(sentence, config, Overrides(max_tokens=max_tokens))
     with tempfile.TemporaryDirectory() as folder:
         _copy_texts(sentence.encoder, Path(folder), config, architecture)
+        _max_tokens(sentence, config, Overrides(max_tokens=max_tokens), Path(folder))
 
 
 def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: str, watch: Watch) -> Manifest:
@@ -105,7 +105,7 @@ def _make_bundle(source: Source, folder: Path, overrides: Overrides, made_with: 
             heads=heads.exits,
             head_queries=heads.queries,
             head_size=None if full_dim == architecture.hidden_size else full_dim,
-            max_tokens=_max_tokens(sentence, config, overrides),
+            max_tokens=_max_tokens(sentence, config, overrides, folder),
             lowercase=sentence.lowercase,
             prompts=sentence.prompts,
             default_prompt=sentence.default_prompt,
@@ -221,8 +221,21 @@ def _write_heads(
     return write_dense(sentence.dense, folder, architecture)
 
 
-def _max_tokens(sentence: SentenceConfig, config: dict[str, object], overrides: Overrides) -> int:
-    """The longest input: what was asked for, else what the folder says, never more than there are positions."""
+def _max_tokens(sentence: SentenceConfig, config: dict[str, object], overrides: Overrides, folder: Path) -> int:
+    """The longest input: what was asked for, else what the source says, never more than there are positions.
+
+    ``folder`` holds the tokenizer. Raises RefusedError, also where nothing of a text would be left.
+    """
+    found = _told_tokens(sentence, config, overrides)
+    if found <= (special := special_tokens(folder)):
+        raise RefusedError(
+            f"an input of {found} tokens holds nothing of a text: the tokenizer adds {special} of its own; give "
+            f"--max-tokens {special + 1} or more"
+        )
+    return found
+
+
+def _told_tokens(sentence: SentenceConfig, config: dict[str, object], overrides: Overrides) -> int:
     bound = most_tokens(config)
     if overrides.max_tokens is not None:
         if bound is not None and overrides.max_tokens > bound:

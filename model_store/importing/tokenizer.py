@@ -45,6 +45,11 @@ def copy_tokenizer(source: Source, folder: Path, architecture: Architecture) -> 
     _check(folder / TOKENIZER, architecture)
 
 
+def special_tokens(folder: Path) -> int:
+    """How many tokens the tokenizer of ``folder`` adds to a text."""
+    return _load(folder / TOKENIZER).num_special_tokens_to_add(is_pair=False)
+
+
 def tokenizer_limit(source: Source) -> int | None:
     """``model_max_length`` of the tokenizer, in tokens, where it says one."""
     length = source.object("tokenizer_config.json").get("model_max_length")

@@ -121,12 +121,14 @@ def has_onnx() -> bool:
 
 def _train(args: argparse.Namespace, work: Path) -> None:
     from strata.model_store.importing.importer import check_importable
+    from strata.model_store.profiling.progress import no_other_bars
     from strata.model_store.training.finish import Origin, finish
     from strata.model_store.training.launches import count_launches
     from strata.model_store.training.record import WEIGHTS, RunRecord
     from strata.model_store.training.trainer import device_name
     from strata.model_store.training.writer import write_student
 
+    no_other_bars()
     if args.output.exists():
         raise ValueError(f"{args.output} exists; name a folder that does not")
     name = args.name or args.output.name
@@ -145,6 +147,8 @@ def _train(args: argparse.Namespace, work: Path) -> None:
         if args.teacher and not Path(args.teacher).is_dir():  # else a hub would be asked for it
             raise ValueError(f"--teacher {args.teacher}: not a folder; name one that holds a model")
         trainer = _trainer(args, recipe, work)
+        if args.dims and max(args.dims) > (full := trainer.dims[-1]):  # a recipe's are those of models of any length
+            raise ValueError(f"--dims {','.join(map(str, args.dims))}: vectors of this model have 1 to {full} elements")
         if args.count_launches:
             print(f"{count_launches(trainer)} launches a step")
             return

@@ -98,9 +98,6 @@ class Trainer:
         room = most_tokens(backbone.config.to_dict())
         if room is not None and recipe.max_tokens > room:
             raise ValueError(f"--max-tokens {recipe.max_tokens}: the teacher {teacher or base} has {room} positions")
-        if "dims" in recipe.model_fields_set and max(recipe.dims, default=0) > full:
-            given = ",".join(map(str, recipe.dims))
-            raise ValueError(f"--dims {given}: vectors of this model have 1 to {full} elements")
         self.dims = (*(d for d in recipe.dims if d < full), full)
         self.optimizer = Optimizer(self.student, recipe, self.lanes)
         self.memory = Memory.empty(full, recipe.bank, self.device)
@@ -114,14 +111,14 @@ class Trainer:
     def train(self, progress_bar: bool = True) -> Student:
         """Run to the end of the schedule, from the folder's checkpoint if there is one; returns the student.
 
-        An interrupt ends it after the step it is in, with a checkpoint, as KeyboardInterrupt.
+        An interrupt or SIGTERM ends it after the step it is in, with a checkpoint, as KeyboardInterrupt.
         """
         self.begin()
         began, saved, before = time.monotonic(), time.monotonic(), self.position.seconds
         total = None if self.recipe.steps is None and self.recipe.minutes else self.recipe.most_steps
         bar = tqdm(total=total, initial=self.position.step, unit="step", disable=not progress_bar)
         made = self.steps.ahead(range(self.position.step, self.recipe.most_steps), self.workers)
-        with bar, _Log(self.folder / LOG) as log, _interruptible() as interrupted:
+        with bar, _Log(self.folder / LOG, self.position.step) as log, _interruptible() as interrupted:
             while (done := self._progress()) < 1.0 and not interrupted.is_set():
                 record = self.step(next(made), rate(done, self.recipe.warmup))
                 self.position.step += 1
@@ -131,6 +128,7 @@ class Trainer:
                 if log.last:
                     bar.set_postfix(loss=f"{log.last['loss']:.3f}", done=f"{100 * done:.1f}%")
                 if time.monotonic() - saved > 60 * self.checkpoint_minutes:
+                    log.write()  # or a run killed after it would have told of fewer steps than it kept
                     self.save()
                     saved = time.monotonic()
         self.save()
@@ -244,8 +242,13 @@ class Trainer:
 class _Log:
     """Records of steps, as lines of JSON; kept back a few steps, since to read a loss is to wait for a GPU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, step: int) -> None:
+        """Go on after ``step``: what a killed run told of later steps is told again, and may end within a line."""
         self._path = path
+        if path.exists():
+            told = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = (line for line in told if line.endswith("\n"))
+            path.write_text("".join(line for line in whole if json.loads(line)["step"] <= step), encoding="utf-8")
         self._held: list[dict[str, Any]] = []
         self.last: dict[str, Any] = {}
 
@@ -254,7 +257,7 @@ class _Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write()
+        self.write()
         self._file.close()
         if not self._path.stat().st_size:  # a run that ended before its first step has nothing to tell
             self._path.unlink()
@@ -263,11 +266,12 @@ class _Log:
         """Take a step's record. Raises ValueError where a loss is not a number."""
         self._held.append(record)
         if len(self._held) >= _LOG_EVERY:
-            self._write()
+            self.write()
             if not self.last["loss"] < float("inf"):
                 raise ValueError(f"the loss of step {self.last['step']} is {self.last['loss']}: try a lower rate")
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what was kept back."""
         for record in self._held:
             self.last = {n: round(v.item() if isinstance(v, Tensor) else v, 5) for n, v in record.items()}
             self._file.write(json.dumps(self.last) + "\n")
@@ -277,22 +281,28 @@ class _Log:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Meanwhile the first interrupt sets the event and no more; the second is as any."""
+    """Meanwhile the first interrupt, or the SIGTERM of a batch system or a container, sets the event and no more; the
+    second is as any."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # where Python hears of no signals
         yield interrupted
         return
-    usual = signal.getsignal(signal.SIGINT)
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
     def note(*_: object) -> None:
         interrupted.set()
-        signal.signal(signal.SIGINT, usual)
+        restore()
 
-    signal.signal(signal.SIGINT, note)
+    for number in usual:
+        signal.signal(number, note)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, usual)
+        restore()
 
 
 def _last_layer(model: SentenceTransformer) -> tuple[int]:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from strata.model_store.bundle.prompts import prompt_for, prompt_text
 from strata.model_store.importing import Overrides, RefusedError, import_model
+from strata.model_store.importing.importer import check_importable
 from tests.model_store.folders import edit_json, sentence_vectors
 from tests.tiny_models import texts, tiny_sentence_model, write_json
 
@@ -74,6 +75,10 @@ def test_the_longest_input(source: Path, tmp_path: Path) -> None:
     assert import_model(source, tmp_path / "b", overrides=Overrides(max_tokens=512)).max_tokens == 512
     with pytest.raises(RefusedError, match="--max-tokens 513: this encoder has 512 positions"):
         import_model(source, tmp_path / "c", overrides=Overrides(max_tokens=513))
+    with pytest.raises(RefusedError, match=r"an input of 2 tokens holds nothing of a text.* --max-tokens 3 or more"):
+        import_model(source, tmp_path / "c", overrides=Overrides(max_tokens=2))
+    with pytest.raises(RefusedError, match="an input of 1 tokens holds nothing of a text"):
+        check_importable(source, 1)  # before training
     edit_json(source / "tokenizer_config.json", model_max_length=10**30)  # how transformers says "no limit"
     assert import_model(source, tmp_path / "d").max_tokens == 512
     edit_json(source / "sentence_bert_config.json", max_seq_length=64)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
+from transformers.utils import logging
 
 from strata.app.cli import main
 from strata.model_store.bundle import latency
@@ -183,7 +184,9 @@ def test_shares_are_of_the_source_model_and_a_check_works_its_scores_out_again(
     """The source as sentence-transformers has it: with its prompts, in lower case, and through its Dense module."""
     base = tiny_sentence_model(tmp_path / "base", "bert", layers=2, dense=24, prompts={"query": "the old river "})
     sets = ("--sts", f"Pairs={sts}", "--beir", f"Half={beir}@dev", "--base", base)
+    logging.enable_progress_bar()  # as in a process of its own
     assert profile(bundle, "--no-latency", "--no-agreement", *sets) == 0
+    assert "%|" not in capsys.readouterr().err, "--quiet means no bar of any library"
     quality = read_manifest(bundle).quality
     assert quality is not None
     assert (quality.reference, set(quality.sets)) == ("random weights at full depth", {"Pairs", "Half"})

@@ -238,6 +238,8 @@ def test_a_run_that_does_not_begin_leaves_no_folder(
     (tmp_path / "one.txt").write_text("a\n")
     options = ("--text", tmp_path / "one.txt", "--recipe", tmp_path / "recipe.json", "--max-tokens", 40)
     assert "at least two texts" in refusal(capsys, tiny_bert, tmp_path / "out", *options)
+    told = refusal(capsys, tiny_bert, tmp_path / "out", *options, "--dims", "8,64")
+    assert "--dims 8,64: vectors of this model have 1 to 32 elements" in told
     assert not (tmp_path / "out.work").exists()
     (tmp_path / "mine").mkdir()
     refusal(capsys, tiny_bert, tmp_path / "out", *options, "--work", tmp_path / "mine")

@@ -27,7 +27,7 @@ from strata.model_store.training.recipe import Recipe
 from strata.model_store.training.sources import GroupSource, LineSource
 from strata.model_store.training.steps import Layout, Steps
 from strata.model_store.training.student import Student
-from strata.model_store.training.trainer import LOG, Trainer, load_model
+from strata.model_store.training.trainer import LOG, Trainer, _interruptible, load_model
 from tests.endure.conftest import until
 from tests.tiny_models import FAMILIES, TinyFamily, texts, tiny_sentence_model
 
@@ -73,6 +73,8 @@ def test_resumed_run_ends_with_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         halted.train(progress_bar=False)
     assert torch.load(tmp_path / "halves" / CHECKPOINT)["position"]["step"] == 12, "the step it was in is kept, too"
+    with (tmp_path / "halves" / LOG).open("a") as log:
+        log.write('{"step": 13, "loss": 1}\n{"step": 14, "lo')  # what a run that was killed told after its checkpoint
     resumed = trainer(tiny_bert, tmp_path / "halves", RECIPE, lines, pairs)
     assert resumed.train(progress_bar=False) is resumed.student
     for name, tensor in whole.state_dict().items():
@@ -80,6 +82,19 @@ def test_resumed_run_ends_with_the_same_weights(
     assert resumed.position.texts > 24 * 5
     steps = [json.loads(line)["step"] for line in (tmp_path / "halves" / LOG).read_text().splitlines()]
     assert steps == list(range(1, 25))
+
+
+def test_a_sigterm_ends_a_run_as_an_interrupt_does() -> None:
+    heard: list[int] = []
+    usual = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with _interruptible() as interrupted:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupted.wait(1)
+            os.kill(os.getpid(), signal.SIGTERM)  # the second is as any
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def test_steps_made_ahead_are_the_same(tiny_bert: Path, tmp_path: Path, lines: LineSource, pairs: GroupSource) -> None:
@@ -199,16 +214,6 @@ def test_a_teacher_that_reads_shorter_texts_or_has_another_padding_is_refused(
     other = tiny_sentence_model(tmp_path / "other", "roberta", layers=1, pad_token_id=0)
     with pytest.raises(ValueError, match=r"other: config.json's pad_token_id is 0, the tokenizer pads with id 1"):
         Student(load_model(str(other), torch.device("cpu")))
-
-
-def test_dims_longer_than_the_vector_are_refused_where_they_were_asked_for(
-    tiny_bert: Path, tmp_path: Path, lines: LineSource
-) -> None:
-    asked = RECIPE.model_copy(update={"dims": (8, 64)})
-    with pytest.raises(ValueError, match="--dims 8,64: vectors of this model have 1 to 32 elements"):
-        Trainer(asked, str(tiny_bert), tmp_path, [lines], [])
-    usual = Recipe(**RECIPE.model_dump(include={"step_tokens", "max_tokens", "precision"}))
-    assert Trainer(usual, str(tiny_bert), tmp_path, [lines], []).dims == (32,)
 
 
 def test_what_no_lane_takes_has_all_their_cores() -> None:
