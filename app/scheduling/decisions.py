@@ -17,6 +17,7 @@ from strata.app.scheduling.backlog import Backlogs
 from strata.app.scheduling.batching import Choice, form
 from strata.app.scheduling.curves import LEVELS, Curves
 from strata.app.scheduling.depths import choose
+from strata.app.scheduling.foreseen import coming
 from strata.app.scheduling.last_refused import LastRefused
 from strata.app.scheduling.learnt import Flow, Learnt
 from strata.app.scheduling.limits import Limits
@@ -176,16 +177,16 @@ class Decisions:
         """Let in a newcomer without a deadline."""
         now, tokens, texts = self._clock(), sum(lengths), len(lengths)
         snapshot, work = self._arrived(terms, tokens, texts, flow, now)
-        if not self.queue:
-            return Entry(0.0, True, math.inf, self._expected(snapshot, terms, lengths, (0.0, 0.0), math.inf))
-        capacity, own = snapshot.capacity, self.queue.flow_tokens[flow] + tokens
+        capacity, ahead = snapshot.capacity, self.queue.flow_tokens[flow]
         # Flows of work without a deadline take turns: what waits of another is before this one as far as it is no more.
-        before = own - tokens + sum(min(held, own) for name, held in self.queue.flow_tokens.items() if name != flow)
-        part = min(self._unhurried_part(flow), self._policy.unhurried_share)
-        latest_s = self._policy.patience_s + work * own / tokens / (part * capacity.workers)
-        seconds = self._expected(snapshot, terms, lengths, (before / capacity.bounds.text_tokens, before), math.inf)
-        seconds = max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s))
-        return Entry(0.0, True, math.inf, seconds)
+        others = sum(min(held, ahead + tokens) for name, held in self.queue.flow_tokens.items() if name != flow)
+        before = (ahead + others) / capacity.bounds.text_tokens, ahead + others
+        seconds = self._expected(snapshot, terms, lengths, before, math.inf)
+        # At the latest when it is due, at the pace of its flow's share.
+        work = capacity.costs.row(tokens, texts, terms.exits[-1], capacity.bounds)
+        own_s = work / (min(self._unhurried_part(flow), self._policy.unhurried_share) * capacity.workers)
+        latest_s = max(self._policy.patience_s, own_s * ahead / tokens) + own_s
+        return Entry(0.0, True, math.inf, max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s)))
 
     def _date(self, request: Admitted, last: float | None) -> float:
         """`pace.dated`, now."""
@@ -287,15 +288,13 @@ class Decisions:
     def _behind_those_to_come(self, seconds: float, snapshot: Snapshot) -> float:
         """Of what takes ``seconds`` if nobody came: when those with a deadline go first who come before it is done.
 
-        At the present depth.
+        As deep as they may: what would be left for others by less depth they take.
         """
-        taken = before = 0.0
+        taken, long_s = 0.0, self._policy.patience_s
         for kind in snapshot.expected:
-            if kind.deadline_s < seconds:
-                part = kind.rates[0] * kind.work(min(max(self.depth, kind.floor), kind.top)) / snapshot.capacity.workers
-                taken += part
-                before += part * kind.deadline_s
-        return (seconds - before) / (1 - taken) if taken < 1 else math.inf
+            if kind.deadline_s < long_s:
+                taken += coming(kind.rates, 0.0, long_s) / long_s * kind.top_work / snapshot.capacity.workers
+        return seconds / (1 - taken) if taken < 1 else math.inf
 
     def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
         """What a request on these terms would get if it came now."""
