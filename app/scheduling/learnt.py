@@ -34,7 +34,7 @@ _TURNS = 2.0
 _LAG_S = 0.3  # over which turns are averaged
 
 _ANSWER = 0.05  # weight of the newest answer in how far a tier's predictions are out,
-_FIRST_ANSWERS = 1.0  # over how many, but
+_FIRST_ANSWERS = 3.0  # over how many, but
 _ANSWER_MOST = 0.3  # of which no more than this counts: what most of them take is told, not the average
 
 Flow = tuple[str, str]  # tier, and the caller in it

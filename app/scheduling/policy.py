@@ -30,7 +30,7 @@ class Policy:
     others_least: float = 0.65  # of their shares, that others may come to use while one waits that always is beyond its
     others_begin: float = 0.85  # the same while its flow begins: others may begin with it,
     begins_s: float = 0.75  # which is known by then
-    patience_s: float = 10.0  # a request without a deadline is due so long after it came, at the soonest
+    patience_s: float = 2.0  # a request without a deadline is due so long after it came, at the soonest
     unhurried_share: float = 0.5  # of the engine, the most that a flow's work without a deadline is promised,
     unhurried_least: float = 0.1  # and of its share at least, whatever its tier sends with one
     unhurried_lag_s: float = 1.0  # of its pace that it catches up, if it was kept waiting
