@@ -16,7 +16,7 @@ from strata.app.scheduling.queue import Columns
 from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot, deepest
 from strata.app.scheduling.take_snapshot import take_snapshot
 from strata.loadtest.simulation.traffic import Call, simulate
-from tests.scheduling.callers import EXITS, mean_depth, poisson, terms
+from tests.scheduling.callers import EXITS, FULL_PER_S, mean_depth, poisson, terms
 
 COSTS = Costs(token_layer=1e-4)  # a text of ten tokens takes a millisecond a layer
 UNKNOWN = (None,) * len(EXITS)
@@ -141,6 +141,20 @@ def test_predictions_follow_what_answers_take(workers: int) -> None:
                 ratios[call.terms.tier].append(call.predicted_s / call.seconds)
     for name, found in ratios.items():
         assert 0.75 <= np.median(found) <= 1.25, name
+
+
+@pytest.mark.parametrize(("load", "texts"), [(1.0, 1), (1.0, 20), (4.0, 1)])
+def test_who_has_no_deadline_is_told_how_long_those_with_one_will_keep_it_waiting(load: float, texts: int) -> None:
+    """By the depth of the moment they seemed to leave time, or none for ever: 1.3 to 4.7 times what it took."""
+    hurried = poisson(load * FULL_PER_S, 25, terms(EXITS, 0.5, "app"), seed=1)
+    calls = [
+        Call(call.at, (30,) * texts, call.terms)
+        for call in poisson(0.3 * FULL_PER_S / texts, 25, terms((12,), None, "bulk"), seed=2)
+    ]
+    simulate(hurried + calls, shares={"app": 1.0, "bulk": 1.0})
+    ratios = [call.predicted_s / call.seconds for call in calls if call.at > 5]
+    assert 0.75 <= np.median(ratios) <= 1.25
+    assert np.percentile(ratios, 90) <= 2
 
 
 def test_predictions_tell_large_requests_from_single_ones() -> None:

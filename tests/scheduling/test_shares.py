@@ -137,8 +137,18 @@ def test_what_was_let_in_by_an_idle_engine_is_run_at_the_share_of_now() -> None:
     bulk = [Call(0.5, (35,) * 200, terms((12,), None, "bulk"), leaves_after=30.0) for _ in range(40)]
     app = poisson(FULL_PER_S, 25, terms(EXITS, 0.5, "app"), seed=1, start=5)
     simulate(bulk + app, shares={"app": 9.0, "bulk": 1.0})
-    assert in_time(app) == 1.0
+    assert in_time(app) >= 0.995
     assert mean_depth(app) >= 11
+
+
+@pytest.mark.parametrize("load", [1.0, 4.0])
+def test_within_its_share_who_has_no_deadline_is_answered_before_clients_give_up(load: float) -> None:
+    """It waited ten seconds beside whoever takes all of the engine: most clients give up after five."""
+    app = poisson(load * FULL_PER_S, 20, terms(EXITS, 0.5, "app"), seed=1)
+    bulk = poisson(0.3 * FULL_PER_S, 20, terms((12,), None, "bulk"), seed=2)
+    simulate(app + bulk, shares={"app": 1.0, "bulk": 1.0})
+    assert max(call.seconds for call in bulk) < 3
+    assert in_time(app) >= (0.99 if load == 1 else 0.95)
 
 
 def test_of_one_caller_queries_keep_their_depth_beside_documents_without_a_deadline() -> None:
