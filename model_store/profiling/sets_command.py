@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from strata.arguments import count
@@ -25,16 +27,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queries", type=count, default=QUERIES, metavar="N", help="at most, of each set (%(default)s)"
     )
-    parser.add_argument("--documents", type=count, default=DOCUMENTS, metavar="N", help="likewise (%(default)s)")
+    parser.add_argument(
+        "--documents",
+        type=count,
+        default=DOCUMENTS,
+        metavar="N",
+        help="likewise, but never fewer than answer the queries (%(default)s)",
+    )
+
+
+def _named(given: Sequence[str]) -> list[tuple[str, Path]]:
+    """Name and file of each set. Raises ValueError for a name that no manifest takes, or that is there twice."""
+    from strata.model_store.bundle.quality import SET_NAME, SET_NAME_TOLD
+
+    found: dict[str, Path] = {}
+    for each in given:
+        name, equals, file = each.rpartition("=")
+        name = name if equals else Path(file).stem
+        if not re.fullmatch(SET_NAME, name):
+            raise ValueError(f"--pairs {name[:100]!r}: {SET_NAME_TOLD}; give it another, as NAME=FILE")
+        if name in found:
+            raise ValueError(f"two sets are called {name}; give one of them another name, as NAME={file}")
+        found[name] = Path(file)
+    return list(found.items())
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the sets; the exit status."""
     try:
-        for given in args.pairs:
-            name, equals, file = given.rpartition("=")
-            path = Path(file)
-            made = make_set(path, args.folder / (name if equals else path.stem), args.queries, args.documents)
+        for name, path in _named(args.pairs):
+            made = make_set(path, args.folder / name, args.queries, args.documents)
             print(f"{made.name}: {made.queries} queries, {made.documents} documents")
     except (ValueError, OSError) as error:
         print(f"strata sets: {error}", file=sys.stderr)

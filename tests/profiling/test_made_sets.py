@@ -39,6 +39,16 @@ def test_queries_were_never_trained_on_and_find_all_their_passages(pairs: Path, 
         assert relevant.isdisjoint(trained)
 
 
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", "Größe"])
+def test_a_name_that_no_manifest_takes_is_refused(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["sets", str(tmp_path / "out"), "--pairs", f"numbers={pairs}", "--pairs", f"{name}={pairs}"]) == 1
+    assert f"--pairs {name!r}: a set's name is 1 to 64 letters" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "nothing is made where one of them cannot be"
+    assert not (tmp_path / "evil").exists()
+
+
 def test_the_same_file_gives_the_same_bytes(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "other"):
         assert main(["sets", str(tmp_path / name), "--pairs", str(pairs), "--queries", "5"]) == 0
