@@ -113,7 +113,9 @@ async def _run(
     for answer in answers.values():
         if answer.header("x-strata-space") != index.space.lower():
             raise LoadError(
-                f"{name}: a query is to be searched in {answer.header('x-strata-space')}, not {index.space}"
+                f"{name}: a query is to be searched in {answer.header('x-strata-space')}, not {index.space}: at that "
+                "depth none was measured on full-depth documents. Run strata profile with --beir first, or pin to full "
+                "depth with --pinned"
             )
     await asyncio.sleep(_REST_S)
     took = np.array([np.nan if trip.answered is None else trip.answered for trip in run.trips]) - due

@@ -61,6 +61,7 @@ def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         if manifest != old:
             write_measured(bundle.path, manifest)
             print(f"written: {bundle.path}")
+            _tell_gone(old, manifest)
         if latency:
             print(f"written: {latency.save()}")
     picture = args.picture or cache_folder() / f"{old.name}-{old.revision}.png"
@@ -69,6 +70,15 @@ def profile_bundle(args: argparse.Namespace) -> tuple[int, dict[str, Any]]:
     found = manifest.model_dump(mode="json", include={"name", "quality", "agreement", "auto_exit"})
     timings = latency.model_dump(mode="json") if latency else None
     return int(failed), {**found, "revision": old.revision, "folder": str(bundle.path), "latency": timings}
+
+
+def _tell_gone(old: Manifest, new: Manifest) -> None:
+    """Say which sets the manifest has no longer, since one table has shares of one model in one precision."""
+    if old.quality and new.quality and (gone := [name for name in old.quality.sets if name not in new.quality.sets]):
+        print(
+            f"no longer in it: {', '.join(gone)}, as shares of {old.quality.reference} in {old.quality.dtype}; measure "
+            f"them again to have them as shares of {new.quality.reference} in {new.quality.dtype}"
+        )
 
 
 def _ranges(args: argparse.Namespace, bundle: Bundle) -> Int8Ranges:

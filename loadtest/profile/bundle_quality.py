@@ -47,8 +47,8 @@ def measure_bundle(args: argparse.Namespace, bundle: Bundle, manifest: Manifest,
     main = precisions[0]
     source = missing = None
     if args.base:
-        name = f"{manifest.provenance.source} at full depth"
-        source = SourceModel(args.base, name, device, _PRECISIONS[main], remembered=not args.check)
+        name, kept = manifest.provenance.source, not args.check
+        source = SourceModel(args.base, name, device, _PRECISIONS[main], measured=manifest.name, remembered=kept)
         missing = source.missing(benchmarks)
     total = len(precisions) * benchmarks.characters + (missing.characters if missing else 0)
     found: dict[Dtype, list[SetResult]] = {}

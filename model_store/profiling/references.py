@@ -34,20 +34,27 @@ class References:
     scores: Mapping[str, float]
 
 
+def at_full_depth(name: str) -> str:
+    """What a manifest calls the scores of a model that stand for 1.0."""
+    return f"{name} at full depth"
+
+
 class SourceModel:
     """A source model's folder. Scores are remembered in the user's cache, by the files of the model and of the set.
 
     Where the folder is a bundle that says what its own scores on all these sets are shares of, that model and its
     scores are the reference: what is made of a bundle is compared with what the bundle was made of. On other sets it
-    is the bundle itself, and goes by its own name instead of ``name``.
+    is the bundle itself, and goes by its own name instead of ``name``. ``measured`` is the name of the bundle whose
+    shares these are: where both have one name, the source is told apart from that bundle's own full depth.
     """
 
     def __init__(
-        self, folder: Path, name: str, device: torch.device, precision: str, *, remembered: bool = True
+        self, folder: Path, name: str, device: torch.device, precision: str, *, measured: str, remembered: bool = True
     ) -> None:
         self._folder = folder
         self._bundle = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else None
-        self.name = f"{self._bundle.name} at full depth" if self._bundle else name
+        called = self._bundle.name if self._bundle else name
+        self.name = at_full_depth(f"{called}, the original," if called == measured else called)
         self._device = device
         self._precision = precision
         self._remembered = remembered
@@ -122,7 +129,7 @@ def known_references(manifest: Manifest, found: Sequence[SetResult]) -> Referenc
     """
     last, full, quality = manifest.exits[-1], manifest.full_dim, manifest.quality
     own = {each.name: each.scores("alike")[last][full] for each in found}
-    name = f"{manifest.name} at full depth"
+    name = at_full_depth(manifest.name)
     if quality is None or quality.reference == name:
         return References(name, own)
     known = {

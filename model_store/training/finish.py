@@ -59,7 +59,7 @@ def finish(
     manifest = manifest.model_copy(update={"provenance": provenance})
     if benchmarks:
         device = pick_device()
-        source = SourceModel(origin.base, f"{provenance.source} at full depth", device, "fp32")
+        source = SourceModel(origin.base, provenance.source, device, "fp32", measured=name)
         with Progress("quality", benchmarks.characters + source.missing(benchmarks).characters, not progress) as bar:
             encoder = ModelEncoder(finished, device, told=bar.told)
             found = measure_quality(encoder, benchmarks, manifest.exits, manifest.dims, manifest.query_exits)

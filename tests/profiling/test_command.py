@@ -235,7 +235,7 @@ def test_what_is_made_of_a_bundle_is_compared_with_what_the_bundle_was_made_of(b
     assert profile(bundle, *sets, "--base", other) == 0
     quality = read_manifest(bundle).quality
     assert quality is not None
-    assert quality.reference == "tiny at full depth", "a bundle goes by its own name, not by its source's"
+    assert quality.reference == "tiny, the original, at full depth", "a bundle goes by its own name, not its source's"
     assert quality.sets["Pairs"].reference_score == quality.sets["Pairs"].scores[4][32]
     told = json.loads((bundle / "manifest.json").read_text())
     told["quality"]["reference"] = "the source at full depth"
@@ -245,6 +245,26 @@ def test_what_is_made_of_a_bundle_is_compared_with_what_the_bundle_was_made_of(b
     quality = read_manifest(other).quality
     assert quality is not None
     assert (quality.reference, quality.sets["Pairs"].reference_score) == ("the source at full depth", 80.0)
+
+
+def test_a_source_of_the_same_name_is_told_apart_and_what_goes_is_told(
+    bundle: Path, sts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where ./a/model is trained into ./b/model."""
+    base = tiny_sentence_model(tmp_path / "base", "bert", layers=1)
+    provenance = json.loads((bundle / "manifest.json").read_text())["provenance"]
+    edit_json(bundle / "manifest.json", provenance={**provenance, "source": "tiny"})
+    words = ("--no-latency", "--no-agreement", "--sts")
+    assert profile(bundle, *words, f"Own={sts}") == 0
+    capsys.readouterr()
+    assert profile(bundle, *words, f"Pairs={sts}", "--base", base) == 0
+    told = capsys.readouterr().out
+    assert "no longer in it: made up, Own, as shares of tiny at full depth in float32; measure them again" in told
+    quality = read_manifest(bundle).quality
+    assert quality is not None
+    assert (quality.reference, set(quality.sets)) == ("tiny, the original, at full depth", {"Pairs"})
+    assert profile(bundle, *words, f"Other={sts}") == 1, "its own full depth is another measure"
+    assert "its share is of tiny, the original, at full depth; name that" in capsys.readouterr().err
 
 
 def test_a_card_keeps_everything_but_its_scores(bundle: Path, sts: Path) -> None:
