@@ -26,6 +26,11 @@ Dtype = Literal["float32", "bfloat16", "float16", "int8"]
 Side = Literal["alike", "queries"]
 
 
+def at_full_depth(name: str) -> str:
+    """What a manifest calls the scores of a model that stand for 1.0."""
+    return f"{name} at full depth"
+
+
 class Scored(Strict):
     """Scores of one set. ``queries``: of queries at the exit on documents at full depth, where a set has the two."""
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from strata.model_store.bundle.manifest import Manifest
-from strata.model_store.bundle.quality import SEARCH, SIMILARITY, MeasuredSet, Quality, Side, Worth
+from strata.model_store.bundle.quality import SEARCH, SIMILARITY, MeasuredSet, Quality, Side, Worth, at_full_depth
 
 _SECTION = re.compile(r"^## Scores\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _NAMED: dict[Side, str] = {"alike": "", "queries": "queries on full-depth documents"}
@@ -46,7 +46,8 @@ def _quality(manifest: Manifest, quality: Quality) -> list[str]:
             {name: _described(each, layers, full) for name, each in quality.sets.items()},
         ),
     ]
-    parts += ["Checked, with each set's files at hand and the source model in BASE, by\n", _command(manifest, quality)]
+    base = "" if quality.reference == at_full_depth(manifest.name) else " and the source model in BASE"
+    parts += [f"Checked, with each set's files at hand{base}, by\n", _command(manifest, quality, bool(base))]
     if apart := quality.told_apart:
         parts += [
             "An exit is passed over where a shallower one is ahead by more than the sets can tell apart: in at least "
@@ -77,9 +78,9 @@ def _variants(manifest: Manifest, quality: Quality) -> list[str]:
     return ["The same in other dtypes and types of output:\n", _table("dims", list(columns), rows)]
 
 
-def _command(manifest: Manifest, quality: Quality) -> str:
-    """The line that works every figure out again."""
-    words = [f"strata profile {manifest.name} --check --no-latency --precision {quality.dtype} --base BASE"]
+def _command(manifest: Manifest, quality: Quality, base: bool) -> str:
+    """The line that works every figure out again; ``base``: as shares of another model's scores."""
+    words = [f"strata profile {manifest.name} --check --no-latency --precision {quality.dtype}{' --base BASE' * base}"]
     for name, each in quality.sets.items():
         option, place = ("--sts", "FILE") if each.documents is None else ("--beir", "FOLDER")
         words.append(f'{option} "{each.task}:{name}={place}"' + ("" if each.decides else f' --tell-only "{name}"'))

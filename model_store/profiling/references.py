@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from strata.model_store.bundle.bundle import file_sha256, read_manifest
 from strata.model_store.bundle.latency import cache_folder
 from strata.model_store.bundle.manifest import MANIFEST_NAME, Manifest
+from strata.model_store.bundle.quality import at_full_depth
 from strata.model_store.profiling.beir import RetrievalSet
 from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.encoders import SourceEncoder, Told, source_encoder
@@ -32,11 +33,6 @@ class References:
 
     name: str
     scores: Mapping[str, float]
-
-
-def at_full_depth(name: str) -> str:
-    """What a manifest calls the scores of a model that stand for 1.0."""
-    return f"{name} at full depth"
 
 
 class SourceModel:

@@ -103,7 +103,9 @@ def test_the_card_says_the_same(measured: Path) -> None:
         assert told[layers] == pytest.approx(shares, abs=0.051)
     assert card.count("## Scores") == 1
     assert "Exits that may share an index" in card
-    assert "strata profile tiny --check" in card
+    assert "at hand, by\n\n```sh\nstrata profile tiny --check --no-latency --precision float32 \\\n" in card, (
+        "its own shares"
+    )
     assert '--sts "similarity:Pairs=FILE"' in card
     assert '--beir "search:Half=FOLDER"' in card
 
@@ -263,6 +265,7 @@ def test_a_source_of_the_same_name_is_told_apart_and_what_goes_is_told(
     quality = read_manifest(bundle).quality
     assert quality is not None
     assert (quality.reference, set(quality.sets)) == ("tiny, the original, at full depth", {"Pairs"})
+    assert "and the source model in BASE, by\n" in (bundle / "README.md").read_text()
     assert profile(bundle, *words, f"Other={sts}") == 1, "its own full depth is another measure"
     assert "its share is of tiny, the original, at full depth; name that" in capsys.readouterr().err
 
