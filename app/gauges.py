@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from strata.app import logs
 from strata.app.engine.memory import resident_bytes
 from strata.app.in_flight import InFlight
-from strata.app.metrics import Gauges
 from strata.app.served import Served
+from strata.app.telemetry import logs
+from strata.app.telemetry.metrics import Gauges
 from strata.app.writers import Writers
 
 

@@ -11,17 +11,17 @@ from time import monotonic, time
 from typing import Literal
 
 from strata import __version__
-from strata.app import logs
 from strata.app.engine.choose import sample_tokens
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import EnginePool
 from strata.app.gauges import gauges_of
 from strata.app.in_flight import InFlight
-from strata.app.metrics import Metrics
 from strata.app.scheduling.errors import NotServing
 from strata.app.scheduling.warmup import measure
 from strata.app.served import Served, open_model
 from strata.app.settings import Settings
+from strata.app.telemetry import logs
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tiers import Tiers
 from strata.app.tokenizer import FEW_THREADS, MANY_THREADS
 from strata.app.writers import Writers, writers_beside

@@ -32,14 +32,14 @@ from strata.app.api.embedder import Embedder
 from strata.app.api.gateway import Gateway, direct
 from strata.app.api.limits import RequestLimits
 from strata.app.api.refusals import NOT_ALLOWED, refusal_of, refusal_response
+from strata.app.connections.ports import Ports
 from strata.app.engine.pool import EnginePool
 from strata.app.in_flight import InFlight
 from strata.app.lifecycle import Lifecycle
-from strata.app.loop_lag import LoopLag
-from strata.app.metrics import Metrics
-from strata.app.ports import Ports
-from strata.app.recorder import Recorder
 from strata.app.settings import Settings
+from strata.app.telemetry.loop_lag import LoopLag
+from strata.app.telemetry.metrics import Metrics
+from strata.app.telemetry.recorder import Recorder
 from strata.app.tiers import Tiers
 from strata.app.tracing import Tracing
 from strata.app.writers import Writers

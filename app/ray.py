@@ -19,11 +19,12 @@ from fastapi import FastAPI
 from pydantic import BaseModel, PositiveFloat, PositiveInt
 from ray import serve
 
-from strata.app import logs, settings
+from strata.app import settings
 from strata.app.engine.pool import EnginePool
 from strata.app.fitting import check_fits
 from strata.app.lifecycle import Lifecycle
 from strata.app.main import create_app
+from strata.app.telemetry import logs
 from strata.model_store.bundle import registry
 
 _DRAIN_SLACK_S = 10.0  # beyond the server's own drain, before Ray ends a replica by force

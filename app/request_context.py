@@ -9,8 +9,8 @@ from time import perf_counter
 from starlette.types import Scope
 
 from strata.app.callers.callers import Caller
+from strata.app.connections.intake import came
 from strata.app.headers import header_text
-from strata.app.intake import came
 
 _KEY = "strata.context"
 _LONGEST_ID = 128

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FrameType
 
-from strata.app import listening, settings, sighup
+from strata.app import settings, sighup
 from strata.app.callers.tiers_file import TiersError
+from strata.app.connections import listening
+from strata.app.connections.listening import Listener
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import by_variable
-from strata.app.listening import Listener
 from strata.model_store.bundle import registry
 
 add_arguments = settings.add_arguments
@@ -59,8 +60,8 @@ def _end_at_a_signal(begun: ExitStack) -> None:
 
 
 def _serve(options: settings.Settings, pool: EnginePool, listeners: Sequence[Listener]) -> int:
-    from strata.app import logs
     from strata.app.server import serve
+    from strata.app.telemetry import logs
     from strata.app.tracing import TracingError
 
     logs.configure(options.log_format, options.log_level, requests=options.log_requests)

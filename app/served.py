@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from strata.app.engine.cpu import usable_cores
 from strata.app.engine.pool import EnginePool
-from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel
 from strata.app.planning.planner import Planner
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.scheduler import Scheduler
 from strata.app.settings import Settings
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tokenizer import FEW_THREADS, Tokenizer
 from strata.model_store.bundle.bundle import Bundle
 from strata.model_store.bundle.manifest import Manifest

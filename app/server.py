@@ -14,18 +14,21 @@ from typing import Any, cast
 
 import uvicorn
 
-from strata.app import logs, sighup
+from strata.app import sighup
 from strata.app.api.ask import known_deadline_s
-from strata.app.connections import BoundedProtocol, Connections, raise_file_limit
+from strata.app.connections.bounds import Connections
+from strata.app.connections.file_limit import raise_file_limit
+from strata.app.connections.intake import Intake
+from strata.app.connections.listening import Listener, beyond_this_machine, open_to_all
+from strata.app.connections.ports import Ports
+from strata.app.connections.protocol import BoundedProtocol
 from strata.app.engine.pool import EnginePool
 from strata.app.environment import remarks
 from strata.app.fitting import check_fits
-from strata.app.intake import Intake
 from strata.app.lifecycle import Lifecycle
-from strata.app.listening import Listener, beyond_this_machine, open_to_all
 from strata.app.main import create_app
-from strata.app.ports import Ports
 from strata.app.settings import Settings, SettingsError
+from strata.app.telemetry import logs
 from strata.app.tiers import Tiers
 
 _FEW_CONNECTIONS = 1000

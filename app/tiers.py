@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from strata.app import logs
 from strata.app.callers.callers import everybody, one_key
 from strata.app.callers.tiers_file import TiersError, read_tiers
 from strata.app.planning.feasibility import check_tiers
 from strata.app.planning.planner import Planner
 from strata.app.served import Served
 from strata.app.settings import Settings
+from strata.app.telemetry import logs
 
 
 class Tiers:

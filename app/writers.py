@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from strata.app import logs
 from strata.app.engine.memory import resident_bytes
 from strata.app.engine.signals import start_ignoring_signals
 from strata.app.safe_path import module_command, safe_environment
+from strata.app.telemetry import logs
 
 # Rows and their JSON are in memory that front and writer share; the socket between them carries only sizes.
 ROWS = struct.Struct("=II")  # to a writer: how many rows, of how many float32 each

@@ -11,13 +11,14 @@ from typing import cast
 
 import numpy as np
 
-from strata.app import listening, logs
+from strata.app.connections import listening
 from strata.app.engine.batch import Batch, BatchResult
 from strata.app.engine.choose import EngineChoice
 from strata.app.engine.link import Done, settle
 from strata.app.engine.pool import EnginePool
 from strata.app.server import serve
 from strata.app.settings import Settings
+from strata.app.telemetry import logs
 
 _WORKERS = 2
 _ROWS = 128  # vectors, that are given in turns

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
 
-from strata.app.metrics import Answered, Standing
-from strata.app.recorder import sample
+from strata.app.telemetry.metrics import Answered, Standing
+from strata.app.telemetry.recorder import sample
 from strata.loadtest.closed_loop import run_for
 from strata.loadtest.connection import Address, Connection, fetch
 from strata.loadtest.family import own_cpu_seconds

@@ -102,7 +102,7 @@ def _add(args: argparse.Namespace) -> int:
     if missing:
         print(
             f"strata models add needs {' and '.join(missing)}, which this installation leaves out: the slim image only "
-            "serves. Add the model with the cpu image, or where Strata is installed with pip, into a store that both see "
+            "serves. Add the model with the cpu image, or where pip installed Strata, into a store that both see "
             f"(${registry.STORE_VARIABLE}); the bundle then serves from here",
             file=sys.stderr,
         )

@@ -20,6 +20,16 @@ NEVER = {
         "model_store.profiling",
         "model_store.training",
     ),
+    "app.connections": (
+        "app.api",
+        "app.lifecycle",
+        "app.served",
+        "app.tiers",
+        "app.planning",
+        "app.scheduling",
+        "app.engine",
+    ),
+    "app.telemetry": (*FRONT, "app.connections", "app.scheduling"),
     "app.callers": (
         *FRONT,
         "app.planning",

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from strata.app.api.limits import RequestLimits
 from strata.app.api.negotiation import as_utf8, check_encoding
 from strata.app.api.refusals import TOO_LARGE, Refusal, misread
-from strata.app.departure import ClientLeft
+from strata.app.connections.departure import ClientLeft
 from strata.app.headers import header_values
 from strata.app.in_flight import InFlight
 from strata.app.request_context import RequestContext

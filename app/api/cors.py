@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from strata.app.ports import Ports
+from strata.app.connections.ports import Ports
 
 _METHODS = ("GET", "HEAD", "POST")
 # A page's script sees of an answer's headers only those that are named here.

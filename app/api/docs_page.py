@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from strata.app.api.plain_route import PlainRoute
 from strata.app.api.responses import json_response
-from strata.app.ports import Ports
+from strata.app.connections.ports import Ports
 from strata.app.tiers import Tiers
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)

@@ -13,17 +13,17 @@ from strata.app.api.limits import RequestLimits
 from strata.app.api.rates import rate_taken
 from strata.app.api.responses import Embedded
 from strata.app.callers.callers import Caller
-from strata.app.departure import while_connected
+from strata.app.connections.departure import while_connected
 from strata.app.engine.batch import TokenIds
 from strata.app.in_flight import InFlight
 from strata.app.lifecycle import Lifecycle
-from strata.app.metrics import Metrics
 from strata.app.planning.feasibility import check_feasible, check_tokenized
 from strata.app.planning.plan import Ask, Infeasible, Terms
 from strata.app.request_context import RequestContext
 from strata.app.scheduling.errors import DeadlinePassed, Overloaded, TooBusy
 from strata.app.scheduling.result import Answer
 from strata.app.served import Served
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tokenizer import Encode, TokenizedLate
 from strata.app.writers import Writers
 

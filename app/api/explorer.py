@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from strata.app.api.plain_route import PlainRoute
 from strata.app.api.refusals import NOT_FOUND, Refusal
-from strata.app.ports import Ports
+from strata.app.connections.ports import Ports
 from strata.app.ui import files
 
 router = APIRouter(route_class=PlainRoute, include_in_schema=False)

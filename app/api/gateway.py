@@ -11,18 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from strata.app import logs
 from strata.app.api.plain_route import Endpoint, PlainRoute
 from strata.app.api.refusals import INTERNAL, NOT_ALLOWED, NOT_FOUND, TOO_BUSY, Refusal, refusal_of, refusal_response
 from strata.app.callers.callers import Caller, Callers
-from strata.app.departure import ClientLeft
+from strata.app.connections.departure import ClientLeft
+from strata.app.connections.intake import crowded
+from strata.app.connections.ports import Ports
+from strata.app.connections.response_writer import Whole
 from strata.app.in_flight import InFlight
-from strata.app.intake import crowded
-from strata.app.metrics import Metrics
-from strata.app.ports import Ports
 from strata.app.request_context import RequestContext
-from strata.app.response_writer import Whole
 from strata.app.scheduling.errors import TooBusy
+from strata.app.telemetry import logs
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tracing import Tracing
 
 _CLIENT_LEFT = 499  # nginx's status for it; only ever logged

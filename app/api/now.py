@@ -12,7 +12,7 @@ from strata.app.api.plain_route import PlainRoute
 from strata.app.api.refusals import answers
 from strata.app.api.responses import json_response
 from strata.app.lifecycle import Lifecycle
-from strata.app.recorder import EVERY_S, KEPT, Recorder
+from strata.app.telemetry.recorder import EVERY_S, KEPT, Recorder
 
 router = APIRouter(route_class=PlainRoute, tags=["operations"])
 

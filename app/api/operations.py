@@ -14,11 +14,11 @@ from strata.app.api.ask import refuse_asks
 from strata.app.api.plain_route import PlainRoute
 from strata.app.api.refusals import TEI_ERRORS, UNHEALTHY, Refusal
 from strata.app.api.responses import JSON, json_response
+from strata.app.connections.ports import Ports
 from strata.app.lifecycle import Lifecycle
-from strata.app.metrics import Metrics
-from strata.app.ports import Ports
 from strata.app.served import Served
 from strata.app.settings import Settings
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tiers import Tiers
 from strata.model_store.bundle.quality import Quality, Side
 

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from strata.app.api.refusals import RATE_LIMITED, Refusal, retry_after
 from strata.app.callers.bucket import Bucket
 from strata.app.callers.callers import Caller
-from strata.app.departure import ClientLeft
-from strata.app.metrics import Metrics
+from strata.app.connections.departure import ClientLeft
 from strata.app.scheduling.errors import EngineFailure
+from strata.app.telemetry.metrics import Metrics
 
 # What was run for nothing is spent all the same.
 _SPENT = (EngineFailure, ClientLeft)

@@ -20,8 +20,8 @@ from strata.app.api.refusals import TEI_ERRORS, VALIDATION, Refusal
 from strata.app.api.responses import json_response
 from strata.app.in_flight import InFlight
 from strata.app.lifecycle import Lifecycle
-from strata.app.metrics import Metrics
 from strata.app.request_context import RequestContext
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tokenizer import Tokenizer
 
 # Characters, or token ids, of one request. Describing a token takes 5 us with the interpreter held, and 600 bytes.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from prometheus_client.core import Metric
 
 from strata.app.docs.cells import cell
-from strata.app.metrics import Metrics
 from strata.app.settings import ENV_PREFIX, Settings
+from strata.app.telemetry.metrics import Metrics
 
 
 def options() -> str:

@@ -12,7 +12,6 @@ from time import perf_counter
 from strata.app.engine.batch import Batch, BatchResult, TokenIds
 from strata.app.engine.link import EngineError
 from strata.app.engine.pool import PATIENCE_S
-from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel, Load
 from strata.app.planning.plan import Plan, Terms
 from strata.app.scheduling.batching import Choice
@@ -27,6 +26,7 @@ from strata.app.scheduling.running import Running
 from strata.app.scheduling.shadow import ShadowRuns
 from strata.app.scheduling.ticket import Admitted, Ticket
 from strata.app.scheduling.workers import Workers
+from strata.app.telemetry.metrics import Metrics
 
 _FIT_AT, _FIT_BY = 16, 64  # batches until the costs are fitted anew: when nothing waits, and whatever waits
 _FIT_S = 0.25  # and seconds, when nothing waits

@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 
 from strata.app.engine.batch import BatchResult, Row, TokenIds, Vector, Vectors
-from strata.app.metrics import Metrics
+from strata.app.telemetry.metrics import Metrics
 
 _MOST_WAITING = 64  # texts kept for an idle moment; the oldest give way
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel, Load
 from strata.app.planning.plan import Terms
 from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded, TooBusy
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.scheduler import Scheduler
+from strata.app.telemetry.metrics import Metrics
 from strata.loadtest.simulation.clock import VirtualLoop
 from strata.loadtest.simulation.engine import SimulatedPool, Speed
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from httpx import Client
 
-from strata.app.metrics import Answered, Standing
-from strata.app.recorder import sample
+from strata.app.telemetry.metrics import Answered, Standing
+from strata.app.telemetry.recorder import sample
 from tests.conftest import ServerFactory
 from tests.endure.conftest import until
 

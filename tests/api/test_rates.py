@@ -9,10 +9,10 @@ from strata.app.api.refusals import Refusal
 from strata.app.callers.bucket import Bucket
 from strata.app.callers.callers import Caller
 from strata.app.callers.tier import Tier
-from strata.app.departure import ClientLeft
-from strata.app.metrics import Metrics
+from strata.app.connections.departure import ClientLeft
 from strata.app.planning.plan import PlanRefused
 from strata.app.scheduling.errors import DeadlinePassed, EngineFailure, NotServing, Overloaded
+from strata.app.telemetry.metrics import Metrics
 from strata.app.tokenizer import TextRefused
 
 REFUSED = (

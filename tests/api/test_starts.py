@@ -22,9 +22,9 @@ import pytest
 
 from strata.app.callers.tiers_file import TiersError
 from strata.app.cli import main
+from strata.app.connections.listening import beyond_this_machine, bind
 from strata.app.engine.devices import torch_has_cuda
 from strata.app.fitting import check_fits
-from strata.app.listening import beyond_this_machine, bind
 from strata.app.settings import Settings, SettingsError
 from strata.app.tiers import Tiers
 from strata.model_store.bundle.manifest import MANIFEST_NAME

@@ -20,13 +20,13 @@ from strata.app.engine.batch import Batch, Row
 from strata.app.engine.link import BatchFailed, EngineError, HostLink
 from strata.app.engine.options import EngineOptions
 from strata.app.engine.pool import EnginePool
-from strata.app.metrics import Metrics
 from strata.app.planning.cost import CostModel
 from strata.app.planning.plan import Terms
 from strata.app.scheduling.errors import EngineFailure, NotServing, Overloaded
 from strata.app.scheduling.limits import Limits
 from strata.app.scheduling.result import Answer
 from strata.app.scheduling.scheduler import Scheduler
+from strata.app.telemetry.metrics import Metrics
 from strata.model_store.bundle.bundle import read_manifest, write_manifest
 from strata.model_store.bundle.registry import DEFAULT, find
 

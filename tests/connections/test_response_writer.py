@@ -11,7 +11,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from strata.app.api import responses
-from strata.app.response_writer import ResponseWriter
+from strata.app.connections.response_writer import ResponseWriter
 
 
 class Cycle:

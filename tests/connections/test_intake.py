@@ -25,11 +25,12 @@ from strata.app.api.ask import known_deadline_s
 from strata.app.api.gateway import Gateway
 from strata.app.callers.callers import Caller, Callers, everybody
 from strata.app.callers.tier import Tier
-from strata.app.connections import BoundedProtocol, Connections
+from strata.app.connections.bounds import Connections
+from strata.app.connections.intake import Intake, came, crowded
+from strata.app.connections.ports import Ports
+from strata.app.connections.protocol import BoundedProtocol
 from strata.app.in_flight import InFlight
-from strata.app.intake import Intake, came, crowded
-from strata.app.metrics import Metrics
-from strata.app.ports import Ports
+from strata.app.telemetry.metrics import Metrics
 from strata.loadtest.connection import Address, Connection, Response
 from tests.conftest import RunningServer, ServerFactory
 from tests.endure.conftest import connections_held
@@ -113,7 +114,7 @@ def test_who_would_wait_too_long_to_begin_is_refused_at_once(
     query: str, header: str, tier_s: float | None, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 0.0
-    monkeypatch.setattr("strata.app.intake.perf_counter", lambda: clock)
+    monkeypatch.setattr("strata.app.connections.intake.perf_counter", lambda: clock)
 
     async def come() -> bool:
         nonlocal clock
@@ -136,7 +137,7 @@ def test_who_begins_in_a_long_flood_has_waited_a_part_of_its_time_and_as_many_be
 ) -> None:
     """Thirty-six a turn of 3 ms, from three tiers: they grow long lines before the first of them has waited at all."""
     clock, tiers = 0.0, (Tier("quick", 0.25, share=3), Tier("usual", 1.0, share=2), Tier("slow", 5.0, share=1))
-    monkeypatch.setattr("strata.app.intake.perf_counter", lambda: clock)
+    monkeypatch.setattr("strata.app.connections.intake.perf_counter", lambda: clock)
     callers = Callers(tiers, {sha256(tier.name.encode()).digest(): rank for rank, tier in enumerate(tiers)}, None)
     waits: dict[str, list[float]] = {tier.name: [] for tier in tiers}
 

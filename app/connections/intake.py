@@ -9,7 +9,7 @@ from time import perf_counter
 from starlette.types import Scope
 
 from strata.app.callers.callers import Caller, Callers, KeyRefused
-from strata.app.lines import Lines, Place
+from strata.app.connections.lines import Lines, Place
 
 _PER_TURN = 8  # requests that begin in one turn of the loop: about 1 ms
 _NEVER_WAIT = ("/health", "/ready")  # also behind --root-path, and with a slash at the end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from strata.app.log_pipe import LogPipe
+from strata.app.telemetry.log_pipe import LogPipe
 
 
 def test_lines_of_one_turn_are_one_write() -> None:

@@ -1,14 +1,13 @@
-"""Connections of clients that do little, or too much at once: bounded, so that others are still served.
+"""uvicorn's HTTP/1.1, with bounds on what a client may send before it is answered.
 
-uvicorn bounds only the pause between requests. Half a request, or an answer that is never taken, would stay for ever; a
-head, or requests sent ahead of their answers, would take what memory there is.
+A head, or requests sent ahead of their answers, would take what memory there is. What is no request is refused with a
+reason, and the client has time to read it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import resource
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
@@ -18,81 +17,24 @@ import httptools
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from strata.app import logs
 from strata.app.callers.callers import Caller
-from strata.app.departure import ON_DEPARTURE
-from strata.app.intake import Intake
-from strata.app.response_writer import ResponseWriter, Whole
-from strata.app.upgrades import DecliningParser
+from strata.app.connections.bounds import Connections
+from strata.app.connections.departure import ON_DEPARTURE
+from strata.app.connections.intake import Intake
+from strata.app.connections.response_writer import ResponseWriter, Whole
+from strata.app.connections.upgrades import DecliningParser
+from strata.app.telemetry import logs
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-_SWEEP_S = 1.0
 _LINGER_S = 1.0  # that a client which still sends has to read the last answer and to close
-_MOST_FILES = 65_536
 _MOST_HEAD = 65_536  # bytes of a request's line and headers, or of what else is no body
 _HEAD_TOLD = f"a request's head may take {_MOST_HEAD} bytes"
 _MOST_AHEAD = 16  # requests on a connection that wait for those before them
 _NO_PATH = re.compile(rb"(\w+://[^/?#]+)([?#].*)?")  # a proxy's target as http://host, which means http://host/
 # RFC 9110, 7.2: a host as RFC 3986 has it and a port, or nothing.
 _HOST = re.compile(rb"(\[[\w:.%-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
-_OTHER_FILES = 256  # descriptors that are no clients: the engine's sockets, the bundle, the libraries
-
-
-class Connections:
-    """Open connections whose next move is the client's, the longest waiting first.
-
-    ``limit`` connections may be open. One more closes the one that has waited longest, so that clients that are slow
-    on purpose make room for others. ``client_s``: seconds that a client may take for its next move.
-    """
-
-    def __init__(self, client_s: float, limit: int) -> None:
-        self._client_s = client_s
-        self._limit = limit
-        self._waiting: dict[BoundedProtocol, float] = {}  # for the client's next move; since when, by the loop's clock
-        self._sweeping = False
-        self._silent: dict[BoundedProtocol, float] = {}  # that have sent no whole head yet; since when
-        self.ending = False  # whether each answer is the last of its connection: the server drains
-
-    @property
-    def newest(self) -> float:
-        """When the last of those connected that have sent nothing yet, by the loop's clock; 0 without any."""
-        return next(reversed(self._silent.values()), 0.0)
-
-    def opened(self, connection: BoundedProtocol) -> None:
-        """A client connected."""
-        if not self._sweeping:
-            self._sweeping = True
-            self._sweep(connection.loop)
-        self._silent[connection] = connection.loop.time()
-        if len(connection.connections) > self._limit:
-            victim = next(iter(self._waiting), connection)
-            self.closed(victim)
-            victim.transport.abort()
-
-    def closed(self, connection: BoundedProtocol) -> None:
-        """It is gone."""
-        self._waiting.pop(connection, None)
-        self._silent.pop(connection, None)
-
-    def heard(self, connection: BoundedProtocol) -> None:
-        """It has sent a whole head."""
-        self._silent.pop(connection, None)
-
-    def next_move(self, connection: BoundedProtocol, *, clients: bool) -> None:
-        """Whether the next move is the client's."""
-        if not clients:
-            self._waiting.pop(connection, None)
-        elif connection not in self._waiting:
-            self._waiting[connection] = connection.loop.time()
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        too_old = loop.time() - self._client_s
-        for connection in [c for c, since in self._waiting.items() if since < too_old]:
-            self.closed(connection)
-            connection.hang_up(408, f"a request may take {self._client_s:g} s to be sent (--client-seconds)")
-        loop.call_later(_SWEEP_S, self._sweep, loop)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -313,14 +255,3 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         working = cycle is not None and not cycle.response_complete and not cycle.more_body
         self._bounds.next_move(self, clients=not working or self.flow.write_paused)
-
-
-def raise_file_limit() -> int:
-    """Let this process open as many files as it may, up to 65,536; the number of connections that leaves room for."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        soft = most
-    files = _MOST_FILES if soft == resource.RLIM_INFINITY else soft
-    return max(files - _OTHER_FILES, files // 2)

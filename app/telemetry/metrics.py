@@ -24,8 +24,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from strata.app.series import SECONDS, Histogram, counts_family, histogram_family
-from strata.app.tier_series import TierCounts, key_series, tier_series
+from strata.app.telemetry.series import SECONDS, Histogram, counts_family, histogram_family
+from strata.app.telemetry.tier_series import TierCounts, key_series, tier_series
 
 _ERROR = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

@@ -9,7 +9,7 @@ from statistics import median
 from time import time
 from typing import Any
 
-from strata.app.metrics import Answered, Metrics, Standing
+from strata.app.telemetry.metrics import Answered, Metrics, Standing
 
 EVERY_S = 1.0
 KEPT = 600  # samples

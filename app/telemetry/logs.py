@@ -10,7 +10,7 @@ from typing import Literal
 
 import orjson
 
-from strata.app.log_pipe import LogPipe
+from strata.app.telemetry.log_pipe import LogPipe
 
 _logger = logging.getLogger("strata")
 _requests = logging.getLogger("strata.request")

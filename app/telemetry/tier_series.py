@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric, SummaryMetricFamily
 
-from strata.app.series import SECONDS, Histogram
+from strata.app.telemetry.series import SECONDS, Histogram
 
 # Left before the deadline, or over it.
 _SLACK = (-10.0, -1.0, -0.25, -0.05, 0.0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
