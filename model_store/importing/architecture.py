@@ -41,7 +41,7 @@ def _read(kind: str, config: _Config) -> Architecture:
         if config.get(field):
             raise RefusedError(f"config.json: {field} is set; only encoders can be served")
     try:
-        return Architecture.model_validate(_FAMILIES[kind](config))
+        return Architecture.model_validate(_FAMILIES[kind](config), strict=True)  # a "12" is no number to transformers
     except ValidationError as error:
         raise RefusedError(f"config.json: {first_fault(error)}") from error
     except (TypeError, AttributeError) as error:

@@ -83,6 +83,8 @@ def _shard_elsewhere(source: Path) -> None:
         (_config(num_hidden_layers=None), "num_hidden_layers is missing"),
         (_config(num_hidden_layers=10**9), "config.json: layers"),
         (_config(hidden_size="huge"), "config.json: hidden_size"),
+        (_config(num_hidden_layers="4"), "config.json: layers: Input should be a valid integer"),
+        (_config(layer_norm_eps="1e-12"), "config.json: norm_eps: Input should be a valid number"),
         (_config(num_attention_heads=5), "not a multiple of attention_heads"),
         (_config(num_hidden_layers=5), "lack the tensor encoder.layer.4.attention.self.query.weight"),
         (_config(hidden_size=64), r"embeddings.word_embeddings.weight has shape"),
