@@ -17,7 +17,7 @@ from strata.model_store.importing.source import Source
 WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _OTHER_FORMATS = (".onnx", ".gguf", ".h5", ".msgpack", ".ot", ".pt", ".ckpt", ".safetensors")
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # What task heads and wrappers put before the encoder's own names, one dotted word at a time.
 _WRAPPERS = {"0", "auto_model", "module", "model", "bert", "roberta", "distilbert", "mpnet"}
 _INNER = ("embeddings.", "encoder.", "transformer.", "layers.")  # names inside an encoder; heads have others
@@ -70,6 +70,11 @@ def read_checked(file: TensorFile, name: str, spec: TensorSpec) -> StoredTensor:
     return StoredTensor(spec.name, array, dtype)
 
 
+def has_safetensors(source: Source) -> bool:
+    """Whether a folder has weights that can be read without running anything."""
+    return source.file(WEIGHTS) is not None or source.file(_INDEX) is not None
+
+
 def open_tensors(path: Path) -> TensorFile:
     """Map a safetensors file. Raises RefusedError when it is not sound."""
     try:
@@ -95,7 +100,7 @@ def _checkpoint(source: Source) -> Iterable[TensorFile]:
     index = source.object(_INDEX).get("weight_map")
     if index is not None:
         return _shards(source, index)
-    if any(source.file(name) for name in _PICKLES):
+    if any(source.file(name) for name in PICKLES):
         raise RefusedError(
             f"{source.path}: the weights are pickled (pytorch_model.bin), and opening a pickle can run code. Convert "
             "them where you trust them: AutoModel.from_pretrained(folder).save_pretrained(folder)"

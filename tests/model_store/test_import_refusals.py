@@ -227,6 +227,19 @@ def test_pickled_weights_are_refused_unopened(source: Path, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("folder", ["", "2_Dense"])
+def test_pickled_weights_are_given_to_no_library(tmp_path: Path, folder: str) -> None:
+    """As a base to train or to measure against, or as a teacher."""
+    source = tiny_sentence_model(tmp_path / "source", "bert", layers=1, dense=24)
+    (source / folder / "model.safetensors").unlink()
+    (source / folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Bomb(tmp_path / "ran")))
+    with pytest.raises(RefusedError, match=r"pytorch_model.bin: the weights are pickled"):
+        SourceEncoder(source, torch.device("cpu"))
+    with pytest.raises(RefusedError, match=r"pytorch_model.bin: the weights are pickled"):
+        load_model(str(source), torch.device("cpu"))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_code_that_a_folder_brings_is_neither_run_nor_kept(source: Path, tmp_path: Path) -> None:
     code = f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Model: ...\n"
     (source / "modeling.py").write_text(code)
