@@ -10,10 +10,11 @@ from strata.model_store.importing.source import Source
 from strata.model_store.importing.weights import PICKLES, has_safetensors
 
 
-def refuse_unsafe(folder: Path) -> None:
-    """Refuse a sentence-transformers or Hugging Face folder whose modules bring code, or have pickled weights alone.
+def safe_folder(folder: Path) -> Path:
+    """The folder that a library may load: ``folder``, or the snapshot where it is a model in the hub's cache.
 
-    Raises RefusedError naming the file.
+    Refuses a sentence-transformers or Hugging Face folder whose modules bring code, or have pickled weights
+    alone: RefusedError naming the file.
     """
     source = Source(folder)
     refuse_own_modules(source)
@@ -29,3 +30,4 @@ def refuse_unsafe(folder: Path) -> None:
                 f"{part.path / pickled}: the weights are pickled, and opening a pickle can run code. Convert them "
                 "where you trust them: SentenceTransformer(folder).save_pretrained(folder)"
             )
+    return source.path

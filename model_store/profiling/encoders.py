@@ -18,7 +18,7 @@ from strata.model_store.encoding.reference import ReferenceEncoder, Vectors
 from strata.model_store.importing.architecture import most_tokens
 from strata.model_store.importing.sentence_config import read_prompts
 from strata.model_store.importing.source import Source
-from strata.model_store.importing.unsafe import refuse_unsafe
+from strata.model_store.importing.unsafe import safe_folder
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ class SourceEncoder:
     ) -> None:
         from sentence_transformers import SentenceTransformer
 
-        refuse_unsafe(folder)
+        folder = safe_folder(folder)
         self._prompts, self._default_prompt = read_prompts(Source(folder))
         # A model a lane: a tokenizer is not to be used by two threads.
         self._lanes = Lanes(len(os.sched_getaffinity(0)) if device.type == "cpu" else 1, device, precision)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from strata.model_store.encoding.forward import Lanes
 from strata.model_store.encoding.precision import pick_device, pick_precision
 from strata.model_store.importing.architecture import most_tokens
-from strata.model_store.importing.unsafe import refuse_unsafe
+from strata.model_store.importing.unsafe import safe_folder
 from strata.model_store.training.checkpoint import CHECKPOINT, Position, digest, load_checkpoint, save_checkpoint
 from strata.model_store.training.draws import Draws
 from strata.model_store.training.heads import read_heads
@@ -311,9 +311,9 @@ def _last_layer(model: SentenceTransformer) -> tuple[int]:
 
 def load_model(path: str, device: torch.device) -> SentenceTransformer:
     """A local sentence-transformers (or plain transformers) folder in float32; nothing is fetched, no remote code."""
-    refuse_unsafe(Path(path))
+    folder = safe_folder(Path(path))
     kwargs: dict[str, Any] = {"dtype": torch.float32}
-    return SentenceTransformer(path, device=str(device), local_files_only=True, model_kwargs=kwargs)
+    return SentenceTransformer(str(folder), device=str(device), local_files_only=True, model_kwargs=kwargs)
 
 
 def usual_workers(device: torch.device) -> int:

@@ -12,6 +12,8 @@ from strata.app.cli import main
 from strata.model_store.bundle import registry
 from strata.model_store.importing import RefusedError, import_model
 from strata.model_store.importing.importer import check_importable
+from strata.model_store.profiling.encoders import SourceEncoder
+from strata.model_store.training.trainer import load_model
 from tests.model_store.folders import edit_json, edit_tensors
 from tests.tiny_models import write_json
 
@@ -47,6 +49,8 @@ def test_a_snapshot_goes_by_the_name_people_know(
     for place in (cached.parents[1], tmp_path / "link"):
         manifest = import_model(place, tmp_path / "made" / place.name)
         assert (manifest.name, manifest.provenance.source) == ("tiny-bert-v2", "some-lab/tiny-bert-v2")
+    place, cpu = cached.parents[1], torch.device("cpu")  # to train and to measure against, too
+    assert load_model(str(place), cpu).get_embedding_dimension() == SourceEncoder(place, cpu).dim
 
 
 @pytest.mark.parametrize(
