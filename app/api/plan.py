@@ -93,7 +93,7 @@ async def plan(request: Request) -> Response:
     empty = {layers: scheduler.alone(lengths, layers) for layers in exits}
     queued = {layers: max(empty[layers], scheduler.queued(lengths, layers)) for layers in exits}
     check_feasible(terms, ask, exits, texts, lambda layers: empty[layers])
-    chosen = scheduler.plan(terms, lengths)
+    chosen = scheduler.plan(terms, lengths, caller.key or "")
     # With `layers=auto` each text gets a depth of its own, of which only the deepest is known beforehand.
     depths_differ = terms.threshold is not None
     worth = None if depths_differ else chosen.quality

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from strata.app.counted import counted
 from strata.app.planning.cost import BatchBounds
 from strata.app.planning.plan import Plan, Terms
@@ -175,9 +173,13 @@ class Decisions:
 
     def _unhurried(self, terms: Terms, lengths: Sequence[int], flow: Flow) -> Entry:
         """Let in a newcomer without a deadline."""
-        now, tokens, texts = self._clock(), sum(lengths), len(lengths)
-        snapshot, work = self._arrived(terms, tokens, texts, flow, now)
-        capacity, ahead = snapshot.capacity, self.queue.flow_tokens[flow]
+        snapshot, _ = self._arrived(terms, sum(lengths), len(lengths), flow, self._clock())
+        return Entry(0.0, True, math.inf, self._expected_unhurried(snapshot, terms, lengths, flow))
+
+    def _expected_unhurried(self, snapshot: Snapshot, terms: Terms, lengths: Sequence[int], flow: Flow) -> float:
+        """Seconds to the answer of a newcomer without a deadline."""
+        tokens, texts, capacity = sum(lengths), len(lengths), snapshot.capacity
+        ahead = self.queue.flow_tokens[flow]
         # Flows of work without a deadline take turns: what waits of another is before this one as far as it is no more.
         others = sum(min(held, ahead + tokens) for name, held in self.queue.flow_tokens.items() if name != flow)
         before = (ahead + others) / capacity.bounds.text_tokens, ahead + others
@@ -186,7 +188,7 @@ class Decisions:
         work = capacity.costs.row(tokens, texts, terms.exits[-1], capacity.bounds)
         own_s = work / (min(self._unhurried_part(flow), self._policy.unhurried_share) * capacity.workers)
         latest_s = max(self._policy.patience_s, own_s * ahead / tokens) + own_s
-        return Entry(0.0, True, math.inf, max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s)))
+        return max(seconds, min(self._behind_those_to_come(seconds, snapshot), latest_s))
 
     def _date(self, request: Admitted, last: float | None) -> float:
         """`pace.dated`, now."""
@@ -296,15 +298,14 @@ class Decisions:
                 taken += coming(kind.rates, 0.0, long_s) / long_s * kind.top_work / snapshot.capacity.workers
         return seconds / (1 - taken) if taken < 1 else math.inf
 
-    def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
+    def plan(self, terms: Terms, lengths: Sequence[int], flow: Flow) -> Plan:
         """What a request on these terms would get if it came now."""
         snapshot, now = self.snapshot(), self._clock()
         slack = terms.deadline_s or math.inf
+        deadline, behind = now + slack, bool(self.queue) or not self._pool.idle
         if not self.queue and self._pool.idle:
             layers = self._deepest(terms, lengths, slack, snapshot)
-            predicted = self.alone(lengths, layers) + snapshot.capacity.lag_s
         else:
-            deadline = now + slack
             due = min(deadline, now + self._policy.patience_s)
             curve = self._curves.number(terms.exits, terms.shares)
             at = self.queue.place(due)
@@ -313,11 +314,12 @@ class Decisions:
             )
             found = choose(columns, snapshot, self._curves, math.inf).layers
             layers = int(found[at])
-            work = snapshot.capacity.costs.rows(
-                columns.tokens, columns.texts, found.astype(np.float64), snapshot.capacity.bounds
-            )
-            predicted = max(float(snapshot.capacity.finish(work)[at]), self.alone(lengths, layers))
-        return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], predicted)
+        if terms.deadline_s is None:
+            seconds = self._expected_unhurried(snapshot, terms, lengths, flow)
+        else:
+            seconds = self._expected(snapshot, terms, lengths, self.queue.due_by(deadline), slack)
+        seconds *= self._learnt.correction(terms.tier, behind, len(lengths), terms.deadline_s)
+        return Plan(layers, terms.dim, terms.quality[terms.exits.index(layers)], seconds)
 
     def hopeless(self) -> bool:
         """Whether the head of the queue cannot be in time any more, even at its floor."""

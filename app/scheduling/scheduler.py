@@ -103,9 +103,9 @@ class Scheduler:
         """The same behind what waits now."""
         return self._decisions.behind(Terms((layers,), 0, (None,)), lengths)
 
-    def plan(self, terms: Terms, lengths: Sequence[int]) -> Plan:
+    def plan(self, terms: Terms, lengths: Sequence[int], caller: str = "") -> Plan:
         """What a request on these terms would get if it came now."""
-        return self._decisions.plan(terms, lengths)
+        return self._decisions.plan(terms, lengths, (terms.tier, caller))
 
     def check_room(self, texts: int, tokens: int, flow: tuple[str, str] = ("default", "")) -> None:
         """Raise Overloaded when the queue cannot take this much more, NotServing while no worker lives."""

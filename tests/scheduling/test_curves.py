@@ -55,7 +55,7 @@ def test_sets_of_exits_that_clients_invent_are_not_kept_for_ever() -> None:
         pool.idle = 0  # so that whatever comes would wait
         decisions = Decisions(pool, Limits(), Policy(), Learnt(CostModel()), [], 12, time.perf_counter)
         for exits in islice(combinations(range(1, 13), 5), 700):
-            decisions.plan(terms(exits, 1.0), [20])
+            decisions.plan(terms(exits, 1.0), [20], ("default", ""))
         return len(decisions._curves)
 
     assert asyncio.run(invent()) <= 512

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
+from strata.app.engine.batch import TokenIds
 from strata.app.planning.cost import BatchBounds, CostModel, Costs
+from strata.app.planning.plan import Terms
 from strata.app.scheduling.admission import Newcomer, judge, late_within
 from strata.app.scheduling.backlog import Backlogs
 from strata.app.scheduling.curves import Curves
@@ -13,6 +18,8 @@ from strata.app.scheduling.foreseen import foreseen
 from strata.app.scheduling.learnt import Learnt
 from strata.app.scheduling.policy import Policy
 from strata.app.scheduling.queue import Columns
+from strata.app.scheduling.result import Answer
+from strata.app.scheduling.scheduler import Scheduler
 from strata.app.scheduling.snapshot import Capacity, Expected, Snapshot, deepest
 from strata.app.scheduling.take_snapshot import take_snapshot
 from strata.loadtest.simulation.traffic import Call, simulate
@@ -155,6 +162,27 @@ def test_who_has_no_deadline_is_told_how_long_those_with_one_will_keep_it_waitin
     ratios = [call.predicted_s / call.seconds for call in calls if call.at > 5]
     assert 0.75 <= np.median(ratios) <= 1.25
     assert np.percentile(ratios, 90) <= 2
+
+
+def test_a_plan_tells_what_the_request_is_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It told a tenth of it where there was no deadline, and two fifths where others come that are due sooner."""
+    submit, told = Scheduler.submit, []
+
+    async def planned(self: Scheduler, texts: Sequence[TokenIds], asked: Terms, **said: Any) -> Answer:
+        plan = self.plan(asked, [len(ids) for ids in texts], said["caller"])
+        answer = await submit(self, texts, asked, **said)
+        told.append((asked.tier, plan.predicted_s / answer.predicted_s))
+        return answer
+
+    monkeypatch.setattr(Scheduler, "submit", planned)
+    calls = poisson(1.5 * FULL_PER_S, 10, terms(EXITS, 0.2, "soon"), seed=1)
+    calls += poisson(0.5 * FULL_PER_S, 10, terms(EXITS, 2.0, "later"), seed=2)
+    calls += poisson(0.2 * FULL_PER_S, 10, terms((12,), None, "bulk"), seed=3)
+    simulate(calls)
+    for tier in ("soon", "later", "bulk"):
+        ratios = [ratio for name, ratio in told if name == tier]
+        assert len(ratios) > 50
+        assert np.percentile(np.abs(np.log(ratios)), 90) < np.log(1.1), tier
 
 
 def test_predictions_tell_large_requests_from_single_ones() -> None:
