@@ -87,11 +87,11 @@ def test_many_small_tiers_within_their_shares_keep_their_depth(tiers: int, deadl
     """One text of a small share was a burst, as if none of the others could wait meanwhile: 6.1 and 6.5 layers."""
     own: list[Call] = []
     for i in range(tiers):
-        own += poisson(0.6 * FULL_PER_S / (tiers + 1), 20, terms(EXITS, deadline_s, f"own{i}"), seed=i)
-    flood = poisson(4 * FULL_PER_S, 20, terms(EXITS, deadline_s, "flood"), seed=100)
+        own += poisson(0.6 * FULL_PER_S / (tiers + 1), 12, terms(EXITS, deadline_s, f"own{i}"), seed=i)
+    flood = poisson(4 * FULL_PER_S, 12, terms(EXITS, deadline_s, "flood"), seed=100)
     simulate(own + flood, shares={"flood": 1.0} | {f"own{i}": 1.0 for i in range(tiers)})
     assert in_time(own) >= 0.99
-    assert mean_depth([call for call in own if call.at > 5]) >= 10.5
+    assert mean_depth([call for call in own if call.at > 4]) >= 10.5
 
 
 @pytest.mark.parametrize(("mine_s", "flood_s", "least"), [(2.0, 0.5, 11), (0.5, 2.0, 11), (5.0, 0.25, 10)])
@@ -106,13 +106,11 @@ def test_a_flood_takes_no_depth_from_who_has_more_time_than_it(mine_s: float, fl
     assert in_time(small) > 0.4
 
 
-@pytest.mark.parametrize(
-    ("mine", "mine_s", "flood", "flood_s"), [(0.35, 5.0, 8.0, 2.0), (0.27, 0.8, 5.2, 0.18), (0.35, 4.0, 8.0, 0.35)]
-)
+@pytest.mark.parametrize(("mine", "mine_s", "flood", "flood_s"), [(0.27, 0.8, 5.2, 0.18), (0.35, 4.0, 8.0, 0.35)])
 def test_of_what_a_flood_may_take_nothing_is_kept_free_a_second_time(
     mine: float, mine_s: float, flood: float, flood_s: float
 ) -> None:
-    """Its share was foreseen, and half of all time kept free besides: 10.2, 9.0 and 3.0 layers."""
+    """Its share was foreseen, and half of all time kept free besides: 9.0 and 3.0 layers."""
     own = poisson(mine * FULL_PER_S, 15, terms(EXITS, mine_s, "own"), seed=1)
     others = poisson(flood * FULL_PER_S, 15, terms((3,), flood_s, "others"), seed=2)
     simulate(own + others, shares={"own": 1.0, "others": 1.0})
