@@ -92,7 +92,7 @@ def test_a_tier_within_its_share_keeps_its_time_and_its_depth(scenario: str, tmp
 
 def test_many_texts_and_single_ones_are_in_time_together_and_deeper_than_at_a_depth_that_fits(tmp_path: Path) -> None:
     file = tmp_path / "simulate.json"
-    load = ["--scenario", "many-texts", "--seconds", "30", "--policies", "elastic", "half"]
+    load = ["--scenario", "many-texts", "--seconds", "20", "--policies", "elastic", "half"]
     assert main(["loadtest", "simulate", *load, "--json", str(file)]) == 0
     found = json.loads(file.read_text())["rounds"]["policies"]
     assert found["elastic"]["all"]["missed_share"] == found["always-6"]["all"]["missed_share"] == 0

@@ -175,9 +175,9 @@ def test_a_plan_tells_what_the_request_is_then_told(monkeypatch: pytest.MonkeyPa
         return answer
 
     monkeypatch.setattr(Scheduler, "submit", planned)
-    calls = poisson(1.5 * FULL_PER_S, 10, terms(EXITS, 0.2, "soon"), seed=1)
-    calls += poisson(0.5 * FULL_PER_S, 10, terms(EXITS, 2.0, "later"), seed=2)
-    calls += poisson(0.2 * FULL_PER_S, 10, terms((12,), None, "bulk"), seed=3)
+    calls = poisson(1.5 * FULL_PER_S, 6, terms(EXITS, 0.2, "soon"), seed=1)
+    calls += poisson(0.5 * FULL_PER_S, 6, terms(EXITS, 2.0, "later"), seed=2)
+    calls += poisson(0.2 * FULL_PER_S, 6, terms((12,), None, "bulk"), seed=3)
     simulate(calls)
     for tier in ("soon", "later", "bulk"):
         ratios = [ratio for name, ratio in told if name == tier]

@@ -78,7 +78,7 @@ def test_a_flood_is_answered_as_well_when_what_is_like_a_refused_one_is_not_judg
     monkeypatch.setattr(decisions, "judge", counted)
 
     def flood() -> Counter[str]:
-        calls = poisson(14 * FULL_PER_S, 5, terms((3, 6, 12), deadline_s=0.5))
+        calls = poisson(14 * FULL_PER_S, 3, terms((3, 6, 12), deadline_s=0.5))
         simulate(calls)
         return Counter(call.outcome for call in calls)
 

@@ -60,17 +60,17 @@ def of_many(texts: int, together: int, every_s: float, seconds: float, served: T
 
 def test_many_texts_without_a_deadline_are_run_at_the_pace_of_their_share() -> None:
     """All of such a request was due at once: it took the engine from all others, at full depth (88 % in time)."""
-    singles = poisson(1.2 * FULL_PER_S, 35, terms(EXITS, 0.15, "app"), seed=1)
-    large = of_many(100, 1, 5.0, 25, terms(EXITS, None, "bulk"))
+    singles = poisson(1.2 * FULL_PER_S, 22, terms(EXITS, 0.15, "app"), seed=1)
+    large = of_many(100, 1, 5.0, 16, terms(EXITS, None, "bulk"))
     simulate(singles + large, shares={"app": 1.0, "bulk": 1.0})
     assert in_time(singles) >= 0.999
     assert mean_depth(singles) >= 8.5
-    assert max(call.seconds for call in large) < 10.5
+    assert max(call.seconds for call in large) < 5
 
 
-@pytest.mark.parametrize(("large", "small"), [(1, 1), (20, 20), (1, 50), (50, 1)])
+@pytest.mark.parametrize(("large", "small"), [(1, 1), (1, 50), (50, 1)])
 def test_tiers_without_a_deadline_share_the_engine_by_their_shares(large: int, small: int) -> None:
-    """Behind the first of each line it was first come, first served: 50, 70, 17 and 83 %."""
+    """Behind the first of each line it was first come, first served: 50, 17 and 83 %."""
     seconds, calls = 40.0, []
     for texts, name in ((large, "large"), (small, "small")):
         calls += of_many(texts, 1, texts / (1.5 * FULL_PER_S), seconds, terms((12,), None, name))
@@ -253,7 +253,7 @@ def test_idle_capacity_is_free() -> None:
     later = poisson(10, 10, terms((12,), None, "bulk"), seed=2, start=15)
     hurried = poisson(4 * FULL_PER_S, 10, terms(EXITS, 0.5, "interactive"), seed=3, start=15)
     simulate(alone + later + hurried, shares={"interactive": 1.0, "bulk": 1.0})
-    assert max(call.seconds for call in later) < 11
+    assert max(call.seconds for call in later) < 4
     assert in_time(hurried) > 0.95
 
 

@@ -116,7 +116,7 @@ def test_a_run_that_is_killed_leaves_no_process(tiny_bert: Path, tmp_path: Path)
         try:
             until(lambda: (tmp_path / "out.work" / LOG).exists() and len(children(running.pid)) == 2, 60)
             left = children(running.pid)
-            time.sleep(1)  # in which they make more steps than are taken
+            time.sleep(0.3)  # in which they make more steps than are taken
         finally:
             running.kill()
     until(lambda: not [pid for pid in left if Path(f"/proc/{pid}").exists()], 15)
