@@ -184,6 +184,8 @@ class Decisions:
         others = sum(min(held, ahead + tokens) for name, held in self.queue.flow_tokens.items() if name != flow)
         before = (ahead + others) / capacity.bounds.text_tokens, ahead + others
         seconds = self._expected(snapshot, terms, lengths, before, math.inf)
+        if not self.queue and self._pool.idle:
+            return seconds
         # At the latest when it is due, at the pace of its flow's share.
         work = capacity.costs.row(tokens, texts, terms.exits[-1], capacity.bounds)
         own_s = work / (min(self._unhurried_part(flow), self._policy.unhurried_share) * capacity.workers)
