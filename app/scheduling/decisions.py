@@ -147,7 +147,8 @@ class Decisions:
             return Entry(late_s, False, due, 0.0)
         known = self._learnt.flows.get(flow)
         own_rates, age_s = (known.risen.read(now), known.risen.age(now)) if known else ((0.0, 0.0), 0.0)
-        snapshot, work = self._arrived(terms, tokens, texts, flow, now)
+        snapshot = self._arrived(terms, tokens, texts, flow, now)
+        work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
         share = self._share(flow, snapshot.expected)
         ahead_s, spare_s = self._learnt.before(flow, terms.deadline_s, now)
         waiting = None
@@ -173,7 +174,7 @@ class Decisions:
 
     def _unhurried(self, terms: Terms, lengths: Sequence[int], flow: Flow) -> Entry:
         """Let in a newcomer without a deadline."""
-        snapshot, _ = self._arrived(terms, sum(lengths), len(lengths), flow, self._clock())
+        snapshot = self._arrived(terms, sum(lengths), len(lengths), flow, self._clock())
         return Entry(0.0, True, math.inf, self._expected_unhurried(snapshot, terms, lengths, flow))
 
     def _expected_unhurried(self, snapshot: Snapshot, terms: Terms, lengths: Sequence[int], flow: Flow) -> float:
@@ -209,14 +210,13 @@ class Decisions:
         part = self._share(flow, expected) * max(self._policy.unhurried_least, 1 - hurried / tier)
         return max(part, 1e-3)
 
-    def _arrived(self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float) -> tuple[Snapshot, float]:
-        """Take note of a newcomer: the moment, and its work at its floor."""
+    def _arrived(self, terms: Terms, tokens: int, texts: int, flow: Flow, now: float) -> Snapshot:
+        """Take note of a newcomer; the moment before it came."""
         snapshot = self.snapshot()
-        work = snapshot.capacity.costs.row(tokens, texts, terms.exits[0], snapshot.capacity.bounds)
         self._came(terms, texts, tokens, flow, now)
         if not self.queue and self._pool.idle:
             self._learnt.nobody_waits()
-        return snapshot, work
+        return snapshot
 
     def _came(self, terms: Terms, texts: int, tokens: int, flow: Flow, now: float) -> None:
         if terms.deadline_s is not None:

@@ -17,6 +17,7 @@ from strata.model_store.bundle.latency import LatencyProfile, cache_folder
 from strata.model_store.bundle.manifest import Manifest
 from strata.model_store.bundle.output_types import Int8Ranges
 from strata.model_store.bundle.registry import find
+from strata.model_store.encoding.quiet import no_other_bars
 from strata.model_store.encoding.reference import ReferenceEncoder
 from strata.model_store.profiling.agreement import measure_agreement
 from strata.model_store.profiling.auto_exit import calibrate
@@ -24,7 +25,6 @@ from strata.model_store.profiling.benchmarks import Benchmarks
 from strata.model_store.profiling.comparison import compare_agreement, compare_references, compare_sets, other_sets
 from strata.model_store.profiling.output_types import calibrated
 from strata.model_store.profiling.picture import draw
-from strata.model_store.profiling.progress import no_other_bars
 from strata.model_store.profiling.texts import read_texts
 from strata.model_store.profiling.write_measured import write_measured
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strata.model_store.encoding.rows import JSON_SUFFIXES, json_rows, refuse, text_field, tsv_rows
+from strata.model_store.encoding.rows import JSON_SUFFIXES, is_number, json_rows, refuse, text_field, tsv_rows
 
 Group = tuple[str, ...]  # texts that belong together: a pair or a triplet
 
@@ -58,7 +58,7 @@ def _tsv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     bare = [(number, first[:3]), *((number, row[:3]) for number, row in rows)] if number else []
     for place in range(3):
         column = [row[place] for _, row in bare if place < len(row)]
-        if column and all(map(_is_number, column)):
+        if column and all(map(is_number, column)):
             refuse(path, number, f"field {place + 1} of every row is a number, not a text; name the columns in row 1")
     yield from bare
 
@@ -92,11 +92,3 @@ def _places(names: Sequence[str]) -> list[int | None]:
     """Of anchor, positive and negative among the names; None for what is not named."""
     plain = [name.strip().lower() for name in names]
     return [next((plain.index(name) for name in known if name in plain), None) for known in _COLUMNS.values()]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -19,6 +19,7 @@ from strata.model_store.bundle.manifest import MANIFEST_NAME, ExitNorm, Pooling
 from strata.model_store.bundle.tensors import TensorFile
 from strata.model_store.encoding.forward import Lanes, MicroBatch
 from strata.model_store.encoding.precision import arithmetic
+from strata.model_store.encoding.quiet import no_other_bars
 from strata.model_store.encoding.tokens import tokenize
 
 Vectors = npt.NDArray[np.float32]
@@ -40,7 +41,7 @@ class ReferenceEncoder:
 
         log: Any = logging
         log.set_verbosity_error()  # a report of the pooler's missing weights, which no exit uses
-        log.disable_progress_bar()
+        no_other_bars()
 
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)

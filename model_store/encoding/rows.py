@@ -149,3 +149,12 @@ def _first_undecodable(path: Path) -> int:
             except UnicodeDecodeError:
                 return number
     return 1
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is a number, as Python reads one."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strata.model_store.bundle.quality import SEARCH
-from strata.model_store.encoding.rows import json_rows, refuse, text_field, tsv_rows
+from strata.model_store.encoding.rows import is_number, json_rows, refuse, text_field, tsv_rows
 from strata.model_store.profiling.set_result import digest
 
 logger = logging.getLogger(__name__)
@@ -112,18 +112,10 @@ def _triples(path: Path) -> Iterator[tuple[int, str, str, str]]:
                 refuse(
                     path, number, f"has {len(fields)} fields and names none; name {', '.join(_HEADER)} in the first row"
                 )
-            if named or not _is_number(fields[2]):  # a header of other names is skipped, as BEIR does
+            if named or not is_number(fields[2]):  # a header of other names is skipped, as BEIR does
                 continue
         query, document, score = (fields[place] for place in order)
         yield number, query, document, score
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _warn(path: Path, count: int, what: str) -> None:

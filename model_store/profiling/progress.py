@@ -7,14 +7,6 @@ from typing import Self
 from tqdm import tqdm
 
 
-def no_other_bars() -> None:
-    """Keep transformers from drawing bars of its own, for each model it loads or writes, between ours or in spite of
-    ``--quiet``."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 class Progress:
     """Counts characters of text; ``total`` is all there will be. Use it as a context."""
 

@@ -120,8 +120,8 @@ def has_onnx() -> bool:
 
 
 def _train(args: argparse.Namespace, work: Path) -> None:
+    from strata.model_store.encoding.quiet import no_other_bars
     from strata.model_store.importing.importer import check_importable
-    from strata.model_store.profiling.progress import no_other_bars
     from strata.model_store.training.finish import Origin, finish
     from strata.model_store.training.launches import count_launches
     from strata.model_store.training.record import WEIGHTS, RunRecord

@@ -152,7 +152,7 @@ def test_predictions_follow_what_answers_take(workers: int) -> None:
 
 @pytest.mark.parametrize(("load", "texts"), [(1.0, 1), (1.0, 20), (4.0, 1)])
 def test_who_has_no_deadline_is_told_how_long_those_with_one_will_keep_it_waiting(load: float, texts: int) -> None:
-    """By the depth of the moment they seemed to leave time, or none for ever: 1.3 to 4.7 times what it took."""
+    """By the depth of the moment they seemed to leave time, or none for ever: up to 4.7 times what it took."""
     hurried = poisson(load * FULL_PER_S, 25, terms(EXITS, 0.5, "app"), seed=1)
     calls = [
         Call(call.at, (30,) * texts, call.terms)
